@@ -1,0 +1,43 @@
+"""Reference neural networks that show where their gradients go, and why a fix works.
+
+The public names are loaded on first use, so that ``import unvanish`` and ``unvanish --help`` do not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unvanish.data import Images, Tabular
+    from unvanish.gradients import GradientMonitor, GradientRecorder
+    from unvanish.networks import MLP
+    from unvanish.training import Loss, Optimizer, ReferenceModule, Regularization, Schedule, Training
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "data": ("Images", "Tabular"),
+    "gradients": ("GradientMonitor", "GradientRecorder"),
+    "networks": ("MLP",),
+    "training": ("Loss", "Optimizer", "ReferenceModule", "Regularization", "Schedule", "Training"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [  # noqa: F822, PLE0604, RUF100 - resolved by __getattr__
+    "MLP",
+    "GradientMonitor",
+    "GradientRecorder",
+    "Images",
+    "Loss",
+    "Optimizer",
+    "ReferenceModule",
+    "Regularization",
+    "Schedule",
+    "Tabular",
+    "Training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'unvanish' has no attribute {name!r}")
+    return getattr(import_module(f"unvanish.{_ROOM_OF[name]}"), name)

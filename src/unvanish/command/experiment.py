@@ -1,0 +1,134 @@
+"""Turns a recipe and the command line into a network, its data and a trainer's arguments."""
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Any, NamedTuple, Self
+
+import lightning as L
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
+from unvanish.command.recipes import Config, Recipe, flat
+from unvanish.gradients import GradientMonitor
+from unvanish.names import nearest
+from unvanish.training import ReferenceModule
+
+# What the data knows of itself is not asked of the user.
+_FROM_DATA = {
+    "input_shape": "model.input_shape",
+    "output_size": "model.output_size",
+    "vocabulary_size": "model.vocabulary_size",
+    "task": "model.training.task",
+}
+
+
+class Built(NamedTuple):
+    """What an experiment is made of: the network, its data, and what the trainer is called with."""
+
+    model: ReferenceModule
+    data: L.LightningDataModule
+    trainer_options: Config
+    monitor: GradientMonitor
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe that has been understood, completed with every default.
+
+    Args:
+        recipe: What was asked for.
+        parser: The parser of its network's, its data's and the trainer's arguments.
+        arguments: The values, checked for their types.
+    """
+
+    recipe: Recipe
+    parser: ArgumentParser
+    arguments: Namespace
+
+    @classmethod
+    def parse(cls, recipe: Recipe, overrides: list[str]) -> Self:
+        """Complete a recipe, overrides like ``--model.activation=tanh`` over it.
+
+        A recipe is read as if its keys had been typed, so that one mechanism checks both, and an error in either reads
+        the same.
+        """
+        config = flat(recipe.config)
+        parser = _parser(config.pop("model.class_path", None), config.pop("data.class_path", None), recipe)
+        typed = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in config.items()]
+        try:
+            arguments = parser.parse_args([*typed, *overrides])
+        except Exception as error:  # jsonargparse raises many kinds
+            raise WrongInputError(_explain(error, parser, config, recipe)) from error
+        return cls(recipe, parser, arguments)
+
+    def resolved(self) -> str:
+        """The whole configuration as YAML, itself a recipe."""
+        config = yaml.safe_load(self.parser.dump(self.arguments, skip_none=False))
+        for group in ("model", "data"):
+            config[group] = {"class_path": self.recipe.config[group]["class_path"], **config[group]}
+        return str(yaml.safe_dump(config, sort_keys=False))
+
+    def build(self) -> Built:
+        """Read the data, draw the network's weights, and check the trainer's arguments; nothing is written."""
+        L.seed_everything(self.arguments.seed, workers=True, verbose=False)
+        with as_wrong_input():
+            objects = self.parser.instantiate(self.arguments)
+            objects.data.prepare_data()
+            objects.data.setup("fit")
+            objects.data.train_dataloader()
+            options = vars(objects.trainer)
+            L.Trainer(**options | {"logger": False})
+        return Built(objects.model, objects.data, options, objects.gradients)
+
+
+def _parser(model_path: Any, data_path: Any, recipe: Recipe) -> ArgumentParser:
+    parser = ArgumentParser(prog="unvanish", exit_on_error=False, allow_abbrev=False, add_help=False)
+    parser.add_argument("--seed", type=int, default=0, help="Fixes the weights, dropout and the batches' order.")
+    model_class = _import(model_path, "model", ReferenceModule, recipe)
+    data_class = _import(data_path, "data", L.LightningDataModule, recipe)
+    parser.add_class_arguments(model_class, "model")
+    parser.add_class_arguments(data_class, "data")
+    parser.add_class_arguments(L.Trainer, "trainer", instantiate=False)
+    parser.add_class_arguments(GradientMonitor, "gradients")
+    known = parser.get_defaults().keys()
+    for attribute, target in _FROM_DATA.items():
+        if hasattr(data_class, attribute) and target in known:
+            parser.link_arguments(f"data.{attribute}", target, apply_on="instantiate")
+    if "data.seed" in known:
+        parser.link_arguments("seed", "data.seed")
+    return parser
+
+
+def _import(path: Any, group: str, kind: type, recipe: Recipe) -> type:
+    """The class that a recipe names under ``<group>.class_path``."""
+    if not isinstance(path, str):
+        raise WrongInputError(f"{recipe.path}: {group}.class_path is missing; it names a {kind.__name__}")
+    try:
+        found = resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise WrongInputError(f"{recipe.path}: {group}.class_path {path!r} cannot be imported: {error}") from error
+    if not (inspect.isclass(found) and issubclass(found, kind)):
+        raise WrongInputError(f"{recipe.path}: {group}.class_path {path!r} is not a {kind.__name__}")
+    return found
+
+
+def _explain(error: Exception, parser: ArgumentParser, config: Mapping[str, Any], recipe: Recipe) -> str:
+    """One line for what jsonargparse says in many: which key, where, and what was expected."""
+    text = str(error)
+    if unknown := re.match(r"unrecognized arguments: (\S+)", text):
+        key = unknown[1].removeprefix("--").split("=")[0]
+        reason = f"unknown key {key!r}{nearest(key, list(parser.get_defaults().keys()))}"
+    elif named := re.match(r'Parser key "([^"]+)"', text):
+        key = named[1]
+        expected = dict.fromkeys(re.findall(r"Expected an? (?:<class '([\w.]+)'>)", text))
+        given = re.search(r"(?:Got|Given) value: (.*)", text)
+        wanted = " or ".join("null" if name == "NoneType" else name for name in expected)
+        reason = f"{key} is {given[1]!r}, expected {wanted}" if expected and given else one_line(error)
+    else:
+        key, reason = "", one_line(error)
+    return f"{recipe.path}: {reason}" if key in config else reason

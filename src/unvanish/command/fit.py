@@ -1,0 +1,27 @@
+"""``unvanish fit``."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from unvanish.command.checkpoints import load_weights
+from unvanish.command.experiment import Experiment
+from unvanish.command.recipes import load
+from unvanish.command.run import new_folder, train
+
+
+def fit(options: Namespace, overrides: list[str]) -> int:
+    """Train a recipe's network in a new run folder."""
+    recipe = load(options.config, options.variant)
+    experiment = Experiment.parse(recipe, overrides)
+    built = experiment.build()
+    ckpt_path = Path(options.ckpt_path) if options.ckpt_path else None
+    if ckpt_path:
+        load_weights(ckpt_path, built.model)
+    folder = new_folder(Path(options.runs) / recipe.name)
+    parameters = sum(p.numel() for p in built.model.parameters())
+    print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}")
+    run = train(experiment, built, folder, gradients=options.gradients, quiet=False, ckpt_path=ckpt_path)
+    print(f"best {run.metric} {run.best:.4g}, {run.seconds:.0f} s of training")
+    print(f"next: unvanish test -c {folder / 'config.yaml'}")
+    print(f"      tensorboard --logdir {options.runs}")
+    return 0

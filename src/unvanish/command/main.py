@@ -1,0 +1,156 @@
+"""The command line: ``unvanish VERB``. torch is imported only by the verbs that need it."""
+
+import argparse
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import NoReturn
+
+import unvanish
+from unvanish.command import recipes
+from unvanish.command.errors import WrongInputError
+
+_EPILOG = """\
+Each key of a recipe is an option too:
+  unvanish fit -c mlp/digits --model.activation=tanh --trainer.max_epochs=5
+and `unvanish fit -c mlp/digits --help` lists them all.
+"""
+_TRAINED = ("validate", "test", "predict")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers wrong input in one line instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise WrongInputError(message)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: The words after ``unvanish``; those of the process where None.
+
+    Returns:
+        0 done, 1 failed, 2 wrong input.
+    """
+    try:
+        options, rest = _parser().parse_known_args(argv)
+        if rest and options.verb not in ("fit", *_TRAINED, "compare"):
+            raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
+        return _run(options, rest)
+    except WrongInputError as error:
+        print(f"unvanish: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="unvanish",
+        description=unvanish.__doc__.partition("\n")[0],
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"unvanish {unvanish.__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    recipe = _Parser(add_help=False, allow_abbrev=False)
+    recipe.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        default=[],
+        metavar="RECIPE",
+        help="a file or a packaged name; repeat to overlay",
+    )
+    recipe.add_argument("--variant", metavar="NAME", help="which one, where RECIPE is a comparison")
+    recipe.add_argument(
+        "--ckpt_path", metavar="FILE", help="a checkpoint to go on from (fit) or to use (default: best)"
+    )
+    recipe.add_argument("-h", "--help", action="store_true", help="show this, and with -c the recipe's keys as well")
+    runs = _Parser(add_help=False, allow_abbrev=False)
+    runs.add_argument("--runs", default="runs", metavar="DIR", help="where runs are kept (default: runs)")
+
+    def add(verb: str, text: str, *parents: _Parser) -> argparse.ArgumentParser:
+        with_help = recipe not in parents
+        parser = verbs.add_parser(
+            verb, help=text, description=text, parents=parents, add_help=with_help, allow_abbrev=False
+        )
+        parser.set_defaults(format_help=parser.format_help)
+        return parser
+
+    fit = add("fit", "train a network from a recipe", recipe, runs)
+    fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
+    add("validate", "print a trained network's metrics on the validation split", recipe, runs)
+    add("test", "print a trained network's metrics on the test split", recipe, runs)
+    predict = add("predict", "write a trained network's predictions to a CSV file", recipe, runs)
+    predict.add_argument("--out", metavar="FILE", help="the CSV file (default: predictions.csv in the run's folder)")
+    compare = add("compare", "train the variants of a comparison and print one table", runs)
+    compare.add_argument("comparison", help="a file, or a packaged name such as vanishing/mlp")
+    known = add("recipes", "list, show or copy the packaged recipes").add_subparsers(dest="action", metavar="ACTION")
+    known.add_parser("list", help="their names (the default)")
+    show = known.add_parser("show", help="print one")
+    show.add_argument("name")
+    show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
+    show.add_argument("--variant", help="which one, where it is a comparison")
+    copy = known.add_parser("copy", help="copy one, to change it")
+    copy.add_argument("name")
+    copy.add_argument("target", nargs="?", default=".", help="a file or a folder (default: here)")
+    add("doctor", "print versions and devices, and what is broken")
+    return parser
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    if options.verb == "recipes":
+        return _recipes(options)
+    if options.verb == "doctor":
+        from unvanish.command.doctor import doctor
+
+        return doctor()
+    _quieten()
+    if options.verb == "compare":
+        from unvanish.command.compare import compare
+
+        return compare(options, rest)
+    if options.help:
+        return _help(options)
+    if options.verb == "fit":
+        from unvanish.command.fit import fit
+
+        return fit(options, rest)
+    from unvanish.command.evaluate import evaluate, predict
+
+    return predict(options, rest) if options.verb == "predict" else evaluate(options, rest)
+
+
+def _quieten() -> None:
+    """Let our own words through, and of Lightning's only warnings: each run brings two advertisements."""
+    import lightning.pytorch  # noqa: F401 - sets the level of its logger
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+
+
+def _help(options: argparse.Namespace) -> int:
+    print(options.format_help())
+    if options.config:
+        from unvanish.command.experiment import Experiment
+
+        print(Experiment.parse(recipes.load(options.config, options.variant), []).parser.format_help())
+    return 0
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    if options.action == "show" and options.resolved:
+        from unvanish.command.experiment import Experiment
+
+        print(Experiment.parse(recipes.load([options.name], options.variant), []).resolved(), end="")
+    elif options.action == "show":
+        print(recipes.locate(options.name).read_text(encoding="utf-8"), end="")
+    elif options.action == "copy":
+        print(recipes.copy(options.name, Path(options.target)))
+    else:
+        print("\n".join(recipes.names()))
+    return 0

@@ -1,0 +1,147 @@
+"""Image classification data sets, held in memory."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, final
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torchvision import datasets
+
+from unvanish.data.module import Description, InMemoryData
+from unvanish.data.splits import Splits, split
+from unvanish.names import lookup
+
+DIGITS = "0 1 2 3 4 5 6 7 8 9"
+FASHION = "t-shirt trouser pullover dress coat sandal shirt sneaker bag ankle_boot"
+CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+CIFAR100 = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+    castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+    man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
+    pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+    tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the images come from: a torchvision class and the folder it reads, or scikit-learn without both."""
+
+    shape: tuple[int, int, int]
+    classes: str
+    archive: Any = None
+    folder: str = ""
+
+
+SOURCES = {
+    "digits": Source((1, 8, 8), DIGITS),
+    "mnist": Source((1, 28, 28), DIGITS, datasets.MNIST, "MNIST/raw"),
+    "fashion_mnist": Source((1, 28, 28), FASHION, datasets.FashionMNIST, "FashionMNIST/raw"),
+    "cifar10": Source((3, 32, 32), CIFAR10, datasets.CIFAR10, "cifar-10-batches-py"),
+    "cifar100": Source((3, 32, 32), CIFAR100, datasets.CIFAR100, "cifar-100-python"),
+}
+
+
+@final
+class Images(InMemoryData):
+    """Small images to classify: x is (B, channels, height, width), normalised per channel by the training split.
+
+    The official test split stays whole and in its order. ``digits`` has none: the test split is 20 % of its rows, cut
+    by ``split_seed``.
+
+    Args:
+        dataset: digits (in scikit-learn), mnist, fashion_mnist, cifar10 or cifar100.
+        root: Folder that holds torchvision's data sets; what is absent is downloaded to it.
+        validation_share: Share of the training rows to validate on, between 0 and 1.
+        batch_size: Rows in a batch, on each device.
+        seed: Fixes the order of the training batches.
+        split_seed: Fixes which training rows validate.
+        device_resident: Keep the whole data set on the trainer's device.
+
+    Raises:
+        ValueError: The data set is unknown, or another argument is out of its range.
+        FileNotFoundError: The data is neither in ``root`` nor could it be downloaded.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "digits",
+        root: str = "data",
+        validation_share: float = 0.1,
+        batch_size: int = 64,
+        seed: int = 0,
+        split_seed: int = 0,
+        device_resident: bool = False,
+    ) -> None:
+        super().__init__(
+            validation_share=validation_share,
+            batch_size=batch_size,
+            seed=seed,
+            split_seed=split_seed,
+            device_resident=device_resident,
+        )
+        self.source = lookup("dataset", dataset, SOURCES)
+        self.dataset = dataset
+        self.root = Path(root)
+
+    @property
+    def description(self) -> Description:
+        """Known without reading anything."""
+        names = self.source.classes.split()
+        return Description("multiclass", self.source.shape, len(names), names)
+
+    def prepare_data(self) -> None:
+        """Download the data set if its folder is absent; a failed download leaves nothing behind."""
+        if self.source.archive is None or self._folder.is_dir():
+            return
+        with TemporaryDirectory() as incomplete:
+            try:
+                self.source.archive(incomplete, download=True)
+            except (OSError, RuntimeError) as error:
+                raise FileNotFoundError(f"{self.dataset} could not be downloaded; {self._remedy}") from error
+            shutil.copytree(Path(incomplete, self.source.folder), self._folder)
+
+    def _read(self) -> Splits:
+        if self.source.archive is None:
+            x, y = _digits()
+            training, test = self._split(y, 0.2)
+            x, y, x_test, y_test = x[training], y[training], x[test], y[test]
+        else:
+            x, y = self._official(train=True)
+            x_test, y_test = self._official(train=False)
+        training, validation = self._split(y, self.validation_share)
+        std, mean = torch.std_mean(x[training], dim=(0, 2, 3), keepdim=True, correction=0)
+        x, x_test = (x - mean) / std, (x_test - mean) / std
+        return Splits((x[training], y[training]), (x[validation], y[validation]), (x_test, y_test))
+
+    def _split(self, y: Tensor, share: float) -> list[Tensor]:
+        names = [f"{self.dataset}, class {name!r}" for name in self.source.classes.split()]
+        return [torch.from_numpy(rows) for rows in split(y.numpy(), names, [share], self.split_seed)]
+
+    def _official(self, *, train: bool) -> tuple[Tensor, Tensor]:
+        try:
+            archive = self.source.archive(self.root, train=train)
+        except (RuntimeError, ValueError) as error:
+            raise FileNotFoundError(f"{self.dataset} is absent or incomplete; {self._remedy}") from error
+        x, y = torch.as_tensor(archive.data), torch.as_tensor(archive.targets)
+        x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)  # (N, H, W) in MNIST, (N, H, W, C) in CIFAR
+        return x.float(), y
+
+    @property
+    def _folder(self) -> Path:
+        return self.root / self.source.folder
+
+    @property
+    def _remedy(self) -> str:
+        return f"put its files into {self._folder}, or set root to the folder that holds {self.source.folder}"
+
+
+def _digits() -> tuple[Tensor, Tensor]:
+    bunch = load_digits()
+    return torch.from_numpy(bunch.images).float().unsqueeze(1), torch.from_numpy(bunch.target)

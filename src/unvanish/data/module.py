@@ -1,0 +1,131 @@
+"""What all data sets share that fit into memory."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+from lightning import LightningDataModule
+from torch import Tensor
+
+from unvanish.data.loader import BatchLoader
+from unvanish.data.splits import Splits
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a network must know of the data; `InMemoryData` gives each field as its own property."""
+
+    task: str
+    input_shape: tuple[int, ...]
+    output_size: int
+    class_names: list[str] | None = None
+    target_mean: Tensor | None = None
+    target_std: Tensor | None = None
+
+
+class InMemoryData(LightningDataModule, ABC):
+    """Serves batches (x, y) of a data set that is held in memory; only the training batches are shuffled.
+
+    x is float32 (B, *input_shape); y is float32 (B,) in {0, 1} for binary, int64 (B,) for multiclass, and float32
+    (B, D) for regression, standardised by the training split. A subclass describes the data and reads all at once.
+
+    Args:
+        validation_share: Share of the rows to validate on, between 0 and 1.
+        batch_size: Rows in a batch, on each device.
+        seed: Fixes the order of the training batches.
+        split_seed: Fixes which rows go to which split.
+        device_resident: Keep the data set on the trainer's device.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(
+        self, *, validation_share: float, batch_size: int, seed: int, split_seed: int, device_resident: bool
+    ) -> None:
+        super().__init__()
+        if not 0 < validation_share < 1:
+            raise ValueError(f"validation_share must lie between 0 and 1, not {validation_share}")
+        for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("split_seed", split_seed, 0)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+        self.validation_share = validation_share
+        self.batch_size = batch_size
+        self.seed = seed
+        self.split_seed = split_seed
+        self.device_resident = device_resident
+
+    @property
+    @abstractmethod
+    def description(self) -> Description:
+        """What a network must know of the data."""
+
+    @abstractmethod
+    def _read(self) -> Splits:
+        """Read the whole data set, on the CPU."""
+
+    @property
+    def task(self) -> str:
+        """``binary``, ``multiclass`` or ``regression``."""
+        return self.description.task
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one x, without the batch axis."""
+        return self.description.input_shape
+
+    @property
+    def output_size(self) -> int:
+        """1 for binary, the number of classes for multiclass, the number of targets D for regression."""
+        return self.description.output_size
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The name of each class in the order of y (the second is binary's positive one); None for regression."""
+        return self.description.class_names
+
+    @property
+    def target_mean(self) -> Tensor | None:
+        """(D,) mean of the training targets in their own units; None unless regression."""
+        return self.description.target_mean
+
+    @property
+    def target_std(self) -> Tensor | None:
+        """(D,) standard deviation of the training targets; ``y * target_std + target_mean`` has their own units."""
+        return self.description.target_std
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The tensors of every split, read once.
+
+        Raises:
+            ValueError: ``batch_size`` is greater than the training split.
+        """
+        splits = self._read()
+        if self.batch_size > (rows := len(splits.train[0])):
+            raise ValueError(f"batch_size {self.batch_size} is greater than the training split of {rows} rows")
+        return splits
+
+    def train_dataloader(self) -> BatchLoader:
+        """Batches of the training split, in a new order every epoch unless ``overfit_batches`` wants the same ones."""
+        return self._loader(self.splits.train, shuffle=not getattr(self.trainer, "overfit_batches", 0))
+
+    def val_dataloader(self) -> BatchLoader:
+        """Batches of the validation split."""
+        return self._loader(self.splits.validation)
+
+    def test_dataloader(self) -> BatchLoader:
+        """Batches of the test split, in its own order."""
+        return self._loader(self.splits.test)
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Batches of the rows to predict, the test split unless others are given; (x,) where y is unknown."""
+        return self._loader(self.splits.predict or self.splits.test)
+
+    def _loader(self, tensors: tuple[Tensor, ...], *, shuffle: bool = False) -> BatchLoader:
+        rank, world_size = 0, 1
+        if self.trainer is not None:
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            if self.device_resident:
+                tensors = tuple(tensor.to(self.trainer.strategy.root_device) for tensor in tensors)
+        return BatchLoader(tensors, self.batch_size, shuffle=shuffle, seed=self.seed, rank=rank, world_size=world_size)

@@ -1,0 +1,5 @@
+"""The network families."""
+
+from unvanish.networks.mlp import MLP
+
+__all__ = ["MLP"]

@@ -1,0 +1,67 @@
+"""Regularization: what is added to the loss, and what is done to the weights after a step."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """What keeps the network from learning its training data by heart.
+
+    Weights are tensors with two axes or more; biases and gains are never penalised, decayed or constrained.
+
+    Args:
+        l1: lambda of the penalty lambda * sum |W|.
+        l2: lambda of the penalty lambda * sum W^2 of the primer.
+        weight_decay: Decoupled decay W <- W - eta * lambda * W (Loshchilov and Hutter 2019); adam, adamw and muon.
+        dropout: Probability that a hidden unit is zeroed in training (Srivastava et al. 2014).
+        label_smoothing: Share of the target spread evenly over the classes (Szegedy et al. 2016), in training only.
+        max_norm: Largest norm of a unit's incoming weights, kept after every step (Srivastava et al. 2014, 5.1).
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    max_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("l1", "l2", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"regularization.{name} is {getattr(self, name)}; it must not be negative")
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"regularization.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        if self.max_norm is not None and self.max_norm <= 0:
+            raise ValueError(f"regularization.max_norm is {self.max_norm}; it must be positive")
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether anything is added to the loss."""
+        return self.l1 > 0 or self.l2 > 0
+
+    def penalty(self, weights: Iterable[Tensor]) -> Tensor:
+        """l1 * sum |W| + l2 * sum W^2, a scalar."""
+        terms = []
+        for weight in weights:
+            if self.l1:
+                terms.append(self.l1 * weight.abs().sum())
+            if self.l2:
+                terms.append(self.l2 * weight.square().sum())
+        return torch.stack(terms).sum()
+
+    @torch.no_grad()
+    def constrain(self, weights: Iterable[Tensor]) -> None:
+        """Shrink each unit's incoming weights (first axis) to a norm of ``max_norm`` at most, in place."""
+        assert self.max_norm is not None
+        for weight in weights:
+            weight.copy_(torch.renorm(weight, p=2, dim=0, maxnorm=self.max_norm))
+
+
+def weights_of(module: nn.Module) -> list[nn.Parameter]:
+    """The trainable tensors with two axes or more: what decay, penalties and constraints touch."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad and parameter.dim() >= 2]

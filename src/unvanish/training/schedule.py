@@ -1,0 +1,81 @@
+"""Learning-rate schedules as one function of the step, so that a run's length may be known late."""
+
+import math
+from dataclasses import dataclass
+
+from unvanish.names import lookup
+
+
+def _constant(_: float) -> float:
+    return 1.0
+
+
+def _linear(progress: float) -> float:
+    return 1 - progress
+
+
+def _cosine(progress: float) -> float:
+    """SGDR without restarts (Loshchilov and Hutter 2017, eq. 5)."""
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def _one_cycle(progress: float, rise: float = 0.3, start: float = 1 / 25, end: float = 1 / 25e4) -> float:
+    """Up by a cosine for the first 30 %, then down to almost nothing (Smith and Topin 2019)."""
+    if progress < rise:
+        return 1 + (start - 1) * _cosine(progress / rise)
+    return end + (1 - end) * _cosine((progress - rise) / (1 - rise))
+
+
+_SHAPES = {"constant": _constant, "linear": _linear, "cosine": _cosine, "one_cycle": _one_cycle}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes, step by step.
+
+    Args:
+        name: constant, linear, cosine or one_cycle.
+        warmup_steps: Optimizer steps in which the rate first rises from nothing, in a straight line.
+        final: The rate at the end, as a share of the full rate, for linear and cosine.
+    """
+
+    name: str = "constant"
+    warmup_steps: int = 0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        lookup("schedule", self.name, _SHAPES)
+        if self.warmup_steps < 0:
+            raise ValueError(f"schedule.warmup_steps is {self.warmup_steps}; it must not be negative")
+        if not 0 <= self.final <= 1:
+            raise ValueError(f"schedule.final is {self.final}; it must lie between 0 and 1")
+        if self.final and self.name not in ("linear", "cosine"):
+            raise ValueError(f"schedule.final is for linear and cosine; the schedule is {self.name}")
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the rate never changes."""
+        return self.name == "constant" and self.warmup_steps == 0
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """The learning rate after ``step`` optimizer steps of ``total_steps``, as a share of the full rate."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        progress = min(1.0, (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps))
+        return self.final + (1 - self.final) * _SHAPES[self.name](progress)
+
+
+class Multiplier:
+    """A schedule for LambdaLR whose length is set when training starts.
+
+    Asking the trainer for its number of steps any earlier makes it load the data before a checkpoint is restored, and a
+    resumed loader would begin its epoch anew (Lightning#20550). No schedule's first factor depends on the length.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.total_steps = 1
+
+    def __call__(self, step: int) -> float:
+        """The factor at ``step``."""
+        return self.schedule.factor(step, self.total_steps)
