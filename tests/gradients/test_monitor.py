@@ -1,0 +1,166 @@
+import json
+import math
+
+import lightning as L
+import pytest
+import torch
+from autograd_twin import twin
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from unvanish import MLP, GradientMonitor, Optimizer, Training
+from unvanish.data import BatchLoader
+
+SAMPLES, INPUTS, CLASSES, LAYERS = 53, 5, 3, ["hidden.0.linear", "hidden.1.linear", "output"]
+QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+
+
+def network(normalization="none", **options):
+    torch.manual_seed(0)
+    return MLP((INPUTS,), CLASSES, [7, 7], normalization=normalization, training=Training(**options))
+
+
+def loader():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(SAMPLES, INPUTS, generator=generator)
+    return BatchLoader((x, torch.randint(CLASSES, (SAMPLES,), generator=generator)), 11, shuffle=True)
+
+
+class Diary(L.Callback):
+    """Keeps the weights and the batch that each training step begins with."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
+        self.steps.append((weights, batch))
+
+
+def fit(folder, model, monitor, *callbacks, **options):
+    options = {"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1} | options
+    logger = TensorBoardLogger(folder, "", "run", default_hp_metric=False)
+    trainer = L.Trainer(**QUIET, **options, logger=logger, callbacks=[monitor, *callbacks])
+    trainer.fit(model, loader(), loader())
+    return trainer
+
+
+def series(folder):
+    """Every scalar of the event file: tag -> {step: value}."""
+    events = EventAccumulator(str(folder / "run"), size_guidance={"scalars": 0}).Reload()
+    return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch"])
+@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2}, {"gradient_clip_val": 1e-3}])
+def test_the_event_file_holds_plain_autograd_s_values_for_every_layer_and_step(tmp_path, options, normalization):
+    diary = Diary()
+    trainer = fit(tmp_path, network(normalization), GradientMonitor(verbose=False), diary, **options)
+    found = series(tmp_path)
+    micro_batches = options.get("accumulate_grad_batches", 1)
+    steps = [diary.steps[i : min(i + micro_batches, e + 5)] for e in (0, 5) for i in range(e, e + 5, micro_batches)]
+    assert trainer.global_step == len(steps)
+    for step, parts in enumerate(steps):
+        model = network(normalization)
+        model.load_state_dict(parts[0][0])
+        # At an epoch's end fewer micro-batches may be left; Lightning still divides by their full number.
+        expected = twin(model, [batch for _, batch in parts])
+        share = len(parts) / micro_batches
+        for quantity in ("gradient_norm", "delta_rms"):
+            for layer in LAYERS:
+                value = found[f"{quantity}/{layer}"][step]
+                assert value == pytest.approx(share * expected[quantity][layer], rel=1e-5), (quantity, layer, step)
+
+
+def test_update_ratios_and_the_two_summaries_are_in_the_event_file(tmp_path):
+    fit(tmp_path, network(optimizer=Optimizer("sgd", 0.1)), GradientMonitor(every_n_steps=4, verbose=False))
+    found = series(tmp_path)
+    for layer in LAYERS:
+        assert list(found[f"update_ratio/{layer}"]) == [0, 4, 8]
+    first, last = (found[f"gradient_norm/{layer}"] for layer in (LAYERS[0], LAYERS[-1]))
+    assert first.keys() == last.keys() == set(range(10))
+    ratios, factors = found["gradient/first_over_last"], found["gradient/decay_per_layer"]
+    for step in range(10):
+        assert factors[step] ** 2 == pytest.approx(ratios[step], rel=1e-5)
+
+
+def test_one_event_holds_all_values_of_a_step(tmp_path):
+    fit(tmp_path, network(), GradientMonitor(verbose=False))
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("gradient", "delta"))]
+    times = {tag: [event.wall_time for event in events.Scalars(tag)] for tag in tags}
+    assert len(tags) == 2 * len(LAYERS) + 2
+    assert all(of_tag == times[tags[0]] for of_tag in times.values())
+
+
+def test_the_verdict_is_printed_after_ten_steps_and_at_the_end_and_kept_as_json(tmp_path, capsys):
+    monitor = GradientMonitor()
+    fit(tmp_path, network(), monitor, max_epochs=3)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["gradients after 10 steps", "gradients after 15 steps"]
+    report = json.loads((tmp_path / "run" / "gradient_report.json").read_text())
+    assert report["verdict"] == monitor.report.end.status == "healthy"
+    assert [layer["name"] for layer in report["layers"]] == LAYERS
+    assert report["steps"] == 15
+
+
+def test_a_deep_sigmoid_net_is_judged_vanishing_and_healthy_with_batchnorm_in_train_mode(tmp_path):
+    statuses = {}
+    for normalization in ("none", "batch"):
+        torch.manual_seed(0)
+        model = MLP((INPUTS,), CLASSES, 32, 20, "sigmoid", "default", normalization)
+        monitor = GradientMonitor(verbose=False)
+        fit(tmp_path / normalization, model, monitor)
+        statuses[normalization] = monitor.report.start
+    assert statuses["none"].status == "vanishing"
+    assert statuses["none"].first_over_last < 1e-8
+    assert statuses["batch"].status == "healthy"
+
+
+def test_training_is_the_same_with_and_without_the_monitor(tmp_path):
+    results = []
+    for monitor in (GradientMonitor(verbose=False), L.Callback()):
+        model = network("batch")
+        fit(tmp_path / type(monitor).__name__, model, monitor)
+        results.append(torch.cat([p.flatten() for p in model.parameters()]))
+    assert torch.equal(*results)
+
+
+def test_a_run_that_dies_still_leaves_its_report(tmp_path):
+    class Crash(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 3:
+                raise RuntimeError("no more")
+
+    model = network()
+    with pytest.raises(RuntimeError, match="no more"):
+        fit(tmp_path, model, GradientMonitor(verbose=False), Crash())
+    assert json.loads((tmp_path / "run" / "gradient_report.json").read_text())["steps"] == 3
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_nan_is_written_as_nan(tmp_path):
+    class Poison(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 2:
+                with torch.no_grad():
+                    pl_module.output.weight.fill_(math.nan)
+
+    monitor = GradientMonitor(verbose=False)
+    fit(tmp_path, network(), monitor, Poison())
+    assert math.isnan(series(tmp_path)["gradient_norm/hidden.0.linear"][2])
+    assert monitor.report.end.status == "nan"
+
+
+def test_without_a_logger_the_report_goes_to_the_root_folder(tmp_path):
+    trainer = L.Trainer(
+        **QUIET, max_epochs=1, logger=False, default_root_dir=tmp_path, callbacks=[GradientMonitor(verbose=False)]
+    )
+    trainer.fit(network(), loader(), loader())
+    assert (tmp_path / "gradient_report.json").is_file()
+
+
+@pytest.mark.parametrize("option", ["every_n_steps", "flush_every_n_steps"])
+def test_intervals_below_one_are_refused(tmp_path, option):
+    with pytest.raises(ValueError, match=f"{option} is 0; it must be at least 1"):
+        fit(tmp_path, network(), GradientMonitor(**{option: 0}))

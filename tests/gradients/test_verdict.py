@@ -1,0 +1,99 @@
+import json
+import math
+
+import pytest
+
+from unvanish.gradients import Record, Report, judge
+
+
+def geometric(factor, layers=21):
+    """|delta| of layers of which each gets ``factor`` times the gradient of the one behind it."""
+    return {f"layer{i}": 3.0 * factor ** (layers - 1 - i) for i in range(layers)}
+
+
+@pytest.mark.parametrize(
+    ("factor", "status"),
+    [
+        (0.14, "vanishing"),
+        (0.7, "vanishing"),
+        (0.71, "healthy"),
+        (1.0, "healthy"),
+        (1.41, "healthy"),
+        (1.42, "exploding"),
+    ],
+)
+def test_status_factor_and_ratio_of_a_geometric_series(factor, status):
+    verdict = judge(geometric(factor))
+    assert verdict.status == status
+    assert verdict.factor_per_layer == pytest.approx(factor)
+    assert verdict.first_over_last == pytest.approx(factor**20)
+    assert "layer0" in verdict.evidence
+    assert "layer20" in verdict.evidence
+
+
+def test_a_change_of_width_alone_is_no_fault():
+    assert judge({"wide": 1.0, "narrow": 1.0}).status == "healthy"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_nan_and_infinity_are_named_with_the_deepest_layer(value):
+    verdict = judge({"a": value, "b": value, "c": 1.0})
+    assert verdict.status == "nan"
+    assert verdict.evidence == f"|delta| is {value} in b"
+    assert math.isnan(verdict.factor_per_layer)
+
+
+def test_a_gradient_of_exactly_zero_is_dead_and_not_vanishing():
+    verdict = judge({"a": 0.0, "b": 0.0, "c": 1.0})
+    assert (verdict.status, verdict.first_over_last) == ("dead", 0.0)
+    assert verdict.evidence == "|delta| is exactly 0 in 2 of 3 layers, the deepest of them b"
+
+
+@pytest.mark.parametrize("deltas", [{}, {"a": 1.0}])
+def test_one_layer_has_no_verdict(deltas):
+    assert judge(deltas).status == "unknown"
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 10.0])
+def test_what_is_not_healthy_comes_with_a_cause_and_fixes(factor):
+    verdict = judge(geometric(factor))
+    assert bool(verdict.fixes) == (verdict.status != "healthy")
+    assert str(verdict).startswith(f"{verdict.status}: {verdict.evidence}")
+    assert all(fix in str(verdict) for fix in verdict.fixes)
+
+
+def records(ratios):
+    return [
+        Record(step, float(step), {"delta_norm": {"a": ratio, "b": 1.0}, "gradient_norm": {"a": ratio, "b": 2.0}})
+        for step, ratio in enumerate(ratios)
+    ]
+
+
+def test_report_judges_the_medians_of_the_first_and_of_the_last_steps(tmp_path):
+    report = Report(window=3)
+    report.add(records([1e-5, 1e-4, 1e-6, 50.0]))
+    report.add(records([3.0, 0.2, 0.1]))
+    assert report.steps == 7
+    assert report.start.first_over_last == pytest.approx(1e-5)
+    assert report.end.first_over_last == pytest.approx(0.2)
+    report.save(tmp_path / "run" / "report.json")
+    saved = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (saved["verdict"], saved["start"]["verdict"], saved["steps"]) == ("healthy", "vanishing", 7)
+    assert saved["layers"][0]["gradient_norm"] == {"start": pytest.approx(1e-5), "end": pytest.approx(0.2)}
+
+
+def test_report_says_nan_in_words_that_json_knows(tmp_path):
+    report = Report()
+    report.add(records([1.0, math.nan, 1.0]))
+    report.save(tmp_path / "report.json")
+    saved = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert (saved["verdict"], saved["first_over_last"]) == ("nan", "nan")
+    assert saved["layers"][0]["delta_norm"]["end"] == "nan"
+
+
+def test_report_does_not_grow_with_the_run():
+    report = Report(window=3)
+    for _ in range(100):
+        report.add(records([1.0] * 10))
+    assert report.steps == 1000
+    assert len(report._first) + len(report._last) == 6
