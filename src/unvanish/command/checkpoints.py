@@ -14,7 +14,7 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 
 def find_checkpoint(recipe: Recipe, runs: Path) -> Path:
     """The best checkpoint of the run whose configuration ``recipe`` is, else of the recipe's newest run."""
-    beside = recipe.path.parent / "checkpoints" / BEST
+    beside = recipe.paths[0].parent / "checkpoints" / BEST
     if beside.is_file():
         return beside
     found = [path for path in (runs / recipe.name).glob(f"*/checkpoints/{BEST}") if path.parts[-3].isdigit()]

@@ -3,7 +3,6 @@
 import inspect
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any, NamedTuple, Self
@@ -63,18 +62,18 @@ class Experiment:
         try:
             arguments = parser.parse_args([*typed, *overrides])
         except Exception as error:  # jsonargparse raises many kinds
-            raise WrongInputError(_explain(error, parser, config, recipe)) from error
+            raise WrongInputError(_explain(error, parser, overrides, recipe)) from error
         return cls(recipe, parser, arguments)
 
     def resolved(self) -> str:
         """The whole configuration as YAML, itself a recipe."""
-        config = yaml.safe_load(self.parser.dump(self.arguments, skip_none=False))
+        config = yaml.safe_load(self.parser.dump(self.arguments, skip_unset=False))
         for group in ("model", "data"):
             config[group] = {"class_path": self.recipe.config[group]["class_path"], **config[group]}
         return str(yaml.safe_dump(config, sort_keys=False))
 
     def build(self) -> Built:
-        """Read the data, draw the network's weights, and check the trainer's arguments; nothing is written."""
+        """Read the data and draw the network's weights; whatever is wrong shows here, before anything is written."""
         L.seed_everything(self.arguments.seed, workers=True, verbose=False)
         with as_wrong_input():
             objects = self.parser.instantiate(self.arguments)
@@ -82,7 +81,11 @@ class Experiment:
             objects.data.setup("fit")
             objects.data.train_dataloader()
             options = vars(objects.trainer)
-            L.Trainer(**options | {"logger": False})
+            callbacks = options["callbacks"] or []
+            options["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
+            # Neither is kept: they would find a mistake only after the run has its folder.
+            objects.model.configure_optimizers()
+            L.Trainer(**options | {"logger": False, "callbacks": list(options["callbacks"])})  # it adds its own
         return Built(objects.model, objects.data, options, objects.gradients)
 
 
@@ -107,28 +110,31 @@ def _parser(model_path: Any, data_path: Any, recipe: Recipe) -> ArgumentParser:
 def _import(path: Any, group: str, kind: type, recipe: Recipe) -> type:
     """The class that a recipe names under ``<group>.class_path``."""
     if not isinstance(path, str):
-        raise WrongInputError(f"{recipe.path}: {group}.class_path is missing; it names a {kind.__name__}")
+        raise WrongInputError(f"{recipe}: {group}.class_path is missing; it names a {kind.__name__}")
     try:
         found = resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
-        raise WrongInputError(f"{recipe.path}: {group}.class_path {path!r} cannot be imported: {error}") from error
+        raise WrongInputError(f"{recipe}: {group}.class_path {path!r} cannot be imported: {error}") from error
     if not (inspect.isclass(found) and issubclass(found, kind)):
-        raise WrongInputError(f"{recipe.path}: {group}.class_path {path!r} is not a {kind.__name__}")
+        raise WrongInputError(f"{recipe}: {group}.class_path {path!r} is not a {kind.__name__}")
     return found
 
 
-def _explain(error: Exception, parser: ArgumentParser, config: Mapping[str, Any], recipe: Recipe) -> str:
-    """One line for what jsonargparse says in many: which key, where, and what was expected."""
+def _explain(error: Exception, parser: ArgumentParser, overrides: list[str], recipe: Recipe) -> str:
+    """One line for what jsonargparse says in many: which key, where it stands, and what was expected."""
     text = str(error)
-    if unknown := re.match(r"unrecognized arguments: (\S+)", text):
-        key = unknown[1].removeprefix("--").split("=")[0]
+    if unknown := re.match(r"unrecognized arguments: --([^\s=]+)", text):
+        key = unknown[1]
         reason = f"unknown key {key!r}{nearest(key, list(parser.get_defaults().keys()))}"
     elif named := re.match(r'Parser key "([^"]+)"', text):
         key = named[1]
-        expected = dict.fromkeys(re.findall(r"Expected an? (?:<class '([\w.]+)'>)", text))
+        expected = re.findall(r"Expected a (.+?)(?:\. Got value.*)?$", text, re.MULTILINE)
         given = re.search(r"(?:Got|Given) value: (.*)", text)
-        wanted = " or ".join("null" if name == "NoneType" else name for name in expected)
-        reason = f"{key} is {given[1]!r}, expected {wanted}" if expected and given else one_line(error)
+        reason = one_line(error)
+        if expected and given:
+            wanted = re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*?)\]", r"\1\2", " or ".join(expected))
+            reason = f"{key} is {given[1]!r}, expected {wanted.replace('NoneType', 'null')}"
     else:
-        key, reason = "", one_line(error)
-    return f"{recipe.path}: {reason}" if key in config else reason
+        return one_line(error)
+    typed = any(re.match(rf"--{re.escape(key)}(=|$)", word) for word in overrides)
+    return reason if typed else f"{recipe}: {reason}"

@@ -108,13 +108,13 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from unvanish.command.doctor import doctor
 
         return doctor()
+    if options.verb != "compare" and options.help:
+        return _help(options)
     _quieten()
     if options.verb == "compare":
         from unvanish.command.compare import compare
 
         return compare(options, rest)
-    if options.help:
-        return _help(options)
     if options.verb == "fit":
         from unvanish.command.fit import fit
 
@@ -128,9 +128,12 @@ def _quieten() -> None:
     """Let our own words through, and of Lightning's only warnings: each run brings two advertisements."""
     import lightning.pytorch  # noqa: F401 - sets the level of its logger
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    ours = logging.getLogger("unvanish")
+    ours.handlers = [logging.StreamHandler(sys.stdout)]
+    ours.setLevel(logging.INFO)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+    warnings.filterwarnings("ignore", "The dirpath has changed")  # a resumed run has a folder of its own
 
 
 def _help(options: argparse.Namespace) -> int:

@@ -22,13 +22,16 @@ class Recipe:
 
     Args:
         name: What its runs are filed under, such as mlp/digits.
-        path: The file it comes from.
+        paths: The files it comes from, overlays last.
         config: Its keys, nested.
     """
 
     name: str
-    path: Path
+    paths: list[Path]
     config: Config
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.paths))
 
 
 class _Loader(yaml.SafeLoader):
@@ -98,7 +101,7 @@ def variants(path: Path) -> dict[str, Recipe]:
     base = path.parent / config["base"]
     common = read(base if base.is_file() else locate(config["base"]))
     return {
-        name: Recipe(f"{name_of(path)}/{name}", path, _with_changes(common, changes or {}))
+        name: Recipe(f"{name_of(path)}/{name}", [path], _with_changes(common, changes or {}))
         for name, changes in config["variants"].items()
     }
 
@@ -118,11 +121,11 @@ def load(names: list[str], variant: str | None = None) -> Recipe:
     elif variant is not None:
         raise WrongInputError(f"--variant is for comparisons; {paths[0]} is a recipe")
     else:
-        recipe = Recipe(name_of(paths[0]), paths[0], first)
+        recipe = Recipe(name_of(paths[0]), paths[:1], first)
     config = recipe.config
     for path in paths[1:]:
         config = _merged(config, read(path))
-    return Recipe(recipe.name, recipe.path, config)
+    return Recipe(recipe.name, paths, config)
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Config:

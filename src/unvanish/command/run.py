@@ -92,8 +92,7 @@ def train(
         "log_every_n_steps": max(1, min(50, len(data.train_dataloader()) // 4)),
     }
     options |= {key: value for key, value in defaults.items() if options[key] is None}
-    theirs = options.pop("callbacks") or []
-    trainer = L.Trainer(**options, callbacks=[*callbacks, *(theirs if isinstance(theirs, list) else [theirs])])
+    trainer = L.Trainer(**options | {"callbacks": [*callbacks, *options["callbacks"]]})
     L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
     start = time.perf_counter()
     try:
@@ -151,5 +150,7 @@ class EpochLines(L.Callback):
         is_last = trainer.current_epoch + 1 == trainer.max_epochs
         if trainer.is_global_zero and (is_last or now - self._printed >= 1):
             self._printed = now
-            metrics = "  ".join(f"{name} {value:.4g}" for name, value in trainer.callback_metrics.items())
+            metrics = "  ".join(
+                f"{name} {value:.4g}" for name, value in trainer.callback_metrics.items() if "learning_rate" not in name
+            )
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {metrics}", flush=True)

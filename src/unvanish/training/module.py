@@ -80,7 +80,11 @@ class ReferenceModule(L.LightningModule):
             return optimizer
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.multiplier), "interval": "step"},
+            "lr_scheduler": {
+                "scheduler": LambdaLR(optimizer, self.multiplier),
+                "interval": "step",
+                "name": "train/learning_rate",
+            },
         }
 
     def on_train_start(self) -> None:

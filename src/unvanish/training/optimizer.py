@@ -52,7 +52,10 @@ class Optimizer:
         known = [name for name in inspect.signature(kind).parameters if name not in ours]
         for option in self.options:
             if option not in known:
-                raise ValueError(f"optimizer {self.name!r} takes no option {option!r}{nearest(option, known)}")
+                hint = nearest(option, known)
+                raise ValueError(
+                    f"optimizer {self.name!r} takes no option {option!r}{hint} (known: {', '.join(known)})"
+                )
         options = dict(self.options)
         if weight_decay and kind not in _DECOUPLED:
             if "decoupled_weight_decay" not in inspect.signature(kind).parameters:

@@ -1,0 +1,42 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## Show these lines
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/package: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/tools: .venv/package
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+setup: .venv/tools  ## Make .venv with the package and its development tools
+
+quickstart: .venv/package  ## Train a 20-layer sigmoid net and four fixes, and compare their gradients (under 4 minutes)
+	$(BIN)/unvanish compare vanishing/mlp
+
+lint: .venv/tools  ## Check style, format and which room imports which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+types: .venv/tools  ## Check types
+	$(BIN)/mypy
+
+test: .venv/tools  ## Run all tests (under 8 minutes)
+	$(BIN)/pytest -n 2
+
+notebooks: .venv/tools  ## Execute every notebook from scratch
+	$(BIN)/python notebooks/execute.py
+
+bench: .venv/tools  ## Measure what the gradient monitor costs, beside its peers
+	$(BIN)/python benchmarks/monitor.py
+
+clean:  ## Remove .venv, caches and builds; runs stay
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
+
+.PHONY: help setup quickstart lint types test notebooks bench clean

@@ -1,0 +1,201 @@
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from unvanish.command.main import main
+
+SMALL = ["--model.hidden_sizes=[7]", "--trainer.max_epochs=2"]
+
+
+def fit(*words, recipe="mlp/wine"):
+    assert main(["fit", "-c", recipe, *SMALL, *words]) == 0
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_s_folder_holds_all_that_is_promised(workplace, capsys):
+    fit()
+    folder = workplace / "runs/mlp/wine/1"
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    (events,) = [name for name in names if name.startswith("events.out.tfevents.")]
+    kept = {"config.yaml", "metrics.csv", "gradient_report.json", "hparams.yaml"}
+    assert names == {*kept, "checkpoints/best.ckpt", "checkpoints/last.ckpt", events}
+    with (folder / "metrics.csv").open() as file:
+        columns = set(csv.DictReader(file).fieldnames)
+    assert columns >= {"epoch", "step", "train/loss", "val/loss", "val/accuracy"}
+    assert json.loads((folder / "gradient_report.json").read_text())["layers"][0]["name"] == "hidden.0.linear"
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["hidden_sizes"] == [7]
+    found = EventAccumulator(str(folder)).Reload()
+    assert {"train/loss", "val/accuracy", "gradient_norm/output", "delta_rms/output"} <= set(found.Tags()["scalars"])
+    shown = capsys.readouterr().out
+    assert "tensorboard --logdir runs" in shown
+    assert "epoch 2/2" in shown
+
+
+def test_hparams_holds_a_short_flat_row_with_real_metrics(workplace):
+    fit()
+    events = EventAccumulator(str(workplace / "runs/mlp/wine/1")).Reload()
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    for name in (b"activation", b"initialization", b"normalization", b"residual", b"learning_rate", b"seed"):
+        assert name in content
+    best = events.Scalars("best/val_accuracy")[-1].value
+    assert best == max(event.value for event in events.Scalars("val/accuracy"))
+    assert "hp_metric" not in events.Tags()["scalars"]
+
+
+def test_runs_are_numbered_and_the_same_seed_gives_the_same_weights(workplace):
+    for words in ([], [], ["--seed=1"]):
+        fit(*words)
+    first, second, other = (weights(workplace / f"runs/mlp/wine/{n}/checkpoints/last.ckpt") for n in (1, 2, 3))
+    assert same(first, second)
+    assert not same(first, other)
+
+
+def test_the_gradients_are_recorded_without_changing_the_run(workplace):
+    fit("--no-gradients", "--model.training.regularization.dropout=0.5")
+    fit("--model.training.regularization.dropout=0.5")
+    bare, recorded = workplace / "runs/mlp/wine/1", workplace / "runs/mlp/wine/2"
+    assert same(weights(bare / "checkpoints/last.ckpt"), weights(recorded / "checkpoints/last.ckpt"))
+    assert not (bare / "gradient_report.json").exists()
+
+
+def test_a_run_s_configuration_repeats_it(workplace):
+    fit("--seed=3", "--model.training.schedule.name=cosine")
+    again = workplace / "again"
+    assert main(["fit", "-c", "runs/mlp/wine/1/config.yaml", f"--runs={again}"]) == 0
+    (repeated,) = again.rglob("last.ckpt")
+    assert same(weights(workplace / "runs/mlp/wine/1/checkpoints/last.ckpt"), weights(repeated))
+
+
+def test_the_best_checkpoint_is_the_best_epoch_s_and_the_last_is_the_last_s(workplace):
+    fit("--trainer.max_epochs=6", "--model.training.optimizer.learning_rate=0.3")
+    folder = workplace / "runs/mlp/wine/1"
+    accuracy = pd.read_csv(folder / "metrics.csv").dropna(subset="val/accuracy")
+    best, last = (torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert best["epoch"] == accuracy.loc[accuracy["val/accuracy"].idxmax(), "epoch"]
+    assert last["epoch"] == 5
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(workplace):
+    options = ["--model.training.schedule.name=cosine", "--model.training.regularization.l1=1e-4"]
+    fit(*options, "--trainer.max_epochs=3")
+    steps = {"dirpath": "steps", "filename": "{step}", "every_n_train_steps": 1, "save_top_k": -1}
+    checkpoints = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": steps}
+    fit(*options, "--trainer.max_epochs=3", f"--trainer.callbacks={json.dumps([checkpoints])}")
+    # 8 steps an epoch: the tenth is in the middle of the second.
+    fit(*options, "--trainer.max_epochs=3", "--ckpt_path=steps/step=10.ckpt")
+    whole, resumed = (weights(workplace / f"runs/mlp/wine/{n}/checkpoints/last.ckpt") for n in (1, 3))
+    assert same(whole, resumed)
+
+
+def test_test_and_validate_take_the_best_checkpoint_of_the_newest_run(workplace, capsys):
+    fit()
+    fit("--seed=1")
+    capsys.readouterr()
+    for words in (["-c", "runs/mlp/wine/2/config.yaml"], ["-c", "mlp/wine", *SMALL]):
+        for verb, stage in (("test", "test"), ("validate", "val")):
+            assert main([verb, *words]) == 0
+            shown = capsys.readouterr().out
+            assert "runs/mlp/wine/2/checkpoints/best.ckpt: " in shown
+            assert f"{stage}/accuracy" in shown
+
+
+def test_predictions_are_written_with_probabilities_that_agree_with_the_metrics(workplace, capsys):
+    fit("--trainer.max_epochs=10", recipe="mlp/breast_cancer")
+    config = "runs/mlp/breast_cancer/1/config.yaml"
+    assert main(["predict", "-c", config]) == 0
+    table = pd.read_csv("runs/mlp/breast_cancer/1/predictions.csv")
+    assert list(table) == ["row", "prediction", "probability_benign", "probability_malignant"]
+    assert table.filter(like="probability").sum(axis=1).tolist() == pytest.approx([1] * len(table))
+    assert ((table["probability_malignant"] > 0.5) == (table["prediction"] == "malignant")).all()
+    assert main(["test", "-c", config]) == 0
+    shown = capsys.readouterr().out
+    from unvanish import Tabular
+
+    truth = Tabular("breast_cancer").splits.test[1].numpy()
+    accuracy = ((table["prediction"] == "malignant") == truth).mean()
+    assert f"test/accuracy {accuracy:.4f}" in shown
+
+
+def test_a_csv_is_trained_on_and_new_rows_are_predicted_in_the_target_s_units(workplace):
+    rows = [f"{x},{'ab'[x % 2]},{1000 + 10 * x}" for x in range(120)]
+    (workplace / "table.csv").write_text("\n".join(["x,kind,price", *rows]))
+    (workplace / "new.csv").write_text("kind,x\na,20\nb,61\nc,90\n")
+    options = ["--data.path=table.csv", "--data.target=price"]
+    fit(*options, "--trainer.max_epochs=60", "--model.training.optimizer.learning_rate=1e-2", recipe="mlp/csv")
+    config = "runs/mlp/csv/1/config.yaml"
+    assert main(["predict", "-c", config, "--data.predict_path=new.csv", "--out=there/p.csv"]) == 0
+    predicted = pd.read_csv("there/p.csv")["prediction_0"]
+    assert predicted.tolist() == pytest.approx([1200, 1610, 1900], abs=100)
+
+
+def test_a_diverged_run_says_nan(workplace, capsys):
+    fit("--model.training.optimizer.name=sgd", "--model.training.optimizer.learning_rate=1e20")
+    assert json.loads((workplace / "runs/mlp/wine/1/gradient_report.json").read_text())["verdict"] == "nan"
+    assert ": nan: |delta| is nan" in capsys.readouterr().out
+
+
+def test_a_terminated_run_ends_with_143_and_keeps_its_report(workplace):
+    command = [sys.executable, "-m", "unvanish", "fit", "-c", "mlp/wine", "--trainer.max_epochs=100000"]
+    run = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    checkpoint = workplace / "runs/mlp/wine/1/checkpoints/last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(timeout=60) == 143
+    assert (workplace / "runs/mlp/wine/1/gradient_report.json").is_file()
+
+
+def test_two_processes_train_the_same_network_into_one_folder(workplace):
+    command = [sys.executable, "-m", "unvanish", "fit", "-c", "mlp/wine", *SMALL]
+    devices = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    subprocess.run([*command, *devices], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+    (folder,) = (workplace / "runs/mlp/wine").iterdir()
+    report = json.loads((folder / "gradient_report.json").read_text())
+    assert report["steps"] == 2 * math.ceil(math.ceil(115 / 2) / 16)
+
+
+def test_a_comparison_prints_one_table_and_keeps_every_run(workplace, capsys):
+    (workplace / "two.yaml").write_text(
+        "base: mlp/digits\nvariants:\n  plain: {}\n  tanh: {model.activation: tanh, model.normalization: batch}\n"
+    )
+    assert main(["compare", "two.yaml", *SMALL]) == 0
+    shown = capsys.readouterr().out
+    table = shown[shown.index("variant") :].splitlines()
+    assert [line.split()[0] for line in table[1:3]] == ["plain", "tanh"]
+    assert table[0].split()[:3] == ["variant", "test", "accuracy"]
+    assert shown.rstrip().endswith("tensorboard --logdir runs/two/1")
+    results = json.loads((workplace / "runs/two/1/comparison.json").read_text())
+    for row, line in zip(results, table[1:3], strict=True):
+        folder = workplace / "runs/two/1" / row["variant"]
+        report = json.loads((folder / "gradient_report.json").read_text())
+        assert row["verdict"] == report["verdict"] == line.split()[-2]
+        assert row["factor_per_layer"] == report["factor_per_layer"]
+        assert f"{row['test']:.4f}" in line
+
+
+def test_a_variant_is_trained_alone_as_in_its_comparison(workplace):
+    (workplace / "two.yaml").write_text("base: mlp/digits\nvariants:\n  plain: {}\n  tanh: {model.activation: tanh}\n")
+    assert main(["compare", "two.yaml", *SMALL]) == 0
+    fit("--variant=tanh", recipe="two.yaml")
+    together, alone = (workplace / f"runs/two/{n}/checkpoints/last.ckpt" for n in ("1/tanh", "tanh/1"))
+    assert same(weights(together), weights(alone))

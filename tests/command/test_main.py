@@ -1,0 +1,88 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import unvanish
+from unvanish.command.main import main
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["recipes"], ["recipes", "show", "quickstart"], ["fit", "--help"]]
+)
+def test_what_needs_no_torch_does_not_wait_for_it(words):
+    code = f"""
+import sys
+from unvanish.command.main import main
+try:
+    code = main({words})
+except SystemExit as error:
+    code = error.code
+assert not code, code
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"unvanish {unvanish.__version__}\n"
+
+
+def test_the_public_names_are_there_and_no_others():
+    for name in unvanish.__all__:
+        assert getattr(unvanish, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'MPL'"):
+        unvanish.MPL  # noqa: B018
+
+
+def test_help_with_a_recipe_lists_its_keys(capsys):
+    assert main(["fit", "-c", "quickstart", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for key in (
+        "--model.activation",
+        "--model.training.optimizer.learning_rate",
+        "--data.dataset",
+        "--gradients.every_n_steps",
+    ):
+        assert key in shown
+    assert "--model.input_shape" not in shown
+
+
+def test_a_recipe_is_shown_with_all_its_defaults(capsys):
+    assert main(["recipes", "show", "quickstart", "--resolved"]) == 0
+    assert "learning_rate: 0.001" in capsys.readouterr().out
+
+
+def test_doctor_is_content_here(capsys):
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert f"torch        {torch.__version__.split('+')[0]}" in shown
+    assert "all is well" in shown
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "expected"),
+    [
+        ("torchvision", RuntimeError("operator torchvision::nms does not exist"), "are not a pair"),
+        ("lightning", ImportError("No module named 'x'"), "lightning cannot be imported (No module named 'x')"),
+    ],
+)
+def test_doctor_names_what_is_broken_and_how_to_mend_it(capsys, monkeypatch, module, error, expected):
+    def broken_import(name):
+        if name == module:
+            raise error
+
+    monkeypatch.setattr("unvanish.command.doctor.import_module", broken_import)
+    assert main(["doctor"]) == 1
+    (fault,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BROKEN")]
+    assert expected in fault
+    assert "pip install" in fault
+
+
+def test_doctor_names_a_version_that_is_too_old(capsys, monkeypatch):
+    monkeypatch.setattr("unvanish.command.doctor.version", lambda name: "2.6.3" if name == "lightning" else "99")
+    assert main(["doctor"]) == 1
+    assert "lightning 2.6.3 is too old or too new: pip install 'lightning>=2.6.6'" in capsys.readouterr().out

@@ -1,0 +1,104 @@
+import re
+
+import pytest
+import yaml
+
+from unvanish.command import recipes
+from unvanish.command.errors import WrongInputError
+from unvanish.command.experiment import Experiment
+
+FILES = sorted(recipes.packaged().rglob("*.yaml"))
+# Their data is not in a package: the file of the user, and what torchvision downloads.
+NEEDS_DATA = {"mlp/csv", "mlp/mnist"}
+
+
+def every_recipe():
+    for name in recipes.names():
+        path = recipes.locate(name)
+        if recipes.is_comparison(recipes.read(path)):
+            yield from recipes.variants(path).values()
+        else:
+            yield recipes.load([name])
+
+
+RECIPES = list(every_recipe())
+
+
+def test_there_are_recipes_and_every_file_is_one_of_them():
+    assert len(FILES) >= 9
+    assert len(recipes.names()) == len(FILES)
+    assert len(RECIPES) >= len(FILES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=recipes.name_of)
+def test_a_recipe_opens_with_its_command_the_result_to_expect_and_its_time(path):
+    head = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        head.append(line)
+    command, *_ = head
+    name = recipes.name_of(path)
+    verb = "compare" if path.parent.name == "vanishing" else "fit -c"
+    assert command.startswith(f"# unvanish {verb} {name}")
+    text = "\n".join(head)
+    assert re.search(r"^# expect: .*\d", text, re.MULTILINE)
+    assert re.search(r"^# time: .*\d+ s", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_a_recipe_builds_and_its_resolved_form_is_a_recipe_that_says_the_same(recipe, workplace):
+    overrides = ["--data.path=table.csv", "--data.target=y"] if recipe.name == "mlp/csv" else []
+    experiment = Experiment.parse(recipe, overrides)
+    resolved = workplace / "resolved.yaml"
+    resolved.write_text(experiment.resolved())
+    again = Experiment.parse(recipes.load([str(resolved)]), [])
+    assert again.resolved() == experiment.resolved()
+    if recipe.name not in NEEDS_DATA:
+        built = experiment.build()
+        x, y = next(iter(built.data.train_dataloader()))
+        assert built.model.training_loss(built.model(x), y).isfinite()
+
+
+def test_variants_differ_from_their_base_by_what_the_comparison_says():
+    path = recipes.locate("vanishing/mlp")
+    base = recipes.flat(recipes.load(["mlp/deep_sigmoid"]).config)
+    changes = recipes.read(path)["variants"]
+    for name, recipe in recipes.variants(path).items():
+        assert dict(recipes.flat(recipe.config).items() - base.items()) == changes[name]
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def test_overlays_change_single_keys_and_another_class_keeps_no_arguments(workplace):
+    base = write(
+        workplace / "a.yaml", "model: {class_path: x.A, width: 3, training: {optimizer: {name: sgd}}}\ndata: {b: 1}"
+    )
+    over = write(workplace / "b.yaml", "model: {width: 5, training: {optimizer: {learning_rate: 1e-3}}}")
+    other = write(workplace / "c.yaml", "model: {class_path: x.B}")
+    optimizer = {"name": "sgd", "learning_rate": 0.001}
+    merged = {"class_path": "x.A", "width": 5, "training": {"optimizer": optimizer}}
+    assert recipes.load([base, over]).config == {"model": merged, "data": {"b": 1}}
+    assert recipes.load([base, over, other]).config["model"] == {"class_path": "x.B"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("-2E5", -2e5), ("1.5e2", 150.0), ("1e", "1e"), ("e3", "e3")]
+)
+def test_numbers_without_a_dot_are_numbers(workplace, text, value):
+    assert recipes.read(recipes.locate(write(workplace / "n.yaml", f"a: {text}"))) == {"a": value}
+
+
+def test_a_recipe_is_found_by_file_and_by_packaged_name(workplace):
+    assert recipes.load([write(workplace / "mine.yaml", "a: 1")]).name == "mine"
+    assert recipes.load(["mlp/digits"]).name == recipes.load([str(recipes.packaged() / "mlp/digits.yaml")]).name
+
+
+def test_copy_makes_a_file_to_change_and_overwrites_none(workplace):
+    copied = recipes.copy("mlp/digits", workplace)
+    assert yaml.safe_load(copied.read_text())["data"]["dataset"] == "digits"
+    with pytest.raises(WrongInputError, match=r"digits\.yaml exists already"):
+        recipes.copy("mlp/digits", workplace)

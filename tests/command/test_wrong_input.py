@@ -1,0 +1,89 @@
+import shlex
+
+import torch
+
+from unvanish.command.main import main
+
+FILES = {
+    "typo.yaml": "model: {class_path: unvanish.MLP, hiden_sizes: [3]}\ndata: {class_path: unvanish.Images}",
+    "syntax.yaml": "model:\n  - : [\n",
+    "list.yaml": "- 1\n",
+    "no_model.yaml": "data: {class_path: unvanish.data.Images}",
+    "no_class.yaml": "model: {class_path: unvanish.networks.MPL}\ndata: {class_path: unvanish.data.Images}",
+    "other_class.yaml": "model: {class_path: torch.nn.Linear}\ndata: {class_path: unvanish.data.Images}",
+    "comparison.yaml": "base: quickstart\nvariants: {a: {model.activaton: tanh}}",
+    "table.csv": "a,b\n" + "".join(f"{i},{i % 3}\n" for i in range(60)),
+    "nan.csv": "a,y\n" + "".join(f"{i},{'' if i == 7 else i % 2}\n" for i in range(60)),
+    "lonely.csv": "a,y\n" + "".join(f"{i},{'z' if i == 7 else 'xw'[i % 2]}\n" for i in range(60)),
+    "plain_file": "x",
+}
+
+CASES = [
+    ("fit", "which recipe? Say -c NAME"),
+    ("fit -c quickstrat", "no recipe 'quickstrat'", "did you mean 'quickstart'?"),
+    ("fit -c typo.yaml", "typo.yaml: unknown key 'model.hiden_sizes'; did you mean 'model.hidden_sizes'?"),
+    ("fit -c syntax.yaml", "syntax.yaml is not readable YAML", "line 2"),
+    ("fit -c list.yaml", "list.yaml is not a recipe"),
+    ("fit -c no_model.yaml", "no_model.yaml: model.class_path is missing"),
+    ("fit -c no_class.yaml", "'unvanish.networks.MPL' cannot be imported"),
+    ("fit -c other_class.yaml", "'torch.nn.Linear' is not a ReferenceModule"),
+    ("fit -c quickstart --model.activaton tanh", "unknown key 'model.activaton'; did you mean 'model.activation'?"),
+    ("fit -c quickstart --trainer.max_epoch 3", "unknown key 'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
+    ("fit -c quickstart stray", "unrecognized arguments: stray"),
+    ("fit -c quickstart --model.hidden_sizes many", "model.hidden_sizes is 'many', expected list or int"),
+    ("fit -c quickstart --model.residual maybe", "model.residual is 'maybe', expected bool"),
+    ("fit -c quickstart --trainer.max_epochs many", "trainer.max_epochs is 'many', expected int or null"),
+    ("fit -c quickstart --trainer.precision 17", "trainer.precision is '17', expected 64, 32, 16 or"),
+    ("fit -c quickstart --model.hidden_sizes [0]", "hidden_sizes is [0]; every layer needs at least one unit"),
+    ("fit -c quickstart --model.activation rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
+    ("fit -c quickstart --model.activation softmax", "softmax is for outputs only"),
+    ("fit -c quickstart --model.training.optimizer.learning_rate -0.1", "learning_rate is -0.1; it must be positive"),
+    ("fit -c quickstart --model.training.optimizer.name adma", "unknown optimizer 'adma'; did you mean 'adam'?"),
+    ("fit -c quickstart --model.training.loss.name mse", "loss 'mse' is for regression tasks; this task is multiclass"),
+    ("fit -c quickstart --trainer.accelerator warp", "invalid accelerator name: `accelerator='warp'`"),
+    ("fit -c quickstart --data.batch_size 100000", "batch_size 100000 is greater than the training split of 1294 rows"),
+    ("fit -c quickstart --data.dataset mnsit", "unknown dataset 'mnsit'; did you mean 'mnist'?"),
+    ("fit -c mlp/csv --data.path nope.csv --data.target y", "no file nope.csv"),
+    ("fit -c mlp/csv --data.path table.csv --data.target y", "table.csv: no column 'y'"),
+    ("fit -c mlp/csv --data.path nan.csv --data.target y", "nan.csv: target 'y' lacks 1 values, the first in row 8"),
+    ("fit -c mlp/csv --data.path lonely.csv --data.target y", "lonely.csv, class 'z': 1 rows are too few"),
+    ("fit -c quickstart --runs plain_file", "cannot write the run: Not a directory: plain_file"),
+    ("fit -c quickstart --ckpt_path none.ckpt", "no checkpoint at none.ckpt"),
+    ("fit -c quickstart --ckpt_path plain_file", "plain_file is not a checkpoint"),
+    (
+        "fit -c quickstart --ckpt_path other.ckpt",
+        "other.ckpt is of another architecture: hidden.0.linear.weight is absent",
+    ),
+    ("fit -c quickstart --variant plain", "--variant is for comparisons"),
+    ("fit -c vanishing/mlp", "is a comparison and needs --variant: plain, relu_he"),
+    ("fit -c vanishing/mlp --variant pain", "has no variant 'pain': plain, relu_he"),
+    ("test -c mlp/wine", "no run of mlp/wine in runs: train one"),
+    ("compare quickstart", "is a recipe, not a comparison"),
+    ("compare comparison.yaml", "comparison.yaml: unknown key 'model.activaton'"),
+    ("recipes show quikstart", "no recipe 'quikstart'", "did you mean 'quickstart'?"),
+    ("recipes copy quickstart plain_file", "plain_file exists already"),
+    ("frobnicate", "invalid choice: 'frobnicate'"),
+    ("doctor now", "unrecognized arguments: now"),
+]
+
+
+def test_every_wrong_input_is_answered_by_one_line_and_2_and_writes_nothing(workplace, capsys):
+    for name, text in FILES.items():
+        (workplace / name).write_text(text)
+    torch.save({"state_dict": {"w": torch.ones(2)}}, workplace / "other.ckpt")
+    before = sorted(workplace.rglob("*"))
+    for words, *expected in CASES:
+        assert main(shlex.split(words)) == 2, words
+        answer = capsys.readouterr().err
+        assert answer.startswith("unvanish: "), words
+        assert answer.count("\n") == 1, words
+        for part in expected:
+            assert part in answer, words
+        assert sorted(workplace.rglob("*")) == before, words
+
+
+def test_data_that_is_absent_and_cannot_be_downloaded_names_the_folder_to_fill(workplace, capsys, monkeypatch):
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    assert main(["fit", "-c", "mlp/mnist", "--data.root=nowhere"]) == 2
+    assert "put its files into nowhere/MNIST/raw" in capsys.readouterr().err
+    assert not list(workplace.iterdir())

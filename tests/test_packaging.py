@@ -1,0 +1,63 @@
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"torch": "pytorch", "jsonargparse[signatures]": "jsonargparse"}
+
+
+def split(requirement):
+    name, bound = re.fullmatch(r"([\w.\[\]-]+)(.*)", requirement).groups()
+    return CONDA_NAMES.get(name, name), bound
+
+
+def test_environment_yml_names_what_pyproject_names_with_the_same_bounds():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    found = dict(split(entry) for entry in environment if isinstance(entry, str))
+    wanted = dict(map(split, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]))
+    assert found == wanted | {"python": PROJECT["requires-python"], "pip": ""}
+
+
+def test_torch_and_torchvision_have_no_upper_bound():
+    bounds = dict(map(split, PROJECT["dependencies"]))
+    assert all(re.fullmatch(r">=[\d.]+", bounds[name]) for name in ("pytorch", "torchvision"))
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The wheel, unpacked where the sources are not."""
+    there = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", there], cwd=ROOT, check=True)
+    (wheel,) = there.glob("*.whl")
+    target = there / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, wheel]
+    subprocess.run(install, check=True)
+    return target
+
+
+def run(installed, workplace, *words):
+    code = "import sys, unvanish; print(unvanish.__file__); import unvanish.__main__"
+    command = [sys.executable, "-c", code, *words]
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    done = subprocess.run(command, cwd=workplace, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.startswith(str(installed))
+    return done.stdout
+
+
+def test_the_wheel_brings_the_recipes(installed, workplace):
+    listed = run(installed, workplace, "recipes", "list")
+    files = {p.relative_to(ROOT / "recipes").with_suffix("").as_posix() for p in (ROOT / "recipes").rglob("*.yaml")}
+    assert set(listed.splitlines()[1:]) == files
+    assert "quickstart" in files
+
+
+def test_the_wheel_trains_elsewhere(installed, workplace):
+    run(installed, workplace, "fit", "-c", "quickstart", "--trainer.max_epochs=1")
+    assert (workplace / "runs/quickstart/1/checkpoints/best.ckpt").is_file()
