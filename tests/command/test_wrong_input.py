@@ -37,7 +37,10 @@ CASES = [
     ("fit -c quickstart --model.hidden_sizes [0]", "hidden_sizes is [0]; every layer needs at least one unit"),
     ("fit -c quickstart --model.activation rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
     ("fit -c quickstart --model.activation softmax", "softmax is for outputs only"),
-    ("fit -c quickstart --model.training.optimizer.learning_rate -0.1", "learning_rate is -0.1; it must be positive"),
+    (
+        "fit -c quickstart --model.training.optimizer.learning_rate -0.1",
+        "learning_rate is -0.1; it must be finite and positive",
+    ),
     ("fit -c quickstart --model.training.optimizer.name adma", "unknown optimizer 'adma'; did you mean 'adam'?"),
     ("fit -c quickstart --model.training.loss.name mse", "loss 'mse' is for regression tasks; this task is multiclass"),
     ("fit -c quickstart --trainer.accelerator warp", "invalid accelerator name: `accelerator='warp'`"),

@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 wrong input.
     """
+    sys.path.append("")  # a recipe may name a class in a file of the current folder
     try:
         options, rest = _parser().parse_known_args(argv)
         if rest and options.verb not in ("fit", *_TRAINED, "compare"):

@@ -145,6 +145,8 @@ class Tabular(InMemoryData):
         predict = (coder(_read_file(self.predict_path), self.predict_path),) if self.predict_path else ()
         shape = (x.shape[1],)
         if task == "regression":
+            if min(map(len, parts)) < 2:
+                raise ValueError(f"{self.source}: {len(x)} rows are too few; R2 needs two in each split")
             y, mean, std = _standardised(target, parts[0])
             description = Description(task, shape, 1, None, mean, std)
         else:

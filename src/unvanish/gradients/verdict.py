@@ -8,7 +8,7 @@ from dataclasses import dataclass
 VANISHED = 1e-3
 
 _CAUSE = {
-    "healthy": "every layer gets a gradient of the same order.",
+    "healthy": "the gradient reaches every layer.",
     "vanishing": "each layer multiplies the gradient by its weights and by its activation's derivative; where that "
     "product is below one, the gradient shrinks with depth and the early layers barely change.",
     "exploding": "each layer multiplies the gradient by its weights and by its activation's derivative; where that "

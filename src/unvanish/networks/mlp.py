@@ -71,6 +71,8 @@ class MLP(ReferenceModule):
     ) -> None:
         super().__init__(training)
         sizes = [math.prod(input_shape), *_sizes(hidden_sizes, num_layers)]
+        if output_size < 1:
+            raise ValueError(f"output_size is {output_size}; it must be at least 1")
         if residual and not any(inputs == outputs for inputs, outputs in pairwise(sizes[1:])):
             raise ValueError(
                 f"residual adds a hidden layer's input to its output: two neighbours in hidden_sizes must be equal, "

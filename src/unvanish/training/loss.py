@@ -3,12 +3,12 @@
 Shapes: B samples, C classes, D targets, T tokens, V words in the vocabulary.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,21 +27,43 @@ def _binary_cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float = 0.
 
 def _focal(logits: Tensor, y: Tensor, gamma: float = 2.0) -> Tensor:
     """-(1 - p)^gamma log p, where p is the probability of the true class (Lin et al. 2017, eq. 4)."""
+    if gamma < 0:
+        raise ValueError(f"gamma of the focal loss is {gamma}; it must not be negative")
     if y.is_floating_point():
         entropy = F.binary_cross_entropy_with_logits(logits, y, reduction="none")
     else:
         entropy = F.cross_entropy(logits.flatten(0, -2), y.flatten(), reduction="none")
-    return ((1 - (-entropy).exp()) ** gamma * entropy).mean()
+    others = -torch.expm1(-entropy)
+    # The derivative of 0^gamma is infinite for gamma < 1, and a sure answer has p = 1.
+    return (others.clamp_min(torch.finfo(others.dtype).tiny) ** gamma * entropy).mean()
 
 
-_CLASSES = ("binary", "multiclass", "next_token")
-_LOSSES: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
-    "binary_cross_entropy": (_binary_cross_entropy, ("binary",)),
-    "cross_entropy": (_cross_entropy, ("multiclass", "next_token")),
-    "focal": (_focal, _CLASSES),
-    "mse": (F.mse_loss, ("regression",)),
-    "mae": (F.l1_loss, ("regression",)),
-    "huber": (F.huber_loss, ("regression",)),
+def _of_one_shape(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Refuses logits that torch would broadcast against y: (B, 1) and (B,) make (B, B) differences."""
+
+    def checked(logits: Tensor, y: Tensor, **options: Any) -> Tensor:
+        if logits.shape != y.shape:
+            raise ValueError(f"the network returns {tuple(logits.shape)} where y is {tuple(y.shape)}")
+        return loss(logits, y, **options)
+
+    return checked
+
+
+class _Choice(NamedTuple):
+    """A loss, the tasks it is for, and the options it takes."""
+
+    function: Callable[..., Tensor]
+    tasks: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+_LOSSES = {
+    "binary_cross_entropy": _Choice(_binary_cross_entropy, ("binary",)),
+    "cross_entropy": _Choice(_cross_entropy, ("multiclass", "next_token")),
+    "focal": _Choice(_focal, ("binary", "multiclass", "next_token"), ("gamma",)),
+    "mse": _Choice(_of_one_shape(F.mse_loss), ("regression",)),
+    "mae": _Choice(_of_one_shape(F.l1_loss), ("regression",)),
+    "huber": _Choice(_of_one_shape(F.huber_loss), ("regression",), ("delta",)),
 }
 DEFAULT_LOSS = {
     "binary": "binary_cross_entropy",
@@ -70,14 +92,14 @@ class Loss:
             ValueError: the name or an option is unknown, or the loss does not fit the task.
         """
         name = lookup("task", task, DEFAULT_LOSS) if self.name == "auto" else self.name
-        loss, tasks = lookup("loss", name, _LOSSES)
-        if task not in tasks:
-            raise ValueError(f"loss {name!r} is for {' and '.join(tasks)} tasks; this task is {task}")
-        known = list(inspect.signature(loss).parameters)[2:]
+        loss = lookup("loss", name, _LOSSES)
+        if task not in loss.tasks:
+            raise ValueError(f"loss {name!r} is for {' and '.join(loss.tasks)} tasks; this task is {task}")
         for option in self.options:
-            if option not in known:
-                raise ValueError(f"loss {name!r} takes no option {option!r}{nearest(option, known)}")
-        if label_smoothing and "label_smoothing" not in known:
+            if option not in loss.options:
+                raise ValueError(f"loss {name!r} takes no option {option!r}{nearest(option, loss.options)}")
+        if not label_smoothing:
+            return partial(loss.function, **self.options)
+        if loss.function not in (_cross_entropy, _binary_cross_entropy):
             raise ValueError(f"label_smoothing needs a cross-entropy loss; this one is {name!r}")
-        smoothing = {"label_smoothing": label_smoothing} if label_smoothing else {}
-        return partial(loss, **self.options, **smoothing)
+        return partial(loss.function, label_smoothing=label_smoothing)

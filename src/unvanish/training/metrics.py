@@ -5,6 +5,7 @@ from functools import partial
 from typing import NamedTuple, final
 
 from torch import Tensor
+from torch.nn.functional import softsign
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import BinaryAUROC
 from torchmetrics.regression import MeanSquaredError, R2Score
@@ -46,11 +47,14 @@ class Accuracy(MeanMetric):
 
 @final
 class AUROC(BinaryAUROC):
-    """Area under the ROC curve from logits (B,), see ``Accuracy`` for why they are never given as they are."""
+    """Area under the ROC curve from logits (B,).
+
+    They are mapped into (0, 1) for the reason in ``Accuracy``, and not by the sigmoid: in float32 it is 1 from 17 on.
+    """
 
     def update(self, logits: Tensor, y: Tensor) -> None:
         """Keep the scores of one batch."""
-        super().update(logits.float().sigmoid(), y.long())
+        super().update((1 + softsign(logits.double())) / 2, y.long())
 
 
 _METRICS: dict[str, dict[str, Callable[[], Metric]]] = {

@@ -1,5 +1,7 @@
 """The LightningModule from which every network derives."""
 
+import math
+
 import lightning as L
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -9,7 +11,6 @@ from torchmetrics import MetricCollection
 from unvanish.training.config import Training
 from unvanish.training.metrics import build_metrics
 from unvanish.training.regularization import weights_of
-from unvanish.training.schedule import Multiplier
 
 
 class ReferenceModule(L.LightningModule):
@@ -31,7 +32,7 @@ class ReferenceModule(L.LightningModule):
         self.loss = training.loss.build(training.task)
         self.val_metrics = build_metrics(training.task, "val/")
         self.test_metrics = build_metrics(training.task, "test/")
-        self.multiplier = Multiplier(training.schedule)
+        self.total_steps = 1  # of the optimizer; known when training starts, and the schedules' first factor needs none
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """The loss of a batch (x, y), penalties included."""
@@ -81,12 +82,21 @@ class ReferenceModule(L.LightningModule):
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
-                "scheduler": LambdaLR(optimizer, self.multiplier),
+                "scheduler": LambdaLR(optimizer, lambda step: schedule.factor(step, self.total_steps)),
                 "interval": "step",
                 "name": "train/learning_rate",
             },
         }
 
     def on_train_start(self) -> None:
-        """Tell the schedule how long the run is."""
-        self.multiplier.total_steps = int(self.trainer.estimated_stepping_batches)
+        """Ask how long the run is, for a schedule.
+
+        Asked any earlier, the trainer would load the data before it restores a checkpoint, and a resumed loader would
+        begin its epoch anew (Lightning#20550).
+        """
+        if self.settings.schedule.is_constant:
+            return
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 < steps < math.inf:
+            raise ValueError(f"schedule {self.settings.schedule.name!r} needs an end: say max_epochs or max_steps")
+        self.total_steps = int(steps)

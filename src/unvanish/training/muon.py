@@ -41,6 +41,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self.adamw = torch.optim.AdamW(params[1:], lr, betas=betas, eps=eps)
         super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "muon": self.muon, "adamw": self.adamw}
+
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step of both; ``closure`` is evaluated once."""
         loss = None

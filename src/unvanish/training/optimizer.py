@@ -1,6 +1,7 @@
 """Optimizers by name, with weight decay on weights only."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
@@ -38,8 +39,8 @@ class Optimizer:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"optimizer.learning_rate is {self.learning_rate}; it must be positive")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"optimizer.learning_rate is {self.learning_rate}; it must be finite and positive")
 
     def build(self, module: nn.Module, weight_decay: float = 0.0) -> torch.optim.Optimizer:
         """The optimizer of ``module``'s trainable parameters, of which only weights (two axes or more) decay.

@@ -1,5 +1,6 @@
 """Regularization: what is added to the loss, and what is done to the weights after a step."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -31,13 +32,13 @@ class Regularization:
 
     def __post_init__(self) -> None:
         for name in ("l1", "l2", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"regularization.{name} is {getattr(self, name)}; it must not be negative")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"regularization.{name} is {getattr(self, name)}; it must be finite and not negative")
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"regularization.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        if self.max_norm is not None and self.max_norm <= 0:
-            raise ValueError(f"regularization.max_norm is {self.max_norm}; it must be positive")
+        if self.max_norm is not None and not 0 < self.max_norm < math.inf:
+            raise ValueError(f"regularization.max_norm is {self.max_norm}; it must be finite and positive")
 
     @property
     def has_penalty(self) -> bool:

@@ -35,7 +35,8 @@ class Schedule:
 
     Args:
         name: constant, linear, cosine or one_cycle.
-        warmup_steps: Optimizer steps in which the rate first rises from nothing, in a straight line.
+        warmup_steps: Optimizer steps in which the rate first rises in a straight line, the last of them at the full
+            rate; not for one_cycle.
         final: The rate at the end, as a share of the full rate, for linear and cosine.
     """
 
@@ -47,6 +48,8 @@ class Schedule:
         lookup("schedule", self.name, _SHAPES)
         if self.warmup_steps < 0:
             raise ValueError(f"schedule.warmup_steps is {self.warmup_steps}; it must not be negative")
+        if self.warmup_steps and self.name == "one_cycle":
+            raise ValueError("schedule.warmup_steps is not for one_cycle, which has a rise of its own")
         if not 0 <= self.final <= 1:
             raise ValueError(f"schedule.final is {self.final}; it must lie between 0 and 1")
         if self.final and self.name not in ("linear", "cosine"):
@@ -63,19 +66,3 @@ class Schedule:
             return (step + 1) / self.warmup_steps
         progress = min(1.0, (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps))
         return self.final + (1 - self.final) * _SHAPES[self.name](progress)
-
-
-class Multiplier:
-    """A schedule for LambdaLR whose length is set when training starts.
-
-    Asking the trainer for its number of steps any earlier makes it load the data before a checkpoint is restored, and a
-    resumed loader would begin its epoch anew (Lightning#20550). No schedule's first factor depends on the length.
-    """
-
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        self.total_steps = 1
-
-    def __call__(self, step: int) -> float:
-        """The factor at ``step``."""
-        return self.schedule.factor(step, self.total_steps)
