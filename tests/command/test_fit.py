@@ -55,7 +55,7 @@ def test_hparams_holds_a_short_flat_row_with_real_metrics(workplace):
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     for name in (b"activation", b"initialization", b"normalization", b"residual", b"learning_rate", b"seed"):
         assert name in content
-    best = events.Scalars("best/val_accuracy")[-1].value
+    best = events.Scalars("hparams/best_val_accuracy")[-1].value
     assert best == max(event.value for event in events.Scalars("val/accuracy"))
     assert "hp_metric" not in events.Tags()["scalars"]
 

@@ -129,9 +129,9 @@ class HparamsRow(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the row."""
-        outcome = {"best/" + str(self.best.monitor).replace("/", "_"): _score(self.best)}
+        outcome = {"hparams/best_" + str(self.best.monitor).replace("/", "_"): _score(self.best)}
         if self.monitor.report.steps:
-            outcome["gradient/first_over_last_at_end"] = self.monitor.report.end.first_over_last
+            outcome["hparams/first_over_last_at_end"] = self.monitor.report.end.first_over_last
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(self.row, outcome, trainer.global_step)
