@@ -6,6 +6,7 @@ import pytest
 import torch
 from autograd_twin import twin
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import MixedPrecision
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unvanish import MLP, GradientMonitor, Optimizer, Training
@@ -164,3 +165,42 @@ def test_without_a_logger_the_report_goes_to_the_root_folder(tmp_path):
 def test_intervals_below_one_are_refused(tmp_path, option):
     with pytest.raises(ValueError, match=f"{option} is 0; it must be at least 1"):
         fit(tmp_path, network(), GradientMonitor(**{option: 0}))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_under_a_gradient_scaler_the_values_are_the_true_ones_and_overflow_is_no_verdict(tmp_path, fused):
+    model = network(optimizer=Optimizer("adam", options={"fused": fused}))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    monitor = GradientMonitor(verbose=False)
+    diary = Diary()
+    fit(tmp_path, model, monitor, diary, max_epochs=4, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+    found = series(tmp_path)["gradient_norm/output"]
+    overflowed = [step for step, value in found.items() if not math.isfinite(value)]
+    assert overflowed
+    assert monitor.report.end.status == monitor.report.start.status == "healthy"
+    first = len(overflowed)  # the weights have not moved yet
+    twin_model = network()
+    twin_model.load_state_dict(before)
+    expected = twin(twin_model, [diary.steps[first][1]])
+    (value,) = [v for v in found.values() if math.isfinite(v)][:1]
+    assert value == pytest.approx(expected["gradient_norm"]["output"], rel=2e-2)  # fp16 has three digits
+
+
+def test_a_second_fit_of_a_finished_run_leaves_no_hook_behind(tmp_path):
+    model = network()
+    trainer = fit(tmp_path, model, GradientMonitor(verbose=False), max_epochs=1)
+    trainer.fit(model, loader(), loader())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_flush_at_every_step_writes_every_step(tmp_path):
+    monitor = GradientMonitor(flush_every_n_steps=1, verbose=False)
+    written = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            written.append(monitor.report.steps)
+
+    fit(tmp_path, network(), monitor, Watch())
+    assert written == list(range(1, 11))

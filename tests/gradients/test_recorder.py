@@ -143,7 +143,7 @@ def test_only_the_weights_of_the_given_optimizer_are_read():
     assert list(record.values["gradient_norm"]) == list(record.values["update_ratio"]) == ["4"]
 
 
-def test_a_gradient_scaler_s_factor_is_taken_out_of_delta():
+def test_a_gradient_scaler_s_factor_is_taken_out_of_delta_and_where_it_is_there_of_gradients():
     found = []
     for scale in (1.0, 2.0**16):
         torch.manual_seed(0)
@@ -152,7 +152,9 @@ def test_a_gradient_scaler_s_factor_is_taken_out_of_delta():
         with GradientRecorder(model) as recorder:
             (F.cross_entropy(model(x), y) * scale).backward()
             recorder.before_step(0, loss_scale=torch.tensor(scale))
-        found.append(recorder.flush()[0].values["delta_norm"])
+            recorder.before_step(1, loss_scale=torch.tensor(scale), unscaled=False)
+        first, second = recorder.flush()
+        found.append(first.values["delta_norm"] | {"weights": second.values["gradient_norm"]["4"]})
     assert found[1] == pytest.approx(found[0], rel=1e-12)
 
 
@@ -166,15 +168,122 @@ def test_nan_is_said_and_not_left_out():
     assert values["delta_norm"]["4"] == pytest.approx(math.sqrt(BATCH * CLASSES))
 
 
-def test_frozen_layers_have_no_weight_gradient_but_pass_delta_on():
+def one_step(model, x=None, **options):
+    with GradientRecorder(model) as recorder:
+        model(torch.ones(2, INPUTS) if x is None else x).sum().backward()
+        recorder.before_step(0, **options)
+    return recorder, recorder.flush()[0].values
+
+
+def test_frozen_layers_have_no_weight_gradient_but_pass_delta_on_and_may_thaw():
     model = MODELS["mlp"]()
     model[2].requires_grad_(False)
-    with GradientRecorder(model) as recorder:
-        assert recorder.layers == ["0", "4"]
+    recorder, values = one_step(model)
+    assert list(values["delta_norm"]) == ["0", "2", "4"]
+    assert list(values["gradient_norm"]) == ["0", "4"]
+    model[2].requires_grad_(True)
+    with recorder:
         model(torch.ones(2, INPUTS)).sum().backward()
+        recorder.before_step(1)
+    assert list(recorder.flush()[0].values["gradient_norm"]) == ["0", "2", "4"]
+
+
+class Returns(nn.Module):
+    """A layer of its own weight that wraps its output."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.weight, self.wrap = nn.Parameter(torch.ones(3, INPUTS)), wrap
+
+    def forward(self, x):
+        return self.wrap(x @ self.weight.T)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "unwrap"),
+    [
+        (lambda z: {"logits": z}, lambda output: output["logits"]),
+        (lambda z: (None, [z]), lambda output: output[1][0]),
+        (lambda z: torch.nn.utils.rnn.pack_sequence([z]), lambda output: output.data),
+    ],
+)
+def test_what_a_layer_returns_may_be_nested(wrap, unwrap):
+    model = Returns(wrap)
+    with GradientRecorder(model) as recorder:
+        unwrap(model(torch.ones(2, INPUTS))).sum().backward()
         recorder.before_step(0)
     values = recorder.flush()[0].values
-    assert list(values["delta_norm"]) == list(values["gradient_norm"]) == ["0", "4"]
+    assert values["delta_norm"] == {"Returns": pytest.approx(math.sqrt(2 * 3))}
+
+
+def test_a_layer_that_returns_no_tensor_has_a_weight_gradient_and_no_delta():
+    kept = []
+    model = Returns(kept.append)
+    with GradientRecorder(model) as recorder:
+        model(torch.ones(2, INPUTS))
+        kept[0].sum().backward()
+        recorder.before_step(0)
+    assert list(recorder.flush()[0].values) == ["gradient_norm"]
+
+
+def test_sparse_embeddings_are_measured():
+    _, sparse = one_step(nn.Embedding(7, 3, sparse=True), torch.tensor([1, 1, 5]))
+    _, dense = one_step(nn.Embedding(7, 3), torch.tensor([1, 1, 5]))
+    assert sparse == dense
+    assert sparse["gradient_norm"]["Embedding"] == pytest.approx(math.sqrt(3 * (2**2 + 1**2)))
+
+
+def test_a_parametrized_layer_is_one_layer_and_its_delta_that_of_its_output():
+    layer = torch.nn.utils.parametrizations.weight_norm(nn.Linear(INPUTS, 3))
+    recorder, values = one_step(nn.Sequential(layer))
+    assert recorder.layers == ["0"]
+    assert values["delta_rms"]["0"] == pytest.approx(1)
+    assert values["delta_norm"]["0"] == pytest.approx(math.sqrt(2 * 3))
+
+
+def test_a_layer_that_one_pass_leaves_out_keeps_its_place():
+    class Skips(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.skip = nn.ModuleList(nn.Linear(INPUTS, INPUTS) for _ in range(3)), True
+
+        def forward(self, x):
+            for layer in self.layers[1:] if self.skip else self.layers:
+                x = layer(x)
+            return x
+
+    model = Skips()
+    with GradientRecorder(model) as recorder:
+        for step, skip in enumerate([True, False, True]):
+            model.skip = skip
+            model(torch.ones(2, INPUTS)).sum().backward()
+            recorder.before_step(step)
+    assert recorder.layers == ["layers.0", "layers.1", "layers.2"]
+    assert list(recorder.flush()[0].values["delta_norm"]) == ["layers.1", "layers.2"]
+
+
+def test_every_optimizer_has_its_update_ratios():
+    model = MODELS["mlp"]()
+    with GradientRecorder(model, every_n_steps=2) as recorder:
+        for step in range(8):
+            model(torch.ones(2, INPUTS)).sum().backward()
+            recorder.before_step(step, model[4 * (step % 2)].parameters())
+            recorder.after_step()
+    found = [list(record.values.get("update_ratio", ())) for record in recorder.flush()]
+    assert found == [["0"], ["4"], [], [], ["0"], ["4"], [], []]
+
+
+def test_a_backward_pass_outside_of_a_step_does_not_leak_into_the_next_context():
+    model = MODELS["mlp"]()
+    recorder = GradientRecorder(model)
+    with recorder:
+        model(torch.ones(2, INPUTS)).sum().backward()
+    with recorder:
+        model(torch.ones(2, INPUTS)).sum().backward()
+        recorder.before_step(0)
+        with pytest.raises(RuntimeError, match="watching already"):
+            recorder.__enter__()
+    assert recorder.flush()[0].values["delta_norm"]["4"] == pytest.approx(math.sqrt(2 * CLASSES))
 
 
 def test_hooks_are_gone_after_the_context():

@@ -49,6 +49,13 @@ def test_a_gradient_of_exactly_zero_is_dead_and_not_vanishing():
     assert verdict.evidence == "|delta| is exactly 0 in 2 of 3 layers, the deepest of them b"
 
 
+def test_a_gradient_that_has_shrunk_to_exactly_zero_is_vanishing():
+    verdict = judge({"a": 0.0, "b": 0.0, "c": 1e-6, "d": 1e-3, "e": 1.0})
+    assert (verdict.status, verdict.first_over_last) == ("vanishing", 0.0)
+    assert verdict.factor_per_layer == pytest.approx(1e-3)
+    assert "exactly 0 in 2 of 5 layers, the deepest of them b" in verdict.evidence
+
+
 @pytest.mark.parametrize("deltas", [{}, {"a": 1.0}])
 def test_one_layer_has_no_verdict(deltas):
     assert judge(deltas).status == "unknown"

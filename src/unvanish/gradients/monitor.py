@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 from unvanish.gradients.events import write_record
 from unvanish.gradients.recorder import GradientRecorder
 from unvanish.gradients.report import Report
-from unvanish.gradients.verdict import Verdict
 
 
 @final
@@ -56,30 +55,38 @@ class GradientMonitor(L.Callback):
         """Read the gradients: accumulated, and not yet clipped."""
         parameters = (p for group in optimizer.param_groups for p in group["params"])
         scaler = getattr(trainer.precision_plugin, "scaler", None)
-        self.recorder.before_step(trainer.global_step, parameters, 1.0 if scaler is None else scaler._scale)
+        # Fused optimizers take the scale out themselves, later.
+        unscaled = scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False)
+        self.recorder.before_step(trainer.global_step, parameters, 1.0 if scaler is None else scaler._scale, unscaled)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write what has been recorded, now and then, and judge the first steps as soon as there are enough."""
-        judged = self.report.steps >= self.report.window
-        if len(self.recorder) >= (self.flush_every_n_steps if judged else self.report.window):
+        missing = self.report.window - self.report.steps
+        if len(self.recorder) >= (self.flush_every_n_steps if missing <= 0 else min(missing, self.flush_every_n_steps)):
             self._flush(trainer)
-            if not judged:
-                self._print(pl_module, f"gradients after {self.report.steps} steps", self.report.end)
+            if missing > 0 and self.report.steps >= self.report.window:
+                self._print(pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the rest and the report."""
         self._close(trainer)
-        self._print(pl_module, f"gradients after {self.report.steps} steps", self.report.end)
+        self._print(pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Write what there is: a run that has died is the one whose gradients are asked for."""
         self._close(trainer)
 
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let go of the layers, also where there was nothing left to train."""
+        self._close(trainer)
+
     def _flush(self, trainer: L.Trainer) -> None:
         records = self.recorder.flush()
-        self.report.add(records)
+        # A gradient scaler skips the steps that overflow, on purpose; they are written, but no reason for a verdict.
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        self.report.add(record for record in records if scaler is None or record.is_finite)
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
@@ -92,9 +99,9 @@ class GradientMonitor(L.Callback):
         self._recording = False
         self._hooks.close()
         self._flush(trainer)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.report.steps:
             self.report.save(self._folder / "gradient_report.json")
 
-    def _print(self, pl_module: L.LightningModule, when: str, verdict: Verdict) -> None:
-        if self.verbose:
-            pl_module.print(f"{when}: {verdict}")
+    def _print(self, pl_module: L.LightningModule) -> None:
+        if self.verbose and self.report.steps:
+            pl_module.print(f"gradients after {self.report.steps} steps: {self.report.end}")

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -33,6 +33,11 @@ class Record:
     time: float
     values: Values
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        return all(math.isfinite(value) for layers in self.values.values() for value in layers.values())
+
 
 @dataclass
 class _Step:
@@ -48,10 +53,11 @@ class _Step:
 class GradientRecorder:
     """Measures the backward passes of any ``nn.Module`` while it trains, layer by layer.
 
-    A layer is a module that owns a weight: a trainable tensor with two axes or more. Recorded of each layer are, at
+    A layer is a module that owns a weight: a parameter with two axes or more. Recorded of each layer are, at
     every optimizer step, the norm of dL/dW and the norm and RMS of delta = dL/dz, where z is what the layer returns;
     and, at every ``every_n_steps``-th step, the update-to-weight ratio |W' - W| / |W|. Micro-batches whose gradients
-    accumulate count as one batch, and a module that runs several times in a forward pass as one layer.
+    accumulate count as one batch, and a module that runs several times in a forward pass as one layer. What is
+    differentiated by ``torch.autograd.grad`` between two steps counts as well.
 
     The values stay on the device until ``flush`` brings all of them to the host in one transfer::
 
@@ -75,31 +81,47 @@ class GradientRecorder:
     def __init__(self, model: nn.Module, every_n_steps: int = 10) -> None:
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps is {every_n_steps}; it must be at least 1")
-        self.model = model
         self.every_n_steps = every_n_steps
-        self._named_weights = [(name, weight) for name, module in model.named_modules() for weight in _weights(module)]
-        if not self._named_weights:
+        self._modules: dict[str, nn.Module] = {}
+        self._weights: list[tuple[str, nn.Parameter]] = []
+        for name, module in model.named_modules():
+            for weight in module.parameters(recurse=False):
+                if weight.dim() >= 2:
+                    # Weight normalization and its like keep a layer's weight in a module of their own, below it.
+                    owner = name.partition("parametrizations.")[0].rstrip(".")
+                    layer = owner or type(model).__name__
+                    self._modules[layer] = model.get_submodule(owner)
+                    self._weights.append((layer, weight))
+        if not any(weight.requires_grad for _, weight in self._weights):
             raise ValueError(f"{type(model).__name__} has no weight that trains, so there is no gradient to record")
         self._order: dict[str, None] = {}
+        self._updates: Counter[tuple[str, ...]] = Counter()
+        self._steps: list[_Step] = []
+        self._handles: list[RemovableHandle] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin a step."""
+        self._seen: dict[str, None] = {}
         self._deltas: list[tuple[str, Tensor]] = []
         self._sizes: dict[str, int] = defaultdict(int)
         self._before: tuple[list[str], list[Tensor], list[Tensor]] | None = None
-        self._steps: list[_Step] = []
-        self._handles: list[RemovableHandle] = []
 
     @property
     def layers(self) -> list[str]:
-        """The names of the layers, in the order in which the forward pass first ran them; those it did not run last."""
-        return list(self._order | dict.fromkeys(name for name, _ in self._named_weights))
+        """The names of the layers in the order in which the forward pass runs them, those it has not run last."""
+        return list(self._order | dict.fromkeys(self._modules))
 
     def __len__(self) -> int:
         """The number of steps recorded since the last flush."""
         return len(self._steps)
 
     def __enter__(self) -> Self:
-        for name in dict(self._named_weights):
-            hook = partial(self._watch, name)
-            self._handles.append(self.model.get_submodule(name).register_forward_hook(hook))
+        if self._handles:
+            raise RuntimeError("this recorder is watching already")
+        self._forget()
+        for name, module in self._modules.items():
+            self._handles.append(module.register_forward_hook(partial(self._watch, name)))
         return self
 
     def __exit__(
@@ -110,9 +132,9 @@ class GradientRecorder:
         self._handles.clear()
 
     def _watch(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        z = output if isinstance(output, Tensor) else next(o for o in output if isinstance(o, Tensor))
-        if z.requires_grad:
-            self._order.setdefault(name)
+        z = _first_tensor(output)
+        if z is not None and z.requires_grad:
+            self._seen.setdefault(name)
             # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
             z.register_hook(partial(self._add_delta, name))  # type: ignore[no-untyped-call]
 
@@ -122,35 +144,43 @@ class GradientRecorder:
 
     @torch.no_grad()
     def before_step(
-        self, step: int, parameters: Iterable[Tensor] | None = None, loss_scale: Tensor | float = 1.0
+        self,
+        step: int,
+        parameters: Iterable[Tensor] | None = None,
+        loss_scale: Tensor | float = 1.0,
+        unscaled: bool = True,
     ) -> None:
         """Read the gradients once they are complete, before the optimizer uses them.
 
         Args:
             step: Number of the optimizer step.
             parameters: Those that this optimizer changes, where it is not all of them.
-            loss_scale: What a gradient scaler has multiplied the loss by; ``p.grad`` is unscaled already.
+            loss_scale: What a gradient scaler has multiplied the loss by.
+            unscaled: Whether the scale has been taken out of ``p.grad`` already.
         """
-        self._before = None
         recorded = _Step(step, time.time(), dict(self._sizes))
         if self._deltas:
             deltas = torch.stack([delta for _, delta in self._deltas])
             recorded.norms["delta"] = [name for name, _ in self._deltas], deltas / loss_scale
-            self._deltas.clear()
-            self._sizes.clear()
+        # A pass that leaves layers out, as stochastic depth does, says nothing about their place.
+        if self._seen.keys() >= self._order.keys():
+            self._order = self._seen
+        self._forget()
         chosen = None if parameters is None else {id(p) for p in parameters}
         names: list[str] = []
         weights: list[Tensor] = []
         gradients: list[Tensor] = []
-        for name, weight in self._named_weights:
+        for name, weight in self._weights:
             if weight.grad is not None and (chosen is None or id(weight) in chosen):
                 names.append(name)
                 weights.append(weight)
                 gradients.append(weight.grad)
         if names:
-            recorded.norms["gradient"] = names, measure.norms(gradients)
-            if step % self.every_n_steps == 0:
+            recorded.norms["gradient"] = names, measure.norms(gradients) / (1.0 if unscaled else loss_scale)
+            # Several optimizers share the numbers of the steps, but each has its own weights.
+            if self._updates[tuple(names)] % self.every_n_steps == 0:
                 self._before = names, weights, [weight.clone() for weight in weights]
+            self._updates[tuple(names)] += 1
         self._steps.append(recorded)
 
     @torch.no_grad()
@@ -193,6 +223,12 @@ class GradientRecorder:
         return values
 
 
-def _weights(module: nn.Module) -> list[nn.Parameter]:
-    """The trainable tensors with two axes or more that ``module`` itself owns."""
-    return [p for p in module.parameters(recurse=False) if p.requires_grad and p.dim() >= 2]
+def _first_tensor(output: Any) -> Tensor | None:
+    """What a layer returns: the tensor itself, or the first in a tuple, a list or a mapping, however nested."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if isinstance(output, list | tuple):
+        return next((tensor for part in output if (tensor := _first_tensor(part)) is not None), None)
+    return None

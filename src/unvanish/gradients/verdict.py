@@ -76,10 +76,9 @@ def judge(deltas: Mapping[str, float]) -> Verdict:
     if broken:
         return Verdict("nan", math.nan, math.nan, f"|delta| is {deltas[broken[-1]]} in {broken[-1]}")
     first, last = deltas[names[0]], deltas[names[-1]]
-    silent = [name for name in names if deltas[name] == 0]
+    silent = [index for index, name in enumerate(names) if deltas[name] == 0]
     if silent:
-        evidence = f"|delta| is exactly 0 in {len(silent)} of {len(names)} layers, the deepest of them {silent[-1]}"
-        return Verdict("dead", math.nan if last == 0 else first / last, math.nan, evidence)
+        return _judge_silence(names, list(deltas.values()), silent)
     ratio = first / last
     factor = ratio ** (1 / (len(names) - 1))
     status = "vanishing" if ratio < VANISHED else "exploding" if ratio > 1 / VANISHED else "healthy"
@@ -88,3 +87,14 @@ def judge(deltas: Mapping[str, float]) -> Verdict:
         f"over {len(names)} layers"
     )
     return Verdict(status, ratio, factor, evidence)
+
+
+def _judge_silence(names: list[str], values: list[float], silent: list[int]) -> Verdict:
+    """Where some |delta| is exactly 0: it has shrunk below the smallest number, or a layer has cut it off."""
+    deepest, last = silent[-1], values[-1]
+    evidence = f"|delta| is exactly 0 in {len(silent)} of {len(names)} layers, the deepest of them {names[deepest]}"
+    ratio = math.nan if last == 0 else values[0] / last
+    if last == 0 or (edge := values[deepest + 1] / last) >= VANISHED:
+        return Verdict("dead", ratio, math.nan, evidence)
+    factor = edge ** (1 / (len(names) - 2 - deepest))
+    return Verdict("vanishing", ratio, factor, f"{evidence}, after a factor of {factor:.3g} a layer behind it")
