@@ -46,7 +46,7 @@ def test_a_run_s_folder_holds_all_that_is_promised(workplace, capsys):
     assert {"train/loss", "val/accuracy", "gradient_norm/output", "delta_rms/output"} <= set(found.Tags()["scalars"])
     shown = capsys.readouterr().out
     assert "tensorboard --logdir runs" in shown
-    assert "epoch 2/2" in shown
+    assert "epoch 2  " in shown
 
 
 def test_hparams_holds_a_short_flat_row_with_real_metrics(workplace):
@@ -116,6 +116,43 @@ def test_test_and_validate_take_the_best_checkpoint_of_the_newest_run(workplace,
             shown = capsys.readouterr().out
             assert "runs/mlp/wine/2/checkpoints/best.ckpt: " in shown
             assert f"{stage}/accuracy" in shown
+
+
+def test_a_checkpoint_of_other_arguments_is_refused_and_a_run_s_own_arguments_are_used(workplace, capsys):
+    options = ["--trainer.max_epochs=4", "--model.activation=relu", "--model.residual=true", "--seed=1"]
+    assert main(["fit", "-c", "mlp/deep_sigmoid", *options]) == 0
+    checkpoint = "runs/mlp/deep_sigmoid/1/checkpoints/best.ckpt"
+    capsys.readouterr()
+    assert main(["test", "-c", "mlp/deep_sigmoid", f"--ckpt_path={checkpoint}"]) == 2
+    assert "of another architecture: activation is relu there and sigmoid here" in capsys.readouterr().err
+    shown = []
+    for words in (["mlp/deep_sigmoid"], ["runs/mlp/deep_sigmoid/1/config.yaml"]):
+        assert main(["test", "-c", *words]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert float(shown[0].split()[-1]) > 0.5
+
+
+def test_without_validation_the_last_checkpoint_is_used(workplace, capsys):
+    fit("--trainer.limit_val_batches=0")
+    assert main(["test", "-c", "mlp/wine"]) == 0
+    assert "checkpoints/last.ckpt: test/loss" in capsys.readouterr().out
+
+
+def test_the_last_checkpoint_is_the_last_epoch_s_also_where_none_was_validated(workplace):
+    fit("--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
+    assert torch.load("runs/mlp/wine/1/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_a_failing_variant_is_a_row_that_says_so(workplace, capsys):
+    diverge = "{model.training.optimizer.learning_rate: 1e30, trainer.detect_anomaly: true}"
+    (workplace / "two.yaml").write_text(f"base: mlp/wine\nvariants:\n  bad: {diverge}\n  good: {{}}\n")
+    assert main(["compare", "two.yaml", *SMALL]) == 1
+    table = capsys.readouterr().out
+    assert "failed: " in next(line for line in table.splitlines() if line.startswith("bad "))
+    bad, good = json.loads((workplace / "runs/two/1/comparison.json").read_text())
+    assert bad["test"] == "nan"
+    assert good["test"] > 0
 
 
 def test_predictions_are_written_with_probabilities_that_agree_with_the_metrics(workplace, capsys):

@@ -102,3 +102,27 @@ def test_copy_makes_a_file_to_change_and_overwrites_none(workplace):
     assert yaml.safe_load(copied.read_text())["data"]["dataset"] == "digits"
     with pytest.raises(WrongInputError, match=r"digits\.yaml exists already"):
         recipes.copy("mlp/digits", workplace)
+
+
+def test_dotted_keys_are_nested_ones_and_a_recipe_may_say_its_name(workplace):
+    path = write(
+        workplace / "d.yaml", "name: a/b\nmodel.class_path: x.A\nmodel: {width: 3}\nmodel.training.task: binary"
+    )
+    recipe = recipes.load([path])
+    assert recipe.name == "a/b"
+    assert recipe.config == {"model": {"class_path": "x.A", "width": 3, "training": {"task": "binary"}}}
+
+
+@pytest.mark.parametrize("value", ["5", "1e3", "true", "[kWh]", "{a}", "-x", "a b", "=", "None"])
+def test_text_that_looks_like_something_else_reaches_the_data_as_text(workplace, value):
+    recipe = recipes.load(["mlp/csv"])
+    recipe.config["data"]["target"] = value
+    assert Experiment.parse(recipe, ["--data.path=t.csv"]).arguments.data.target == value
+
+
+def test_an_empty_group_is_no_argument(workplace):
+    path = write(
+        workplace / "e.yaml",
+        "model: {class_path: unvanish.MLP, hidden_sizes: 3}\ndata: {class_path: unvanish.Images}\ntrainer:\n",
+    )
+    assert Experiment.parse(recipes.load([path]), []).arguments.trainer.max_epochs is None

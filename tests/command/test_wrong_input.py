@@ -12,6 +12,10 @@ FILES = {
     "no_class.yaml": "model: {class_path: unvanish.networks.MPL}\ndata: {class_path: unvanish.data.Images}",
     "other_class.yaml": "model: {class_path: torch.nn.Linear}\ndata: {class_path: unvanish.data.Images}",
     "comparison.yaml": "base: quickstart\nvariants: {a: {model.activaton: tanh}}",
+    "no_variants.yaml": "base: quickstart\nvariants: {}",
+    "incomplete.yaml": "model: {class_path: unvanish.MLP, hidden_sizes: 3}\ndata: {class_path: incomplete.Data}",
+    "incomplete.py": "import lightning\nclass Data(lightning.LightningDataModule): input_shape = (3,); output_size = 2",
+    "config.yaml": "model: {class_path: unvanish.MLP, hidden_sizes: 3}\ndata: {class_path: unvanish.Images}",
     "table.csv": "a,b\n" + "".join(f"{i},{i % 3}\n" for i in range(60)),
     "nan.csv": "a,y\n" + "".join(f"{i},{'' if i == 7 else i % 2}\n" for i in range(60)),
     "lonely.csv": "a,y\n" + "".join(f"{i},{'z' if i == 7 else 'xw'[i % 2]}\n" for i in range(60)),
@@ -55,14 +59,21 @@ CASES = [
     ("fit -c quickstart --ckpt_path plain_file", "plain_file is not a checkpoint"),
     (
         "fit -c quickstart --ckpt_path other.ckpt",
-        "other.ckpt is of another architecture: hidden.0.linear.weight is absent",
+        "other.ckpt is of another architecture: input_shape is (7,) there and (1, 8, 8) here",
     ),
     ("fit -c quickstart --variant plain", "--variant is for comparisons"),
     ("fit -c vanishing/mlp", "is a comparison and needs --variant: plain, relu_he"),
     ("fit -c vanishing/mlp --variant pain", "has no variant 'pain': plain, relu_he"),
-    ("test -c mlp/wine", "no run of mlp/wine in runs: train one"),
+    ("test -c mlp/wine", "no run in runs/mlp/wine: train one"),
     ("compare quickstart", "is a recipe, not a comparison"),
     ("compare comparison.yaml", "comparison.yaml: unknown key 'model.activaton'"),
+    ("fit -c quickstart -c vanishing/mlp", "is a comparison, which cannot overlay a recipe"),
+    ("fit -c quickstart --trainer.enable_checkpointing=false --trainer.val_check_interval=1000", "val_check_interval"),
+    ("fit -c quickstart --seed=-1", "-1"),
+    ("fit -c incomplete.yaml", "task"),
+    ("compare no_variants.yaml", "no_variants.yaml: variants are names with the keys that each of them changes"),
+    ("recipes copy quickstart nowhere/x.yaml", "No such file or directory"),
+    ("test -c config.yaml", "has no checkpoint"),
     ("recipes show quikstart", "no recipe 'quikstart'", "did you mean 'quickstart'?"),
     ("recipes copy quickstart plain_file", "plain_file exists already"),
     ("frobnicate", "invalid choice: 'frobnicate'"),
@@ -70,10 +81,12 @@ CASES = [
 ]
 
 
-def test_every_wrong_input_is_answered_by_one_line_and_2_and_writes_nothing(workplace, capsys):
+def test_every_wrong_input_is_answered_by_one_line_and_2_and_writes_nothing(workplace, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(workplace)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
     for name, text in FILES.items():
         (workplace / name).write_text(text)
-    torch.save({"state_dict": {"w": torch.ones(2)}}, workplace / "other.ckpt")
+    torch.save({"state_dict": {}, "hyper_parameters": {"input_shape": (7,)}}, workplace / "other.ckpt")
     before = sorted(workplace.rglob("*"))
     for words, *expected in CASES:
         assert main(shlex.split(words)) == 2, words

@@ -4,39 +4,45 @@ import pickle
 from pathlib import Path
 
 import torch
-from torch import nn
+from lightning import LightningModule
 
-from unvanish.command.errors import WrongInputError
-from unvanish.command.recipes import Recipe
+from unvanish.command.errors import WrongInputError, one_line
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
-def find_checkpoint(recipe: Recipe, runs: Path) -> Path:
-    """The best checkpoint of the run whose configuration ``recipe`` is, else of the recipe's newest run."""
-    beside = recipe.paths[0].parent / "checkpoints" / BEST
-    if beside.is_file():
-        return beside
-    found = [path for path in (runs / recipe.name).glob(f"*/checkpoints/{BEST}") if path.parts[-3].isdigit()]
-    if not found:
-        raise WrongInputError(
-            f"no run of {recipe.name} in {runs}: train one with `unvanish fit`, or name a checkpoint with --ckpt_path"
-        )
-    return max(found, key=lambda path: int(path.parts[-3]))
+def newest_run(parent: Path) -> Path:
+    """The folder of the last run of a recipe that has kept a checkpoint."""
+    runs = [path for path in parent.glob("*") if path.name.isdigit() and any(path.glob("checkpoints/*.ckpt"))]
+    if not runs:
+        raise WrongInputError(f"no run in {parent}: train one with `unvanish fit`, or name a checkpoint by --ckpt_path")
+    return max(runs, key=lambda path: int(path.name))
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def checkpoint_of(run: Path) -> Path:
+    """A run's best checkpoint; the last one where there was no validation to tell."""
+    for name in (BEST, LAST):
+        if (run / "checkpoints" / name).is_file():
+            return run / "checkpoints" / name
+    raise WrongInputError(f"{run} has no checkpoint")
+
+
+def load_weights(path: Path, model: LightningModule) -> None:
     """Give a network the weights of a checkpoint, refusing one that is none or is another network's."""
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        saved, arguments = checkpoint["state_dict"], checkpoint["hyper_parameters"]
     except OSError as error:
         raise WrongInputError(f"no checkpoint at {path}: {error.strerror}") from error
     except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise WrongInputError(f"{path} is not a checkpoint of this package") from error
-    wanted = model.state_dict()
-    for name in [*wanted, *(saved.keys() - wanted.keys())]:
-        there = tuple(saved[name].shape) if name in saved else "absent"
-        here = tuple(wanted[name].shape) if name in wanted else "absent"
-        if there != here:
-            raise WrongInputError(f"{path} is of another architecture: {name} is {there} there and {here} here")
+        raise WrongInputError(f"{path} is not a checkpoint that can be loaded safely: {one_line(error)}") from error
+    # Two networks of the same shapes may still compute different things.
+    pairs = [(name, arguments.get(name), value) for name, value in model.hparams.items() if name != "training"]
+    weights = model.state_dict()
+    shapes = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (saved, weights))
+    there, here = shapes
+    pairs += [(name, there.get(name), here.get(name)) for name in here | there]
+    for name, theirs, ours in pairs:
+        if theirs != ours:
+            raise WrongInputError(f"{path} is of another architecture: {name} is {theirs} there and {ours} here")
     model.load_state_dict(saved)

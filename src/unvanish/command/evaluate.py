@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from unvanish.command.checkpoints import find_checkpoint, load_weights
-from unvanish.command.errors import as_wrong_input
+from unvanish.command.checkpoints import checkpoint_of, load_weights, newest_run
+from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.recipes import load
+from unvanish.command.run import CONFIG
 
 
 def evaluate(options: Namespace, overrides: list[str]) -> int:
@@ -27,24 +28,36 @@ def evaluate(options: Namespace, overrides: list[str]) -> int:
 def predict(options: Namespace, overrides: list[str]) -> int:
     """Write a prediction for each row, with the probabilities of the classes, as CSV."""
     trainer, built, checkpoint = _load(options, overrides)
-    target = Path(options.out) if options.out else checkpoint.parents[1] / "predictions.csv"
+    if built.model.settings.task == "next_token":
+        raise WrongInputError("predict is for tasks with one answer a row; this one is next_token")
+    target = Path(options.out) if options.out else checkpoint.absolute().parents[1] / "predictions.csv"
+    with as_wrong_input():
+        batches = cast("list[Tensor]", trainer.predict(built.model, built.data))
+        table = _table(torch.cat(batches).float().cpu(), built)
     with as_wrong_input("cannot write the predictions: "):
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.touch()
-    batches = cast("list[Tensor]", trainer.predict(built.model, built.data))
-    table = _table(torch.cat(batches).float().cpu(), built)
-    table.to_csv(target, index_label="row")
+        table.to_csv(target, index_label="row")
     print(f"{checkpoint}: {len(table)} predictions in {target}")
     return 0
 
 
 def _load(options: Namespace, overrides: list[str]) -> tuple[L.Trainer, Built, Path]:
+    """The network of ``--ckpt_path`` as the recipe has it; else that of the recipe's newest run, as that run has it."""
     recipe = load(options.config, options.variant)
+    if options.ckpt_path:
+        checkpoint = Path(options.ckpt_path)
+    else:
+        is_run = recipe.paths[0].name == CONFIG
+        run = recipe.paths[0].parent if is_run else newest_run(Path(options.runs) / recipe.name)
+        checkpoint = checkpoint_of(run)
+        if not is_run:
+            recipe = load([str(run / CONFIG)])
     built = Experiment.parse(recipe, overrides).build()
-    checkpoint = Path(options.ckpt_path) if options.ckpt_path else find_checkpoint(recipe, Path(options.runs))
     load_weights(checkpoint, built.model)
+    # One process: split over several, the rows would have to be put together again.
+    alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "callbacks": None}
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    return L.Trainer(**built.trainer_options | quiet), built, checkpoint
+    return L.Trainer(**built.trainer_options | alone | quiet), built, checkpoint
 
 
 def _table(outputs: Tensor, built: Built) -> pd.DataFrame:

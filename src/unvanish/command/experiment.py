@@ -19,11 +19,12 @@ from unvanish.training import ReferenceModule
 
 # What the data knows of itself is not asked of the user.
 _FROM_DATA = {
-    "input_shape": "model.input_shape",
-    "output_size": "model.output_size",
-    "vocabulary_size": "model.vocabulary_size",
-    "task": "model.training.task",
+    "model.input_shape": "input_shape",
+    "model.output_size": "output_size",
+    "model.vocabulary_size": "vocabulary_size",
+    "model.training.task": "task",
 }
+_GROUPS = ("model", "data", "trainer", "gradients")
 
 
 class Built(NamedTuple):
@@ -56,9 +57,14 @@ class Experiment:
         A recipe is read as if its keys had been typed, so that one mechanism checks both, and an error in either reads
         the same.
         """
-        config = flat(recipe.config)
+        config = flat({key: {} if key in _GROUPS and value is None else value for key, value in recipe.config.items()})
         parser = _parser(config.pop("model.class_path", None), config.pop("data.class_path", None), recipe)
-        typed = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in config.items()]
+        # An empty group, of which a default would be left alone, is no argument.
+        typed = [
+            f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in config.items()
+            if key not in _GROUPS
+        ]
         try:
             arguments = parser.parse_args([*typed, *overrides])
         except Exception as error:  # jsonargparse raises many kinds
@@ -67,15 +73,15 @@ class Experiment:
 
     def resolved(self) -> str:
         """The whole configuration as YAML, itself a recipe."""
-        config = yaml.safe_load(self.parser.dump(self.arguments, skip_unset=False))
+        config = {"name": self.recipe.name} | yaml.safe_load(self.parser.dump(self.arguments, skip_unset=False))
         for group in ("model", "data"):
             config[group] = {"class_path": self.recipe.config[group]["class_path"], **config[group]}
         return str(yaml.safe_dump(config, sort_keys=False))
 
     def build(self) -> Built:
         """Read the data and draw the network's weights; whatever is wrong shows here, before anything is written."""
-        L.seed_everything(self.arguments.seed, workers=True, verbose=False)
         with as_wrong_input():
+            L.seed_everything(self.arguments.seed, workers=True, verbose=False)
             objects = self.parser.instantiate(self.arguments)
             objects.data.prepare_data()
             objects.data.setup("fit")
@@ -98,9 +104,9 @@ def _parser(model_path: Any, data_path: Any, recipe: Recipe) -> ArgumentParser:
     parser.add_class_arguments(data_class, "data")
     parser.add_class_arguments(L.Trainer, "trainer", instantiate=False)
     parser.add_class_arguments(GradientMonitor, "gradients")
-    known = parser.get_defaults().keys()
-    for attribute, target in _FROM_DATA.items():
-        if hasattr(data_class, attribute) and target in known:
+    known = list(parser.get_defaults().keys())
+    for target, attribute in _FROM_DATA.items():
+        if target in known:
             parser.link_arguments(f"data.{attribute}", target, apply_on="instantiate")
     if "data.seed" in known:
         parser.link_arguments("seed", "data.seed")

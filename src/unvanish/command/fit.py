@@ -6,7 +6,7 @@ from pathlib import Path
 from unvanish.command.checkpoints import load_weights
 from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
-from unvanish.command.run import new_folder, train
+from unvanish.command.run import CONFIG, new_folder, train
 
 
 def fit(options: Namespace, overrides: list[str]) -> int:
@@ -21,7 +21,11 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     parameters = sum(p.numel() for p in built.model.parameters())
     print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}")
     run = train(experiment, built, folder, gradients=options.gradients, quiet=False, ckpt_path=ckpt_path)
-    print(f"best {run.metric} {run.best:.4g}, {run.seconds:.0f} s of training")
-    print(f"next: unvanish test -c {folder / 'config.yaml'}")
+    if not any(folder.glob("checkpoints/*.ckpt")):
+        print("no checkpoint was kept: the run was over before it began, or keeps none")
+        return 0
+    if run.best.best_model_score is not None:
+        print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
+    print(f"next: unvanish test -c {folder / CONFIG}")
     print(f"      tensorboard --logdir {options.runs}")
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -129,6 +130,8 @@ def _quieten() -> None:
     """Let our own words through, and of Lightning's only warnings: each run brings two advertisements."""
     import lightning.pytorch  # noqa: F401 - sets the level of its logger
 
+    if int(os.environ.get("LOCAL_RANK", "0")):
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - the first of several processes speaks
     ours = logging.getLogger("unvanish")
     ours.handlers = [logging.StreamHandler(sys.stdout)]
     ours.setLevel(logging.INFO)

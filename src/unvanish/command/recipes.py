@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 import unvanish
-from unvanish.command.errors import WrongInputError
+from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.names import nearest
 
 Config = dict[str, Any]
@@ -82,9 +82,9 @@ def read(path: Path) -> Config:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise WrongInputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise WrongInputError(f"{path} is not a recipe: it holds no keys")
-    return config
+    return _with_changes({}, config)
 
 
 def is_comparison(config: Config) -> bool:
@@ -95,14 +95,17 @@ def is_comparison(config: Config) -> bool:
 def variants(path: Path) -> dict[str, Recipe]:
     """The recipes that a comparison sets side by side, by name."""
     config = read(path)
-    unknown = config.keys() - {"base", "variants"}
-    if unknown or not isinstance(config.get("base"), str) or not isinstance(config["variants"], dict):
-        raise WrongInputError(f"{path} is not a comparison: it has a key 'base', a recipe, and a key 'variants'")
+    named = config["variants"]
+    if config.keys() != {"base", "variants"} or not isinstance(config["base"], str) or not isinstance(named, dict):
+        raise WrongInputError(f"{path} is not a comparison: it has two keys, 'base', a recipe, and 'variants'")
+    for name, changes in named.items() or [(None, None)]:
+        if not (isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) and isinstance(changes or {}, dict)):
+            raise WrongInputError(f"{path}: variants are names with the keys that each of them changes, not {name!r}")
     base = path.parent / config["base"]
     common = read(base if base.is_file() else locate(config["base"]))
     return {
         name: Recipe(f"{name_of(path)}/{name}", [path], _with_changes(common, changes or {}))
-        for name, changes in config["variants"].items()
+        for name, changes in named.items()
     }
 
 
@@ -121,10 +124,13 @@ def load(names: list[str], variant: str | None = None) -> Recipe:
     elif variant is not None:
         raise WrongInputError(f"--variant is for comparisons; {paths[0]} is a recipe")
     else:
-        recipe = Recipe(name_of(paths[0]), paths[:1], first)
+        recipe = Recipe(first.pop("name", name_of(paths[0])), paths[:1], first)
     config = recipe.config
     for path in paths[1:]:
-        config = _merged(config, read(path))
+        overlay = read(path)
+        if is_comparison(overlay):
+            raise WrongInputError(f"{path} is a comparison, which cannot overlay a recipe: name it first")
+        config = _merged(config, overlay)
     return Recipe(recipe.name, paths, config)
 
 
@@ -145,7 +151,8 @@ def copy(name: str, target: Path) -> Path:
     target = target / source.name if target.is_dir() else target
     if target.exists():
         raise WrongInputError(f"{target} exists already")
-    shutil.copyfile(source, target)
+    with as_wrong_input():
+        shutil.copyfile(source, target)
     return target
 
 

@@ -2,9 +2,11 @@
 
 import math
 import os
+import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -19,21 +21,21 @@ from unvanish.command.recipes import Config
 from unvanish.gradients import GradientMonitor, Report
 from unvanish.training import OBJECTIVES
 
+CONFIG = "config.yaml"
+
 
 class Run(NamedTuple):
     """A finished training run.
 
     Args:
         trainer: With the network and the data still in it.
-        metric: The validation metric by which the best checkpoint was chosen, such as val/accuracy.
-        best: Its best value.
+        best: The callback that kept the best checkpoint, by its ``monitor``.
         report: What the gradients did; empty where they were not recorded.
         seconds: Time that the training took.
     """
 
     trainer: L.Trainer
-    metric: str
-    best: float
+    best: ModelCheckpoint
     report: Report
     seconds: float
 
@@ -41,12 +43,16 @@ class Run(NamedTuple):
 def new_folder(parent: Path) -> Path:
     """Make ``parent/<n>``, n one more than the largest there."""
     if int(os.environ.get("LOCAL_RANK", "0")):
-        return Path(os.environ["UNVANISH_RUN"])  # Lightning starts this process anew for each further device
+        # Lightning starts this process anew for each further device, and the first has made the folder.
+        return Path(os.environ["UNVANISH_RUN"])
     with as_wrong_input("cannot write the run: "):
         parent.mkdir(parents=True, exist_ok=True)
-        taken = [int(path.name) for path in parent.iterdir() if path.name.isdigit()]
-        folder = parent / str(max(taken, default=0) + 1)
-        folder.mkdir()
+        while True:
+            taken = [int(path.name) for path in parent.iterdir() if path.name.isdigit()]
+            folder = parent / str(max(taken, default=0) + 1)
+            with suppress(FileExistsError):  # another run was faster
+                folder.mkdir()
+                break
     os.environ["UNVANISH_RUN"] = str(folder)
     return folder
 
@@ -63,44 +69,66 @@ def train(
         gradients: Whether to record them.
         quiet: Whether to print nothing.
         ckpt_path: A checkpoint of the same network to go on from.
+
+    Raises:
+        WrongInputError: the trainer refuses its arguments; the folder is gone again.
     """
     model, data, options, monitor = built
     monitor.verbose = monitor.verbose and not quiet
     objective = OBJECTIVES[model.settings.task]
-    metric = f"val/{objective.metric}"
-    best = ModelCheckpoint(folder / "checkpoints", BEST.removesuffix(".ckpt"), metric, mode=objective.mode)
+    checkpoints = folder / "checkpoints"
+    best = ModelCheckpoint(checkpoints, BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
     # save_last of the first would copy the best checkpoint, not the last.
-    last = ModelCheckpoint(folder / "checkpoints", LAST.removesuffix(".ckpt"))
+    last = ModelCheckpoint(checkpoints, LAST.removesuffix(".ckpt"), save_on_train_epoch_end=True)
     on_terminal = sys.stdout.isatty() and not quiet
-    callbacks = [
-        *([monitor] if gradients else []),
-        *([] if model.settings.schedule.is_constant else [LearningRateMonitor("step")]),
-        *([] if quiet or on_terminal else [EpochLines()]),
-        HparamsRow(_row(experiment), best, monitor),
-        best,
-        last,
-    ]
     table = CSVLogger(folder.parent, "", folder.name)
     _ = table.experiment  # it wants to find the folder empty
-    (folder / "config.yaml").write_text(experiment.resolved(), encoding="utf-8")
+    (folder / CONFIG).write_text(experiment.resolved(), encoding="utf-8")
     defaults = {
         "logger": [TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False), table],
         "default_root_dir": folder,
         "enable_progress_bar": on_terminal,
         "enable_model_summary": False,
-        # Lightning's 50 would leave the curve of a short epoch empty.
-        "log_every_n_steps": max(1, min(50, len(data.train_dataloader()) // 4)),
+        "log_every_n_steps": _log_interval(options, data),
     }
     options |= {key: value for key, value in defaults.items() if options[key] is None}
-    trainer = L.Trainer(**options | {"callbacks": [*callbacks, *options["callbacks"]]})
+    keeps = options["enable_checkpointing"] is not False
+    callbacks = [
+        *([monitor] if gradients else []),
+        *([LearningRateMonitor("step")] if options["logger"] and not model.settings.schedule.is_constant else []),
+        *([] if quiet or on_terminal else [EpochLines()]),
+        HparamsRow(_row(experiment), best, monitor),
+        *([last] if keeps else []),
+        *([best] if keeps and options["limit_val_batches"] != 0 else []),
+        *options["callbacks"],
+    ]
     L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
     start = time.perf_counter()
+    trainer: L.Trainer | None = None
     try:
+        trainer = L.Trainer(**options | {"callbacks": callbacks})
         trainer.fit(model, data, ckpt_path=ckpt_path)
     except SystemExit as error:
         # Lightning leaves with 0 when it is told to terminate.
-        raise SystemExit(128 + signal.SIGTERM if trainer.received_sigterm else error.code) from error
-    return Run(trainer, metric, _score(best), monitor.report, time.perf_counter() - start)
+        raise SystemExit(128 + signal.SIGTERM if trainer and trainer.received_sigterm else error.code) from error
+    except Exception:
+        if trainer is not None and trainer.global_step:
+            raise
+        shutil.rmtree(folder, ignore_errors=True)  # nothing was trained
+        with as_wrong_input():
+            raise
+    return Run(trainer, best, monitor.report, time.perf_counter() - start)
+
+
+def _log_interval(options: Config, data: L.LightningDataModule) -> int:
+    """Steps between two points of a curve: Lightning's 50, which leaves that of a short epoch empty, or fewer."""
+    try:
+        steps: int = len(data.train_dataloader()) // options["accumulate_grad_batches"]
+    except TypeError:  # its length is not known
+        return 50
+    if options["max_steps"] > 0:
+        steps = min(steps, options["max_steps"])
+    return max(1, min(50, steps // 4))
 
 
 def _score(best: ModelCheckpoint) -> float:
@@ -143,14 +171,21 @@ class EpochLines(L.Callback):
 
     def __init__(self) -> None:
         self._printed = 0.0
+        self._line = ""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the epoch's metrics."""
-        now = time.monotonic()
-        is_last = trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.is_global_zero and (is_last or now - self._printed >= 1):
-            self._printed = now
-            metrics = "  ".join(
-                f"{name} {value:.4g}" for name, value in trainer.callback_metrics.items() if "learning_rate" not in name
-            )
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {metrics}", flush=True)
+        values = trainer.callback_metrics.items()
+        metrics = "  ".join(f"{name} {value:.4g}" for name, value in values if "learning_rate" not in name)
+        self._line = f"epoch {trainer.current_epoch + 1}  {metrics}"
+        if time.monotonic() - self._printed >= 1:
+            self._print()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the last epoch's, if that has not been done."""
+        self._print()
+
+    def _print(self) -> None:
+        if self._line:
+            print(self._line, flush=True)
+        self._line, self._printed = "", time.monotonic()

@@ -51,19 +51,19 @@ class Report:
         for quantity in ("gradient_norm", "delta_norm", "delta_rms", "update_ratio"):
             for moment, records in (("start", self._first), ("end", self._last)):
                 for name, value in _medians(records, quantity).items():
-                    layers.setdefault(name, {"name": name}).setdefault(quantity, {})[moment] = _plain(value)
+                    layers.setdefault(name, {"name": name}).setdefault(quantity, {})[moment] = json_number(value)
         return {
             "verdict": verdict.status,
-            "first_over_last": _plain(verdict.first_over_last),
-            "factor_per_layer": _plain(verdict.factor_per_layer),
+            "first_over_last": json_number(verdict.first_over_last),
+            "factor_per_layer": json_number(verdict.factor_per_layer),
             "evidence": verdict.evidence,
             "cause": verdict.cause,
             "fixes": verdict.fixes,
             "steps": self.steps,
             "start": {
                 "verdict": start.status,
-                "first_over_last": _plain(start.first_over_last),
-                "factor_per_layer": _plain(start.factor_per_layer),
+                "first_over_last": json_number(start.first_over_last),
+                "factor_per_layer": json_number(start.factor_per_layer),
             },
             "layers": list(layers.values()),
         }
@@ -83,6 +83,6 @@ def _medians(records: Sequence[Record], quantity: str) -> dict[str, float]:
     return {name: math.nan if any(map(math.isnan, seen)) else median(seen) for name, seen in values.items()}
 
 
-def _plain(value: float) -> float | str:
+def json_number(value: float) -> float | str:
     """JSON has no NaN and no infinity, so they are said in words."""
     return value if math.isfinite(value) else str(value)

@@ -25,8 +25,7 @@ class HiddenLayer(nn.Sequential):
         super().__init__()
         self.residual = residual
         self.add_module("linear", nn.Linear(inputs, outputs))
-        if normalization != "none":
-            self.add_module("normalization", build_normalization(normalization, outputs))
+        self.add_module("normalization", build_normalization(normalization, outputs))
         self.add_module("activation", build_activation(activation))
         if dropout:
             self.add_module("dropout", nn.Dropout(dropout))

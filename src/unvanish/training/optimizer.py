@@ -74,6 +74,8 @@ class Optimizer:
                 raise ValueError("optimizer 'muon' is for hidden matrices, and this network has none")
             groups[0]["params"] = [w for w in weights if all(w is not h for h in hidden)]
             groups.insert(0, {"params": hidden, "weight_decay": weight_decay})
+        elif not weight_decay:
+            groups = [{"params": [*weights, *others], "weight_decay": 0.0}]
         try:
             return kind([group for group in groups if group["params"]], lr=self.learning_rate, **options)
         except TypeError as error:
