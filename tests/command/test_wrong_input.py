@@ -68,7 +68,6 @@ CASES = [
     ("compare quickstart", "is a recipe, not a comparison"),
     ("compare comparison.yaml", "comparison.yaml: unknown key 'model.activaton'"),
     ("fit -c quickstart -c vanishing/mlp", "is a comparison, which cannot overlay a recipe"),
-    ("fit -c quickstart --trainer.enable_checkpointing=false --trainer.val_check_interval=1000", "val_check_interval"),
     ("fit -c quickstart --seed=-1", "-1"),
     ("fit -c incomplete.yaml", "task"),
     ("compare no_variants.yaml", "no_variants.yaml: variants are names with the keys that each of them changes"),
@@ -103,3 +102,11 @@ def test_data_that_is_absent_and_cannot_be_downloaded_names_the_folder_to_fill(w
     assert main(["fit", "-c", "mlp/mnist", "--data.root=nowhere"]) == 2
     assert "put its files into nowhere/MNIST/raw" in capsys.readouterr().err
     assert not list(workplace.iterdir())
+
+
+def test_what_only_the_trainer_can_refuse_leaves_no_run_behind(workplace, capsys):
+    assert main(["fit", "-c", "quickstart", "--trainer.val_check_interval=1000"]) == 2
+    answer = capsys.readouterr().err
+    assert "val_check_interval" in answer
+    assert answer.count("\n") == 1
+    assert not any((workplace / "runs/quickstart").iterdir())
