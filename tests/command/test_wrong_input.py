@@ -69,7 +69,7 @@ CASES = [
     ("compare comparison.yaml", "comparison.yaml: unknown key 'model.activaton'"),
     ("fit -c quickstart -c vanishing/mlp", "is a comparison, which cannot overlay a recipe"),
     ("fit -c quickstart --seed=-1", "-1"),
-    ("fit -c incomplete.yaml", "task"),
+    ("fit -c incomplete.yaml", "incomplete.yaml: the data has no 'task'"),
     ("compare no_variants.yaml", "no_variants.yaml: variants are names with the keys that each of them changes"),
     ("recipes copy quickstart nowhere/x.yaml", "No such file or directory"),
     ("test -c config.yaml", "has no checkpoint"),

@@ -82,7 +82,7 @@ class Experiment:
         """Read the data and draw the network's weights; whatever is wrong shows here, before anything is written."""
         with as_wrong_input():
             L.seed_everything(self.arguments.seed, workers=True, verbose=False)
-            objects = self.parser.instantiate(self.arguments)
+            objects = self._instantiate()
             objects.data.prepare_data()
             objects.data.setup("fit")
             objects.data.train_dataloader()
@@ -93,6 +93,14 @@ class Experiment:
             objects.model.configure_optimizers()
             L.Trainer(**options | {"logger": False, "callbacks": list(options["callbacks"])})  # it adds its own
         return Built(objects.model, objects.data, options, objects.gradients)
+
+    def _instantiate(self) -> Any:
+        try:
+            return self.parser.instantiate(self.arguments)
+        except AttributeError as error:
+            if error.name not in _FROM_DATA.values():
+                raise
+            raise ValueError(f"{self.recipe}: the data has no {error.name!r}, which the network asks it for") from error
 
 
 def _parser(model_path: Any, data_path: Any, recipe: Recipe) -> ArgumentParser:
