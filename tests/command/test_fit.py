@@ -42,6 +42,7 @@ def test_a_run_s_folder_holds_all_that_is_promised(workplace, capsys):
     assert columns >= {"epoch", "step", "train/loss", "val/loss", "val/accuracy"}
     assert json.loads((folder / "gradient_report.json").read_text())["layers"][0]["name"] == "hidden.0.linear"
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["hidden_sizes"] == [7]
+    assert yaml.safe_load((folder / "hparams.yaml").read_text())["recipe"] == "mlp/wine"
     found = EventAccumulator(str(folder)).Reload()
     assert {"train/loss", "val/accuracy", "gradient_norm/output", "delta_rms/output"} <= set(found.Tags()["scalars"])
     shown = capsys.readouterr().out

@@ -38,9 +38,9 @@ def load_weights(path: Path, model: LightningModule) -> None:
         raise WrongInputError(f"{path} is not a checkpoint that can be loaded safely: {one_line(error)}") from error
     # Two networks of the same shapes may still compute different things.
     pairs = [(name, arguments.get(name), value) for name, value in model.hparams.items() if name != "training"]
-    weights = model.state_dict()
-    shapes = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (saved, weights))
-    there, here = shapes
+    there, here = (
+        {name: tuple(tensor.shape) for name, tensor in weights.items()} for weights in (saved, model.state_dict())
+    )
     pairs += [(name, there.get(name), here.get(name)) for name in here | there]
     for name, theirs, ours in pairs:
         if theirs != ours:

@@ -6,6 +6,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
+from unvanish.command.errors import one_line
+
 
 def doctor() -> int:
     """Print the findings; 1 where something is broken."""
@@ -42,7 +44,7 @@ def _check_version(requirement: Requirement) -> str | None:
 
 
 def _diagnose(name: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     if "torchvision::" in reason:
         return (
             f"torch {version('torch')} and torchvision {version('torchvision')} are not a pair ({reason}): "

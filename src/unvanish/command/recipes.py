@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 import unvanish
-from unvanish.command.errors import WrongInputError, as_wrong_input
+from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.names import nearest
 
 Config = dict[str, Any]
@@ -81,7 +81,7 @@ def read(path: Path) -> Config:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise WrongInputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
+        raise WrongInputError(f"{path} is not readable YAML: {one_line(error)}") from error
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise WrongInputError(f"{path} is not a recipe: it holds no keys")
     return _with_changes({}, config)

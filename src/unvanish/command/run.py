@@ -155,6 +155,11 @@ class HparamsRow(L.Callback):
     def __init__(self, row: Config, best: ModelCheckpoint, monitor: GradientMonitor) -> None:
         self.row, self.best, self.monitor = row, best, monitor
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say how the run is set up; a logger would keep an empty hparams.yaml otherwise."""
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.row)
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the row."""
         outcome = {"hparams/best_" + str(self.best.monitor).replace("/", "_"): _score(self.best)}
