@@ -1,10 +1,11 @@
+import copy
 import json
 import math
 
 import lightning as L
 import pytest
 import torch
-from autograd_twin import twin
+from autograd_twin import Twin
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -13,6 +14,7 @@ from unvanish import MLP, GradientMonitor, Optimizer, Training
 from unvanish.data import BatchLoader
 
 SAMPLES, INPUTS, CLASSES, LAYERS = 53, 5, 3, ["hidden.0.linear", "hidden.1.linear", "output"]
+TAGS = dict(zip(LAYERS, ["hidden.0", "hidden.1", "output"], strict=True))
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 
 
@@ -25,6 +27,17 @@ def loader():
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(SAMPLES, INPUTS, generator=generator)
     return BatchLoader((x, torch.randint(CLASSES, (SAMPLES,), generator=generator)), 11, shuffle=True)
+
+
+ACTIVATIONS = {
+    "hidden.0.linear": ("relu", "hidden.0.activation"),
+    "hidden.1.linear": ("relu", "hidden.1.activation"),
+    "output": ("identity", lambda z: z),
+}
+
+
+def twin(model, micro_batches):
+    return Twin(copy.deepcopy(model), micro_batches).values(ACTIVATIONS)
 
 
 class Diary(L.Callback):
@@ -42,7 +55,7 @@ def fit(folder, model, monitor, *callbacks, **options):
     options = {"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1} | options
     logger = TensorBoardLogger(folder, "", "run", default_hp_metric=False)
     trainer = L.Trainer(**QUIET, **options, logger=logger, callbacks=[monitor, *callbacks])
-    trainer.fit(model, loader(), loader())
+    trainer.fit(model, loader(), loader() if isinstance(model, MLP) else None)
     return trainer
 
 
@@ -56,10 +69,10 @@ def series(folder):
 @pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2}, {"gradient_clip_val": 1e-3}])
 def test_the_event_file_holds_plain_autograd_s_values_for_every_layer_and_step(tmp_path, options, normalization):
     diary = Diary()
-    trainer = fit(tmp_path, network(normalization), GradientMonitor(verbose=False), diary, **options)
+    trainer = fit(tmp_path, network(normalization), GradientMonitor(1, verbose=False), diary, max_epochs=3, **options)
     found = series(tmp_path)
     micro_batches = options.get("accumulate_grad_batches", 1)
-    steps = [diary.steps[i : min(i + micro_batches, e + 5)] for e in (0, 5) for i in range(e, e + 5, micro_batches)]
+    steps = [diary.steps[i : min(i + micro_batches, e + 5)] for e in (0, 5, 10) for i in range(e, e + 5, micro_batches)]
     assert trainer.global_step == len(steps)
     for step, parts in enumerate(steps):
         model = network(normalization)
@@ -67,31 +80,46 @@ def test_the_event_file_holds_plain_autograd_s_values_for_every_layer_and_step(t
         # At an epoch's end fewer micro-batches may be left; Lightning still divides by their full number.
         expected = twin(model, [batch for _, batch in parts])
         share = len(parts) / micro_batches
-        for quantity in ("gradient_norm", "delta_rms"):
+        for quantity, factor in (("gradient_norm", share), ("delta_rms", share), ("activation_std", 1)):
             for layer in LAYERS:
-                value = found[f"{quantity}/{layer}"][step]
-                assert value == pytest.approx(share * expected[quantity][layer], rel=1e-5), (quantity, layer, step)
+                value = found[f"{quantity}/{TAGS[layer]}"][step]
+                assert value == pytest.approx(factor * expected[quantity][layer], rel=1e-5), (quantity, layer, step)
 
 
-def test_update_ratios_and_the_two_summaries_are_in_the_event_file(tmp_path):
-    fit(tmp_path, network(optimizer=Optimizer("sgd", 0.1)), GradientMonitor(every_n_steps=4, verbose=False))
+def test_after_ten_steps_everything_is_measured_at_every_nth_and_in_between_gradient_norms_are(tmp_path):
+    fit(tmp_path, network(optimizer=Optimizer("sgd", 0.1)), GradientMonitor(4, verbose=False), max_epochs=4)
     found = series(tmp_path)
-    for layer in LAYERS:
-        assert list(found[f"update_ratio/{layer}"]) == [0, 4, 8]
-    first, last = (found[f"gradient_norm/{layer}"] for layer in (LAYERS[0], LAYERS[-1]))
-    assert first.keys() == last.keys() == set(range(10))
+    full = [*range(10), 12, 16]
+    for name in TAGS.values():
+        for quantity in ("delta_rms", "update_ratio", "activation_std"):
+            assert list(found[f"{quantity}/{name}"]) == full, quantity
+        assert list(found[f"gradient_norm/{name}"]) == list(range(20))
+        assert list(found[f"gradient_cosine/{name}"]) == sorted({step + 1 for step in full})
+    for name in list(TAGS.values())[:2]:
+        assert list(found[f"dead_share/{name}"]) == full
+    assert list(found["gradient/norm"]) == list(range(20))
     ratios, factors = found["gradient/first_over_last"], found["gradient/decay_per_layer"]
-    for step in range(10):
+    for step in full:
         assert factors[step] ** 2 == pytest.approx(ratios[step], rel=1e-5)
 
 
 def test_one_event_holds_all_values_of_a_step(tmp_path):
-    fit(tmp_path, network(), GradientMonitor(verbose=False))
+    fit(tmp_path, network(), GradientMonitor(1, verbose=False))
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0}).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("gradient", "delta"))]
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("gradient_norm", "delta", "activation"))]
     times = {tag: [event.wall_time for event in events.Scalars(tag)] for tag in tags}
-    assert len(tags) == 2 * len(LAYERS) + 2
+    assert len(tags) == 5 * len(LAYERS)
     assert all(of_tag == times[tags[0]] for of_tag in times.values())
+
+
+def test_the_verdict_a_heat_map_histograms_and_a_chart_of_all_layers_are_in_the_event_file(tmp_path):
+    fit(tmp_path, network(), GradientMonitor(verbose=False), max_epochs=3)
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0, "tensors": 0}).Reload()
+    texts = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("gradient/verdict")]
+    assert [text.split(":")[0] for text in texts] == ["**healthy** after 10 steps", "**healthy** after 15 steps"]
+    assert [image.step for image in events.Images("gradient/delta_heat_map")] == [9, 14]
+    assert {f"gradient_log10/{name}" for name in TAGS.values()} <= set(events.Tags()["histograms"])
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
 
 
 def test_the_verdict_is_printed_after_ten_steps_and_at_the_end_and_kept_as_json(tmp_path, capsys):
@@ -103,6 +131,9 @@ def test_the_verdict_is_printed_after_ten_steps_and_at_the_end_and_kept_as_json(
     assert report["verdict"] == monitor.report.end.status == "healthy"
     assert [layer["name"] for layer in report["layers"]] == LAYERS
     assert report["steps"] == 15
+    assert report["theory"]["delta_norm"].keys() == set(LAYERS)
+    assert report["not_measured"] == []
+    assert (tmp_path / "run" / "gradient_report.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_deep_sigmoid_net_is_judged_vanishing_and_healthy_with_batchnorm_in_train_mode(tmp_path):
@@ -149,7 +180,7 @@ def test_a_nan_is_written_as_nan(tmp_path):
 
     monitor = GradientMonitor(verbose=False)
     fit(tmp_path, network(), monitor, Poison())
-    assert math.isnan(series(tmp_path)["gradient_norm/hidden.0.linear"][2])
+    assert math.isnan(series(tmp_path)["gradient_norm/hidden.0"][2])
     assert monitor.report.end.status == "nan"
 
 
@@ -161,7 +192,7 @@ def test_without_a_logger_the_report_goes_to_the_root_folder(tmp_path):
     assert (tmp_path / "gradient_report.json").is_file()
 
 
-@pytest.mark.parametrize("option", ["every_n_steps", "flush_every_n_steps"])
+@pytest.mark.parametrize("option", ["every_n_steps", "histogram_every_n_steps", "flush_every_n_steps"])
 def test_intervals_below_one_are_refused(tmp_path, option):
     with pytest.raises(ValueError, match=f"{option} is 0; it must be at least 1"):
         fit(tmp_path, network(), GradientMonitor(**{option: 0}))
@@ -204,3 +235,134 @@ def test_a_flush_at_every_step_writes_every_step(tmp_path):
 
     fit(tmp_path, network(), monitor, Watch())
     assert written == list(range(1, 11))
+
+
+class TwoOptimizers(L.LightningModule):
+    """Manual optimization: two halves of a network, each with an optimizer of its own, take turns."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.net = network()
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(part.parameters(), 0.1) for part in (self.net.hidden, self.net.output)]
+
+    def training_step(self, batch, batch_index):
+        x, y = batch
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(torch.nn.functional.cross_entropy(self.net(x), y))
+            optimizer.step()
+
+
+def test_manual_optimization_with_two_optimizers_measures_each_s_own_weights(tmp_path):
+    monitor = GradientMonitor(1, verbose=False)
+    diary = Diary()
+    fit(tmp_path, TwoOptimizers(), monitor, diary)
+    found = series(tmp_path)
+    assert list(found["gradient_norm/output"]) == list(range(1, 20, 2))
+    for name in ("hidden.0", "hidden.1"):
+        assert list(found[f"gradient_norm/{name}"]) == list(found[f"update_ratio/{name}"]) == list(range(0, 20, 2))
+    weights, batch = diary.steps[3]
+    model = network()
+    model.load_state_dict({name.removeprefix("net."): value for name, value in weights.items()})
+    expected = twin(model, [batch])
+    for layer, tag in list(TAGS.items())[:2]:
+        assert found[f"gradient_norm/{tag}"][6] == pytest.approx(expected["gradient_norm"][layer], rel=1e-5)
+        assert found[f"delta_rms/{tag}"][6] == pytest.approx(expected["delta_rms"][layer], rel=1e-5)
+
+
+def test_bf16_is_measured_as_it_is(tmp_path):
+    diary = Diary()
+    fit(tmp_path, network(), GradientMonitor(1, verbose=False), diary, precision="bf16-mixed")
+    found = series(tmp_path)
+    model = network()
+    model.load_state_dict(diary.steps[4][0])
+    expected = twin(model, [diary.steps[4][1]])
+    for layer, tag in TAGS.items():
+        assert found[f"delta_rms/{tag}"][4] == pytest.approx(expected["delta_rms"][layer], rel=3e-2)  # 8 bits
+
+
+def test_clipped_norms_stand_beside_the_unclipped_ones(tmp_path):
+    fit(tmp_path, network(), GradientMonitor(1, verbose=False), gradient_clip_val=1e-3)
+    found = series(tmp_path)
+    for step in range(10):
+        assert found["gradient/norm"][step] > 0.1
+        assert 0.5e-3 < found["gradient/norm_clipped"][step] <= 1e-3  # biases have their share of the norm as well
+
+
+def test_accumulation_gives_the_gradient_noise_scale(tmp_path):
+    monitor = GradientMonitor(1, verbose=False)
+    fit(tmp_path, network(), monitor, accumulate_grad_batches=2)
+    found = series(tmp_path)["gradient/noise_scale"]
+    assert list(found.values())[-1] == pytest.approx(monitor.report.noise_scale, rel=1e-5)
+
+
+def test_a_network_without_weights_is_trained_all_the_same_and_the_monitor_says_why_it_is_silent(tmp_path, caplog):
+    class Scale(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+        def training_step(self, batch, batch_index):
+            return (self.scale * batch[0]).square().mean()
+
+    monitor = GradientMonitor()
+    trainer = fit(tmp_path, Scale(), monitor)
+    assert trainer.global_step == 10
+    (message,) = [r.message for r in caplog.records if r.name.startswith("unvanish")]
+    assert message == "gradients are not recorded: Scale has no weight that trains, so there is no gradient to record"
+
+
+def test_what_is_not_measured_is_said_once_and_is_in_the_report(tmp_path, caplog):
+    class Reads(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.gru = torch.nn.GRU(1, 7, batch_first=True, bidirectional=True)
+            self.leave = torch.nn.Linear(14, CLASSES)
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+        def training_step(self, batch, batch_index):
+            x, y = batch
+            return torch.nn.functional.cross_entropy(self.leave(self.gru(x.unsqueeze(-1))[0][:, -1]), y)
+
+    fit(tmp_path, Reads(), GradientMonitor(flush_every_n_steps=3, verbose=False))
+    note = "dL/dh_t of gru was not measured: it is bidirectional"
+    assert [r.message for r in caplog.records if r.name.startswith("unvanish")] == [note]
+    assert json.loads((tmp_path / "run" / "gradient_report.json").read_text())["not_measured"] == [note]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_compiled_module_is_measured_as_it_is_uncompiled(tmp_path):
+    found = []
+    for wrap in (torch.compile, lambda model: model):
+        torch.manual_seed(0)
+        model = wrap(torch.nn.Sequential(torch.nn.Linear(INPUTS, 7), torch.nn.Tanh(), torch.nn.Linear(7, CLASSES)))
+
+        class Step(L.LightningModule):
+            def __init__(self, model):
+                super().__init__()
+                self.model = model
+
+            def configure_optimizers(self):
+                return torch.optim.SGD(self.parameters(), 0.1)
+
+            def training_step(self, batch, batch_index):
+                x, y = batch
+                return torch.nn.functional.cross_entropy(self.model(x), y)
+
+        monitor = GradientMonitor(every_n_steps=3, verbose=False)
+        fit(tmp_path / str(len(found)), Step(model), monitor, max_epochs=3)
+        found.append(monitor.report.as_dict())
+    compiled, eager = found
+    for ours, theirs in zip(compiled["layers"], eager["layers"], strict=True):
+        for quantity in ("delta_norm", "gradient_norm", "update_ratio"):
+            assert ours[quantity] == pytest.approx(theirs[quantity], rel=1e-5), quantity
+    assert any("activation of" in note and "compiled" in note for note in compiled["not_measured"])
+    assert not eager["not_measured"]

@@ -39,7 +39,7 @@ def test_a_change_of_width_alone_is_no_fault():
 def test_nan_and_infinity_are_named_with_the_deepest_layer(value):
     verdict = judge({"a": value, "b": value, "c": 1.0})
     assert verdict.status == "nan"
-    assert verdict.evidence == f"|delta| is {value} in b"
+    assert verdict.evidence == f"the gradient is {value} in b"
     assert math.isnan(verdict.factor_per_layer)
 
 
@@ -67,6 +67,39 @@ def test_what_is_not_healthy_comes_with_a_cause_and_fixes(factor):
     assert bool(verdict.fixes) == (verdict.status != "healthy")
     assert str(verdict).startswith(f"{verdict.status}: {verdict.evidence}")
     assert all(fix in str(verdict) for fix in verdict.fixes)
+
+
+def test_dead_units_are_named_before_the_factor_that_they_cause():
+    deltas = geometric(0.1)
+    verdict = judge(deltas, dead={"layer0": 0.95, "layer1": 0.2, "layer2": 0.1})
+    assert verdict.status == "dead"
+    assert "42% of the units are never positive" in verdict.evidence
+    assert "95% in layer0, 20% in layer1, 10% in layer2" in verdict.evidence
+    assert judge(deltas, dead={"layer0": 0.89, "layer1": 0.1}).status == "vanishing"
+    assert judge(geometric(1.0), dead={"layer0": 0.6, "layer1": 0.4}).status == "dead"
+
+
+def test_saturated_activations_are_named_before_the_factor_that_they_cause():
+    verdict = judge(geometric(0.1), saturated={"layer0": 0.7, "layer1": 0.5})
+    assert (verdict.status, verdict.factor_per_layer) == ("saturated", pytest.approx(0.1))
+    assert "60% of the activations are at their bound" in verdict.evidence
+    assert judge(geometric(1.0), saturated={"layer0": 0.6, "layer1": 0.3}).status == "healthy"
+
+
+@pytest.mark.parametrize(("factor", "status"), [(0.5, "vanishing"), (0.99, "healthy"), (2.0, "exploding")])
+def test_a_factor_through_time_is_judged_where_depth_is_healthy(factor, status):
+    through_time = {"lstm": {t: factor ** (51 - t) for t in (1, 11, 51)}}
+    verdict = judge(geometric(1.0), through_time=through_time)
+    assert (verdict.status, verdict.through_time) == (status, status != "healthy")
+    if verdict.through_time:
+        assert f"in lstm, h_1 gets {factor**50:.2g} of the gradient that h_51 gets" in verdict.evidence
+        assert f"a factor of {factor:g} a time step" in verdict.evidence
+        assert any("LSTM" in fix for fix in verdict.fixes)
+    assert not judge(geometric(0.1), through_time=through_time).through_time
+
+
+def test_a_nan_through_time_is_said():
+    assert judge(geometric(1.0), through_time={"rnn": {1: math.nan, 9: 1.0}}).status == "nan"
 
 
 def records(ratios):
@@ -99,8 +132,34 @@ def test_report_says_nan_in_words_that_json_knows(tmp_path):
 
 
 def test_report_does_not_grow_with_the_run():
-    report = Report(window=3)
+    report = Report(window=3, columns=8)
     for _ in range(100):
         report.add(records([1.0] * 10))
+        assert len(report._sample) <= 8
     assert report.steps == 1000
     assert len(report._first) + len(report._last) == 6
+
+
+def test_a_step_between_with_a_gradient_that_is_not_finite_decides_until_the_run_recovers():
+    report = Report()
+    report.add(records([1.0, 1.0]))
+    report.add([Record(2, 2.0, {"gradient_norm": {"a": math.nan, "b": 1.0}})])
+    assert report.end.status == "nan"
+    assert report.end.evidence == "the gradient is nan in a"
+    report.add([Record(3, 3.0, {"gradient_norm": {"a": 1.0, "b": 1.0}})])
+    assert report.end.status == "healthy"
+
+
+def test_trend_is_in_powers_of_ten():
+    report = Report(window=1)
+    report.add(records([1e-5, 1e-2]))
+    assert report.trend == pytest.approx(3)
+
+
+def test_the_noise_scale_is_a_ratio_of_means():
+    report = Report()
+    for variance, signal in ((10.0, 1.0), (20.0, 3.0)):
+        totals = {"noise_variance": variance, "noise_signal": signal}
+        report.add([Record(0, 0.0, {"delta_norm": {"a": 1.0, "b": 1.0}}, totals)])
+    assert report.noise_scale == pytest.approx(30 / 4)
+    assert math.isnan(Report().noise_scale)

@@ -1,63 +1,69 @@
 """Collects what a training loop does with its gradients, without a framework."""
 
-import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Hashable, Iterable
 from types import TracebackType
-from typing import Any, Self, final
+from typing import NamedTuple, Self, final
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch.nn.parallel import DistributedDataParallel
 
 from unvanish.gradients import measure
+from unvanish.gradients.layers import find_layers
+from unvanish.gradients.ranks import Part, Ranks
+from unvanish.gradients.record import Record, Step
+from unvanish.gradients.recurrent import TIMES
+from unvanish.gradients.watch import Watch, notes
 
-Values = dict[str, dict[str, float]]
+#: A layer whose gradient's norm lies between these is measured in float32 at the steps in between.
+_COMFORTABLE = (1e-10, 1e10)
+_COMPILED_EARLIER = "it was compiled and called before the recorder was entered, and hooks added later do not run"
+_NOT_CALLED = (
+    "the first tensor that it returns has no part in the loss or is a view that is changed in place, its weight is "
+    "used without calling it, or it was compiled before the recorder was entered"
+)
+_SHARDED = "sharded weights do not show the gradient of one micro-batch"
+_STATES = tuple(f"state_{index}" for index in range(TIMES))
+#: What each rank measures of its own share of the batch; the first of them are norms.
+_SHARED_NORMS = ("delta", "small_batch", *_STATES)
+_SHARED = (
+    *_SHARED_NORMS,
+    *("delta_count", "small_batch_count", "activation", "activation_count", "squares", "saturated", "saturated_count"),
+    *("passes", "length", "length_square"),
+)
 
 
-@dataclass(frozen=True)
-class Record:
-    """What was measured at one optimizer step.
+class _Pending(NamedTuple):
+    """What the optimizer is about to change: weights, and copies of what this rank holds of them."""
 
-    Args:
-        step: Number of the step.
-        time: When it was taken, in seconds since the epoch.
-        values: For each quantity (gradient_norm, delta_norm, delta_rms, update_ratio), a value for each layer that had
-            one, in the order of the forward pass. A value may be NaN; what was not measured is left out.
-    """
-
-    step: int
-    time: float
-    values: Values
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether no value is NaN or infinite."""
-        return all(math.isfinite(value) for layers in self.values.values() for value in layers.values())
+    names: list[str]
+    weights: list[Tensor]
+    copies: list[Tensor]
+    unscaled: bool
 
 
-@dataclass
-class _Step:
-    """A step whose norms are still on the device: for each quantity the layers' names, repeated or not, and (n,)."""
+class _Directions(NamedTuple):
+    """The gradients of a step as unit vectors, with the norms of what this rank holds of them, and of the whole."""
 
-    number: int
-    time: float
-    sizes: dict[str, int]
-    norms: dict[str, tuple[list[str], Tensor]] = field(default_factory=dict)
+    names: list[str]
+    directions: list[Tensor]
+    shard_norms: Tensor
+    norms: Part
 
 
 @final
 class GradientRecorder:
     """Measures the backward passes of any ``nn.Module`` while it trains, layer by layer.
 
-    A layer is a module that owns a weight: a parameter with two axes or more. Recorded of each layer are, at
-    every optimizer step, the norm of dL/dW and the norm and RMS of delta = dL/dz, where z is what the layer returns;
-    and, at every ``every_n_steps``-th step, the update-to-weight ratio |W' - W| / |W|. Micro-batches whose gradients
-    accumulate count as one batch, and a module that runs several times in a forward pass as one layer. What is
-    differentiated by ``torch.autograd.grad`` between two steps counts as well.
+    A layer is a module that owns a weight: a parameter with two axes or more. At every step the norm of dL/dW is read;
+    at the first steps, and then at every ``every_n_steps``-th, hooks are put in place and everything is (see
+    ``Record``): delta = dL/dz, where z is what the layer returns, its activation, the update of its weights, and for a
+    recurrent layer dL/dh_t. Micro-batches whose gradients accumulate count as one batch, and a module that runs several
+    times in a forward pass as one layer. What is differentiated by ``torch.autograd.grad`` between two steps counts as
+    well. What cannot be measured is said in ``notes``.
 
     The values stay on the device until ``flush`` brings all of them to the host in one transfer::
 
@@ -70,77 +76,93 @@ class GradientRecorder:
                 recorder.after_step()
             records = recorder.flush()
 
+    Under DDP and FSDP2 every rank calls the same methods, and each of them learns of the whole batch. A model that is
+    to be compiled must be compiled, or first called, inside the context; every step of it is measured.
+
     Args:
         model: The module whose layers are recorded.
-        every_n_steps: Steps between two measurements of the update ratio, for which the weights are copied.
+        every_n_steps: Steps between two at which everything is measured; for it, the weights and their gradients are
+            copied for a moment.
+        first_steps: Steps at the start at which everything is measured.
+        histogram_every_n_steps: Steps between two histograms; a multiple of ``every_n_steps``.
+        process_group: The ranks that share a batch, where neither a ``DistributedDataParallel`` nor sharded weights
+                tell.
 
     Raises:
-        ValueError: ``every_n_steps`` is below 1, or ``model`` has no weight that trains.
+        ValueError: an interval is below 1, or ``model`` has no weight that trains.
     """
 
-    def __init__(self, model: nn.Module, every_n_steps: int = 10) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps is {every_n_steps}; it must be at least 1")
+    def __init__(
+        self,
+        model: nn.Module,
+        every_n_steps: int = 10,
+        *,
+        first_steps: int = 10,
+        histogram_every_n_steps: int = 100,
+        process_group: dist.ProcessGroup | None = None,
+    ) -> None:
+        for name, value in (("every_n_steps", every_n_steps), ("histogram_every_n_steps", histogram_every_n_steps)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
         self.every_n_steps = every_n_steps
-        self._modules: dict[str, nn.Module] = {}
-        self._weights: list[tuple[str, nn.Parameter]] = []
-        for name, module in model.named_modules():
-            for weight in module.parameters(recurse=False):
-                if weight.dim() >= 2:
-                    # Weight normalization and its like keep a layer's weight in a module of their own, below it.
-                    owner = name.partition("parametrizations.")[0].rstrip(".")
-                    layer = owner or type(model).__name__
-                    self._modules[layer] = model.get_submodule(owner)
-                    self._weights.append((layer, weight))
+        self.first_steps = first_steps
+        self.histogram_every_n_steps = histogram_every_n_steps
+        self._is_compiled = any(
+            hasattr(module, "_orig_mod") or module._compiled_call_impl is not None for module in model.modules()
+        )
+        while inner := _wrapped(model):
+            process_group, model = getattr(model, "process_group", process_group), inner
+        modules, self._weights = find_layers(model)
         if not any(weight.requires_grad for _, weight in self._weights):
             raise ValueError(f"{type(model).__name__} has no weight that trains, so there is no gradient to record")
+        self._sharded = any(hasattr(weight, "to_local") for _, weight in self._weights)
+        if self._sharded and process_group is None:
+            process_group = dist.group.WORLD
+        self._ranks = None if process_group is None else Ranks(process_group, modules, self._weights)
+        self._watch = Watch(modules, self._weights, model)
         self._order: dict[str, None] = {}
-        self._updates: Counter[tuple[str, ...]] = Counter()
-        self._steps: list[_Step] = []
-        self._handles: list[RemovableHandle] = []
-        self._forget()
-
-    def _forget(self) -> None:
-        """Begin a step."""
-        self._seen: dict[str, None] = {}
-        self._deltas: list[tuple[str, Tensor]] = []
-        self._sizes: dict[str, int] = defaultdict(int)
-        self._before: tuple[list[str], list[Tensor], list[Tensor]] | None = None
+        self._taken: Counter[Hashable] = Counter()
+        self._comfortable: set[str] = set()
+        self._with_gradient: dict[str, None] = {}
+        self._with_delta: dict[str, None] = {}
+        self._steps: list[Step] = []
+        self._pending: _Pending | None = None
+        self._previous: dict[Hashable, _Directions] = {}
 
     @property
     def layers(self) -> list[str]:
         """The names of the layers in the order in which the forward pass runs them, those it has not run last."""
-        return list(self._order | dict.fromkeys(self._modules))
+        return list(self._order | dict.fromkeys(self._watch.modules))
+
+    @property
+    def activations(self) -> dict[str, str]:
+        """The kind of activation that follows each layer, as far as one was seen; identity where there is none."""
+        return self._watch.kinds
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be measured, and why; complete after ``flush``."""
+        unseen = [name for name in self._with_gradient if name not in self._with_delta]
+        is_compiled_earlier = self._is_compiled and not self._watch.compiled
+        return self._watch.notes() + notes("delta", unseen, _COMPILED_EARLIER if is_compiled_earlier else _NOT_CALLED)
 
     def __len__(self) -> int:
         """The number of steps recorded since the last flush."""
         return len(self._steps)
 
     def __enter__(self) -> Self:
-        if self._handles:
+        if self._watch.is_attached:
             raise RuntimeError("this recorder is watching already")
-        self._forget()
-        for name, module in self._modules.items():
-            self._handles.append(module.register_forward_hook(partial(self._watch, name)))
+        self._watch.clear()
+        self._watch.attach()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-
-    def _watch(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        z = _first_tensor(output)
-        if z is not None and z.requires_grad:
-            self._seen.setdefault(name)
-            # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
-            z.register_hook(partial(self._add_delta, name))  # type: ignore[no-untyped-call]
-
-    def _add_delta(self, name: str, delta: Tensor) -> None:
-        self._deltas.append((name, measure.norm(delta.detach())))
-        self._sizes[name] += delta.numel()
+        self._watch.detach()
+        self._watch.clear()
+        self._previous.clear()
 
     @torch.no_grad()
     def before_step(
@@ -149,86 +171,175 @@ class GradientRecorder:
         parameters: Iterable[Tensor] | None = None,
         loss_scale: Tensor | float = 1.0,
         unscaled: bool = True,
+        batch_size: int | None = None,
     ) -> None:
-        """Read the gradients once they are complete, before the optimizer uses them.
+        """Read the gradients once they are complete, before they are clipped and the optimizer uses them.
 
         Args:
             step: Number of the optimizer step.
             parameters: Those that this optimizer changes, where it is not all of them.
             loss_scale: What a gradient scaler has multiplied the loss by.
             unscaled: Whether the scale has been taken out of ``p.grad`` already.
+            batch_size: Samples in each micro-batch on this rank, for the gradient noise scale.
         """
-        recorded = _Step(step, time.time(), dict(self._sizes))
-        if self._deltas:
-            deltas = torch.stack([delta for _, delta in self._deltas])
-            recorded.norms["delta"] = [name for name, _ in self._deltas], deltas / loss_scale
-        # A pass that leaves layers out, as stochastic depth does, says nothing about their place.
-        if self._seen.keys() >= self._order.keys():
-            self._order = self._seen
-        self._forget()
-        chosen = None if parameters is None else {id(p) for p in parameters}
+        chosen = None if parameters is None else frozenset(map(id, parameters))
         names: list[str] = []
         weights: list[Tensor] = []
         gradients: list[Tensor] = []
+        sizes: dict[str, int] = defaultdict(int)
         for name, weight in self._weights:
             if weight.grad is not None and (chosen is None or id(weight) in chosen):
                 names.append(name)
                 weights.append(weight)
                 gradients.append(weight.grad)
-        if names:
-            recorded.norms["gradient"] = names, measure.norms(gradients) / (1.0 if unscaled else loss_scale)
-            # Several optimizers share the numbers of the steps, but each has its own weights.
-            if self._updates[tuple(names)] % self.every_n_steps == 0:
-                self._before = names, weights, [weight.clone() for weight in weights]
-            self._updates[tuple(names)] += 1
+                sizes[name] += weight.numel()
+        taken = self._taken[chosen]
+        is_full = self._watch.is_attached and self._is_due(taken)
+        self._taken[chosen] += is_full or taken > 0
+        recorded = Step(step, time.time(), sizes, batch_size, self._ranks.size if self._ranks else 1, is_full)
+        if batch_size is not None and self._sharded:
+            self._watch.reasons["gradient noise scale", _SHARDED]["the network"] = None
         self._steps.append(recorded)
+        if is_full:
+            self._take_passes(recorded, loss_scale)
+        self._pending = None
+        previous = self._previous.pop(chosen, None)
+        if names:
+            scale = 1.0 if unscaled else loss_scale
+            recorded.parts |= self._gradients(names, gradients, scale, is_full=is_full)
+            if previous is not None and previous.names == names:
+                recorded.parts |= self._cosines(previous, gradients, scale)
+            if is_full:
+                self._previous[chosen] = self._directions(names, gradients, recorded.parts["gradient"], scale)
+                self._pending = _Pending(names, weights, [measure.local(w).clone() for w in weights], unscaled)
+                if taken % self.histogram_every_n_steps == 0:
+                    recorded.histograms = self._histograms(names, gradients)
+        self._watch.clear()
+        self._rearm()
+
+    def _is_due(self, taken: int) -> bool:
+        return taken < self.first_steps or taken % self.every_n_steps == 0
+
+    def _rearm(self) -> None:
+        """Have the hooks in place where any optimizer's next step is due; what is compiled keeps them."""
+        due = any(self._is_due(taken) for taken in self._taken.values())
+        if due:
+            self._watch.attach()
+        else:
+            self._watch.pause()
+
+    def _take_passes(self, recorded: Step, loss_scale: Tensor | float) -> None:
+        """What the hooks have seen since the last step."""
+        watch, ranks = self._watch, self._ranks
+        watch.close_layer()
+        # A pass that leaves layers out, as stochastic depth does, says nothing about their place.
+        if watch.seen.keys() >= self._order.keys():
+            self._order = watch.seen
+        for name, recurrent_pass in watch.passes:
+            if not recurrent_pass.has_gradient:
+                continue
+            times = recorded.times[name] = recurrent_pass.times
+            for quantity, number in (("passes", 1), ("length", times[-1]), ("length_square", times[-1] ** 2)):
+                watch.counts[quantity][name] += number
+            for quantity, norm in zip(_STATES, recurrent_pass.state_gradients(), strict=False):
+                watch.values[quantity].append((name, norm))
+        parts, largest = watch.take(), watch.largest
+        if ranks:
+            parts, largest = ranks.add_up(parts, _SHARED, _SHARED_NORMS), ranks.largest(largest)
+        # Ranks average their gradients, so each of them brings its share of delta.
+        share = loss_scale * (ranks.size if ranks else 1)
+        for quantity, part in parts.items():
+            if quantity in _SHARED_NORMS:
+                scale = loss_scale if quantity == "small_batch" else share
+                recorded.parts[quantity] = Part(part.names, part.values / scale)
+            else:
+                recorded.parts[quantity] = part
+        if largest:
+            alive = torch.stack([(units > 0).sum() for units in largest.values()])
+            known = torch.stack([(units > -torch.inf).sum() for units in largest.values()])
+            wide = measure.accumulator(known.device)
+            recorded.parts["dead"] = Part(list(largest), (known - alive).to(wide))
+            recorded.parts["units"] = Part(list(largest), known.to(wide))
+
+    def _gradients(
+        self, names: list[str], gradients: list[Tensor], scale: Tensor | float, *, is_full: bool
+    ) -> dict[str, Part]:
+        """The norms of the gradients: in float64, or between full steps, where that is known to do, in float32."""
+        if is_full or self._sharded or not self._comfortable:
+            return {"gradient": self._norms(names, gradients, scale)}
+        parts = {}
+        narrow = [n in self._comfortable and g.dtype != torch.float64 for n, g in zip(names, gradients, strict=True)]
+        for quantity, is_narrow, dtype in (("gradient", False, None), ("gradient_float32", True, torch.float32)):
+            chosen = [index for index, flag in enumerate(narrow) if flag == is_narrow]
+            if chosen:
+                values = measure.norms([gradients[index] for index in chosen], dtype) / scale
+                parts[quantity] = Part([names[index] for index in chosen], values)
+        return parts
+
+    def _norms(
+        self, names: list[str], tensors: list[Tensor], scale: Tensor | float = 1.0, like: list[Tensor] | None = None
+    ) -> Part:
+        """The norms of whole tensors, of which this rank may hold shards: those of ``like``, if not their own."""
+        part = Part(names, measure.norms([measure.local(tensor) for tensor in tensors]) / scale)
+        if self._sharded and self._ranks:
+            return self._ranks.add_shards(part, like or tensors, are_norms=True)
+        return part
+
+    def _directions(self, names: list[str], gradients: list[Tensor], norms: Part, scale: Tensor | float) -> _Directions:
+        shards = [measure.local(gradient) for gradient in gradients]
+        return _Directions(names, measure.directions(shards), measure.norms(shards) / scale, norms)
+
+    def _cosines(self, previous: _Directions, gradients: list[Tensor], scale: Tensor | float) -> dict[str, Part]:
+        """The inner products with the gradients of the step before, and the norms of those."""
+        products = measure.products(previous.directions, [measure.local(gradient) for gradient in gradients])
+        part = Part(previous.names, products * previous.shard_norms / scale)
+        if self._sharded and self._ranks:
+            part = self._ranks.add_shards(part, gradients, are_norms=False)
+        return {"product": part, "previous": previous.norms}
+
+    def _histograms(self, names: list[str], gradients: list[Tensor]) -> Part:
+        counts = torch.stack([measure.octave_counts(measure.local(gradient)) for gradient in gradients])
+        if self._sharded and self._ranks:
+            counts = counts / self._ranks.copies(gradients).to(counts.dtype).unsqueeze(1)
+            dist.all_reduce(counts, group=self._ranks.group)
+        return Part(names, counts)
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Read how far the optimizer has moved the weights, where ``before_step`` has copied them."""
-        if self._before is None:
+        """Read how far the optimizer has moved the weights, and the gradients as it saw them, where that is due."""
+        if self._pending is None:
             return
-        names, weights, copies = self._before
-        self._before = None
-        self._steps[-1].norms["weight"] = names, measure.norms(copies)
-        self._steps[-1].norms["update"] = names, measure.change_norms(copies, weights)
+        names, weights, copies, unscaled = self._pending
+        self._pending = None
+        parts = self._steps[-1].parts
+        parts["weight"] = self._norms(names, copies, like=weights)
+        changes = torch._foreach_sub([measure.local(weight) for weight in weights], copies)
+        parts["update"] = self._norms(names, list(changes), like=weights)
+        clipped = [weight.grad for weight in weights if weight.grad is not None]
+        if unscaled and len(clipped) == len(weights):
+            parts["clipped"] = self._norms(names, clipped)
 
     def flush(self) -> list[Record]:
         """The records since the last flush, brought to the host in one transfer."""
-        parts = [values for step in self._steps for _, values in step.norms.values()]
-        numbers = iter(torch.cat(parts).tolist() if parts else ())
-        records = [Record(step.number, step.time, self._values(step, numbers)) for step in self._steps]
+        values = [part.values.flatten() for step in self._steps for part in step.all_parts]
+        numbers = iter(torch.cat(values).tolist() if values else ())
+        order = self.layers
+        records = [step.read(numbers, order) for step in self._steps]
+        low, high = _COMFORTABLE
+        for step, record in zip(self._steps, records, strict=True):
+            norms = record.values.get("gradient_norm", {})
+            for name in step.sizes:
+                (self._comfortable.add if low < norms.get(name, 0) < high else self._comfortable.discard)(name)
+            if step.is_full:
+                self._with_gradient |= dict.fromkeys(norms)
+                self._with_delta |= dict.fromkeys(record.values.get("delta_norm", ()))
+            for name in step.times.keys() - record.through_time.keys():
+                self._watch.reasons["dL/dh_t", "its sequences differ in length within a step"][name] = None
         self._steps.clear()
         return records
 
-    def _values(self, step: _Step, numbers: Iterator[float]) -> Values:
-        """The quantities of a step; a layer that occurs more than once has the root of its squares' sum."""
-        norms: Values = {}
-        for part, (names, _) in step.norms.items():
-            found: dict[str, float] = {}
-            for name in names:
-                found[name] = math.hypot(found.get(name, 0.0), next(numbers))
-            norms[part] = {name: found[name] for name in self.layers if name in found}
-        values: Values = {}
-        if "gradient" in norms:
-            values["gradient_norm"] = norms["gradient"]
-        if "delta" in norms:
-            values["delta_norm"] = norms["delta"]
-            values["delta_rms"] = {name: norm / math.sqrt(step.sizes[name]) for name, norm in norms["delta"].items()}
-        if "update" in norms:
-            values["update_ratio"] = {
-                name: norm / weight if (weight := norms["weight"][name]) else math.nan
-                for name, norm in norms["update"].items()
-            }
-        return values
 
-
-def _first_tensor(output: Any) -> Tensor | None:
-    """What a layer returns: the tensor itself, or the first in a tuple, a list or a mapping, however nested."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    if isinstance(output, list | tuple):
-        return next((tensor for part in output if (tensor := _first_tensor(part)) is not None), None)
-    return None
+def _wrapped(model: nn.Module) -> nn.Module | None:
+    """What ``torch.compile`` or DDP has been put around."""
+    inner: nn.Module | None = getattr(model, "_orig_mod", None)
+    return model.module if isinstance(model, DistributedDataParallel) else inner

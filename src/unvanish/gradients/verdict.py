@@ -1,35 +1,68 @@
-"""Says in words what the gradient does on its way back through the layers."""
+"""Says in words what the gradient does on its way back through the layers and through time."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Below this share of the last layer's gradient, the first layer's has vanished; above its inverse, it has exploded.
 VANISHED = 1e-3
+#: A network is dead or saturated where half of its units are, on average over the layers that can be, or nearly all
+#: units of one layer: then no gradient passes it.
+MOST, NEARLY_ALL = 0.5, 0.9
 
-_CAUSE = {
-    "healthy": "the gradient reaches every layer.",
-    "vanishing": "each layer multiplies the gradient by its weights and by its activation's derivative; where that "
-    "product is below one, the gradient shrinks with depth and the early layers barely change.",
-    "exploding": "each layer multiplies the gradient by its weights and by its activation's derivative; where that "
-    "product is above one, the gradient grows with depth and the early layers are thrown about.",
-    "dead": "a layer that returns a constant, such as ReLU units that are never positive, passes no gradient on.",
-    "nan": "a value has left the range of its number format, often after a learning rate that was too high.",
-    "unknown": "the gradient of fewer than two layers was seen.",
+
+class _Advice(NamedTuple):
+    cause: str
+    fixes: list[str]
+
+
+_ADVICE = {
+    "healthy": _Advice("the gradient reaches every layer.", []),
+    "vanishing": _Advice(
+        "each layer multiplies the gradient by its weights and by its activation's derivative; where that product is "
+        "below one, the gradient shrinks with depth and the early layers barely change.",
+        [
+            "ReLU with He initialization",
+            "Xavier initialization with tanh",
+            "batch or layer normalization",
+            "residual connections",
+        ],
+    ),
+    "exploding": _Advice(
+        "each layer multiplies the gradient by its weights and by its activation's derivative; where that product is "
+        "above one, the gradient grows with depth and the early layers are thrown about.",
+        ["He or Xavier initialization", "layer normalization", "gradient clipping", "a lower learning rate"],
+    ),
+    "vanishing through time": _Advice(
+        "each time step multiplies the gradient by the recurrent weights and by the activation's derivative; where "
+        "that product is below one, what came early is not learnt from.",
+        ["LSTM or GRU cells", "a forget-gate bias of 1", "orthogonal recurrent weights", "shorter sequences"],
+    ),
+    "exploding through time": _Advice(
+        "each time step multiplies the gradient by the recurrent weights and by the activation's derivative; where "
+        "that product is above one, early steps throw the weights about.",
+        ["gradient clipping", "LSTM or GRU cells", "orthogonal recurrent weights"],
+    ),
+    "dead": _Advice(
+        "a unit that returns a constant, such as a ReLU unit that is never positive, passes no gradient on, and learns "
+        "nothing any more.",
+        ["a lower learning rate", "leaky ReLU", "He initialization", "batch normalization"],
+    ),
+    "saturated": _Advice(
+        "tanh near -1 or 1, and sigmoid near 0 or 1, are flat: their derivative is almost zero, and so is the gradient "
+        "that they pass on.",
+        ["Xavier initialization", "standardised inputs", "batch or layer normalization", "ReLU with He initialization"],
+    ),
+    "nan": _Advice(
+        "a value has left the range of its number format, often after a learning rate that was too high.",
+        ["a lower learning rate", "gradient clipping", "bf16 instead of fp16"],
+    ),
+    "unknown": _Advice("the gradient of fewer than two layers was seen.", []),
 }
-_FIXES = {
-    "healthy": [],
-    "vanishing": [
-        "ReLU with He initialization",
-        "Xavier initialization with tanh",
-        "batch or layer normalization",
-        "residual connections",
-    ],
-    "exploding": ["He or Xavier initialization", "layer normalization", "gradient clipping", "a lower learning rate"],
-    "dead": ["a lower learning rate", "leaky ReLU", "He initialization"],
-    "nan": ["a lower learning rate", "gradient clipping", "bf16 instead of fp16"],
-    "unknown": [],
-}
+
+
+STATUSES = [name for name in _ADVICE if "through" not in name]
 
 
 @dataclass(frozen=True)
@@ -37,51 +70,74 @@ class Verdict:
     """What the gradient does between the last layer and the first.
 
     Args:
-        status: healthy, vanishing, exploding, dead, nan or unknown.
+        status: healthy, vanishing, exploding, dead, saturated, nan or unknown.
         first_over_last: |delta| of the first layer over |delta| of the last.
         factor_per_layer: The geometric mean of the factors by which |delta| changes from a layer to the one before it.
         evidence: The layers and the numbers on which the status rests.
+        through_time: Whether it is time, and not depth, through which the gradient vanishes or explodes.
     """
 
     status: str
     first_over_last: float
     factor_per_layer: float
     evidence: str
+    through_time: bool = False
+
+    @property
+    def _advice(self) -> _Advice:
+        return _ADVICE[f"{self.status} through time" if self.through_time else self.status]
 
     @property
     def cause(self) -> str:
         """Why this happens."""
-        return _CAUSE[self.status]
+        return self._advice.cause
 
     @property
     def fixes(self) -> list[str]:
         """What to try against it."""
-        return _FIXES[self.status]
+        return self._advice.fixes
 
     def __str__(self) -> str:
         fixes = f" Try {', '.join(self.fixes[:-1])} or {self.fixes[-1]}." if self.fixes else ""
         return f"{self.status}: {self.evidence}; {self.cause}{fixes}"
 
 
-def judge(deltas: Mapping[str, float]) -> Verdict:
+def judge(
+    deltas: Mapping[str, float],
+    *,
+    dead: Mapping[str, float] | None = None,
+    saturated: Mapping[str, float] | None = None,
+    through_time: Mapping[str, Mapping[int, float]] | None = None,
+) -> Verdict:
     """The verdict on |delta| = |dL/dz| by layer, in the order of the forward pass.
 
     Norms are compared, not RMS values: He's and Xavier's initializations keep the gradient's norm through a change of
-    width, for which the RMS would blame them.
+    width, for which the RMS would blame them. What is nearest to the cause is named first: a NaN, then units that are
+    dead or saturated, then the factor through depth, then that through time.
+
+    Args:
+        deltas: |delta| of each layer.
+        dead: The share of units that are never positive, of the layers with a ReLU.
+        saturated: The share of values at their bound, of the layers with a tanh or a sigmoid.
+        through_time: |dL/dh_t| by t, of recurrent layers.
     """
-    names = list(deltas)
+    names, values = list(deltas), list(deltas.values())
+    if broken := [name for name in names if not math.isfinite(deltas[name])]:
+        return Verdict("nan", math.nan, math.nan, f"the gradient is {deltas[broken[-1]]} in {broken[-1]}")
+    ratio = values[0] / values[-1] if values and values[-1] else math.nan
+    is_silent = 0 in values
+    factor = math.nan if is_silent or len(names) < 2 else ratio ** (1 / (len(names) - 1))
+    for status, shares in (("dead", dead), ("saturated", saturated)):
+        if shares and (max(shares.values()) >= NEARLY_ALL or sum(shares.values()) / len(shares) >= MOST):
+            return Verdict(status, ratio, factor, _units_evidence(status, shares))
+    if is_silent and len(names) > 1:
+        return _judge_silence(names, values)
+    by_time = _judge_time(through_time or {}, ratio, factor)
     if len(names) < 2:
-        return Verdict("unknown", math.nan, math.nan, f"{len(names)} layers with a gradient")
-    broken = [name for name in names if not math.isfinite(deltas[name])]
-    if broken:
-        return Verdict("nan", math.nan, math.nan, f"|delta| is {deltas[broken[-1]]} in {broken[-1]}")
-    first, last = deltas[names[0]], deltas[names[-1]]
-    silent = [index for index, name in enumerate(names) if deltas[name] == 0]
-    if silent:
-        return _judge_silence(names, list(deltas.values()), silent)
-    ratio = first / last
-    factor = ratio ** (1 / (len(names) - 1))
-    status = "vanishing" if ratio < VANISHED else "exploding" if ratio > 1 / VANISHED else "healthy"
+        return by_time or Verdict("unknown", math.nan, math.nan, f"{len(names)} layers with a gradient")
+    status = _status(ratio)
+    if status == "healthy" and by_time:
+        return by_time
     evidence = (
         f"{names[0]} gets {ratio:.2g} of the gradient that {names[-1]} gets, a factor of {factor:.3g} a layer "
         f"over {len(names)} layers"
@@ -89,8 +145,22 @@ def judge(deltas: Mapping[str, float]) -> Verdict:
     return Verdict(status, ratio, factor, evidence)
 
 
-def _judge_silence(names: list[str], values: list[float], silent: list[int]) -> Verdict:
+def _status(ratio: float) -> str:
+    return "vanishing" if ratio < VANISHED else "exploding" if ratio > 1 / VANISHED else "healthy"
+
+
+def _units_evidence(status: str, shares: Mapping[str, float]) -> str:
+    """The layers that are worst off, at most three of them."""
+    worst = sorted(shares, key=lambda name: -shares[name])[:3]
+    what = "of the units are never positive" if status == "dead" else "of the activations are at their bound"
+    mean = sum(shares.values()) / len(shares)
+    listed = ", ".join(f"{shares[name]:.0%} in {name}" for name in worst)
+    return f"{mean:.0%} {what}, on average over {len(shares)} layers: {listed}"
+
+
+def _judge_silence(names: list[str], values: list[float]) -> Verdict:
     """Where some |delta| is exactly 0: it has shrunk below the smallest number, or a layer has cut it off."""
+    silent = [index for index, value in enumerate(values) if value == 0]
     deepest, last = silent[-1], values[-1]
     evidence = f"|delta| is exactly 0 in {len(silent)} of {len(names)} layers, the deepest of them {names[deepest]}"
     ratio = math.nan if last == 0 else values[0] / last
@@ -98,3 +168,24 @@ def _judge_silence(names: list[str], values: list[float], silent: list[int]) -> 
         return Verdict("dead", ratio, math.nan, evidence)
     factor = edge ** (1 / (len(names) - 2 - deepest))
     return Verdict("vanishing", ratio, factor, f"{evidence}, after a factor of {factor:.3g} a layer behind it")
+
+
+def _judge_time(through_time: Mapping[str, Mapping[int, float]], ratio: float, factor: float) -> Verdict | None:
+    """The verdict on the recurrent layer that passes on the least, or the most; None where all are well."""
+    for name, norms in through_time.items():
+        (first, early), *_, (last, late) = norms.items()
+        if first == last or not late:
+            continue
+        status = "nan" if not math.isfinite(early / late) else _status(early / late)
+        if status == "nan":
+            return Verdict(
+                "nan", ratio, factor, f"|dL/dh_t| is {early} at t = {first} and {late} at t = {last} of {name}"
+            )
+        if status != "healthy":
+            step = (early / late) ** (1 / (last - first))
+            evidence = (
+                f"in {name}, h_{first} gets {early / late:.2g} of the gradient that h_{last} gets, "
+                f"a factor of {step:.3g} a time step"
+            )
+            return Verdict(status, ratio, factor, evidence, through_time=True)
+    return None

@@ -1,0 +1,150 @@
+"""Recognises the networks that mean-field theory covers, while they run, and what it expects of them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from unvanish.gradients.layers import FUNCTIONS, VIEWS, find_layers, node_name
+from unvanish.gradients.theory import batchnorm_explosion, expected_factors
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Linear layers with one activation between each and the next, and nothing beside it.
+
+    Args:
+        layers: Their names, in the order of the forward pass.
+        activations: Those between them.
+        sigma_w2: fan_in times the mean square of each layer's weights.
+        sigma_b2: The mean square of each layer's biases.
+        q0: The mean of x^2 over the batch and its features.
+        batch_size: Samples in the batch, where batch normalization stands before each activation, a ReLU; else None.
+    """
+
+    layers: list[str]
+    activations: list[str]
+    sigma_w2: list[float]
+    sigma_b2: list[float]
+    q0: float
+    batch_size: int | None
+
+    def expected(self, deltas: Mapping[str, float]) -> dict[str, float]:
+        """|delta| by layer as theory expects it, from what is measured at the last layer that it speaks of.
+
+        With batch normalization these are the layers between the first and the last, since Yang's factor holds from one
+        normalized layer to another.
+        """
+        layers = self.layers if self.batch_size is None else self.layers[1:-1]
+        if layers[-1] not in deltas:
+            return {}
+        found = {layers[-1]: deltas[layers[-1]]}
+        for name, factor in zip(layers[-2::-1], self._factors[::-1], strict=True):
+            found[name] = next(reversed(found.values())) * factor
+        return dict(reversed(found.items()))
+
+    @property
+    def factor_per_layer(self) -> float:
+        """The geometric mean of the expected factors of |delta|."""
+        return float(math.prod(self._factors) ** (1 / len(self._factors)))
+
+    @property
+    def _factors(self) -> list[float]:
+        if self.batch_size is None:
+            return expected_factors(self.activations, self.sigma_w2, self.sigma_b2, self.q0)
+        return [math.sqrt(batchnorm_explosion(self.batch_size))] * (len(self.layers) - 3)
+
+
+@final
+class ChainProbe:
+    """Watches the first training pass of a model, whose wiring autograd's graph tells, and then lets go of it.
+
+    Args:
+        model: Any module, with the weights that theory is to speak of.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        modules, _ = find_layers(model)
+        self._calls: list[tuple[str, list[str] | None]] = []
+        self._nodes: dict[Any, str] = {}
+        self._is_chain = all(isinstance(module, nn.Linear) for module in modules.values()) and len(modules) > 1
+        self._scales: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self._input_square: Tensor | None = None
+        self._batch_size = 0
+        self._handles = []
+        if self._is_chain:
+            for name, module in modules.items():
+                self._scales[name] = _mean_squares(module)
+                self._handles.append(module.register_forward_hook(partial(self._see, name)))
+
+    def close(self) -> None:
+        """Let go of the model, if that has not been done."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._nodes.clear()
+
+    def _see(self, name: str, module: nn.Linear, inputs: tuple[Tensor, ...], z: Tensor) -> None:
+        if torch.compiler.is_compiling() or not z.requires_grad or z.grad_fn is None:
+            return
+        if self._calls and name == self._calls[0][0]:  # the next micro-batch
+            self.close()
+            return
+        x = inputs[0]
+        previous = self._calls[-1][0] if self._calls else None
+        if previous is None:
+            self._input_square = x.detach().double().square().mean() if x.device.type != "mps" else None
+            self._batch_size = len(x)
+        self._calls.append((name, self._path(x, previous)))
+        node: Any = z.grad_fn
+        while node_name(node) in VIEWS:
+            node = node.next_functions[0][0]
+        self._nodes[node] = name
+
+    def _path(self, x: Tensor, previous: str | None) -> list[str] | None:
+        """What lies between the layer before and ``x``, nearest first; None where that layer is not found there."""
+        node, path = x.grad_fn, []
+        while node is not None and node not in self._nodes:
+            if node_name(node) not in VIEWS:
+                path.append(node_name(node))
+            node = node.next_functions[0][0] if node.next_functions else None
+        found = None if node is None else self._nodes[node]
+        return path if found == previous else None
+
+    def chain(self) -> Chain | None:
+        """The chain, or None where the model is none, or has not run."""
+        self.close()
+        names = [name for name, _ in self._calls]
+        if not self._is_chain or sorted(names) != sorted(self._scales) or self._input_square is None:
+            return None
+        first, *paths = [path for _, path in self._calls]
+        normalized = set()
+        activations = []
+        for path in paths:
+            kinds = [FUNCTIONS.get(node) for node in path or []]
+            normalized.add(kinds[1:] == [None] and path is not None and path[1] in _BATCH_NORMALIZATIONS)
+            if not kinds or kinds[0] is None or kinds[0] not in _COVERED or (len(kinds) > 1 and not all(normalized)):
+                return None
+            activations.append(kinds[0])
+        if first or len(normalized) > 1:
+            return None
+        weights = [float(self._scales[name][0]) for name in names]
+        biases = [0.0 if (bias := self._scales[name][1]) is None else float(bias) for name in names]
+        batch_size = self._batch_size if normalized == {True} else None
+        if batch_size is not None and (batch_size < 4 or set(activations) != {"relu"} or len(names) < 4):
+            return None
+        return Chain(names, activations, weights, biases, float(self._input_square), batch_size)
+
+
+_BATCH_NORMALIZATIONS = ("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm")
+_COVERED = ("sigmoid", "tanh", "relu", "leaky_relu", "gelu", "selu", "silu")
+
+
+def _mean_squares(layer: Any) -> tuple[Tensor, Tensor | None]:
+    with torch.no_grad():
+        weight = layer.weight.float().square().mean() * layer.in_features
+        return weight, None if layer.bias is None else layer.bias.float().square().mean()

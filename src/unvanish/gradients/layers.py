@@ -1,0 +1,156 @@
+"""Finds the layers of a network, and what kind of activation follows each."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: Activations by kind. A sigmoid and a tanh saturate, a ReLU dies; of the others only mean and spread are told.
+ACTIVATIONS: dict[type[nn.Module], str] = {
+    nn.Sigmoid: "sigmoid",
+    nn.Tanh: "tanh",
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu",
+    nn.LeakyReLU: "leaky_relu",
+    nn.GELU: "gelu",
+    nn.SELU: "selu",
+    nn.SiLU: "silu",
+    nn.ELU: "elu",
+    nn.CELU: "elu",
+    nn.PReLU: "prelu",
+    nn.Softplus: "softplus",
+    nn.Mish: "mish",
+    nn.Hardswish: "hardswish",
+    nn.Hardtanh: "hardtanh",
+    nn.Hardsigmoid: "hardsigmoid",
+}
+#: The same for activations called as functions, by the name of their node in autograd's graph.
+FUNCTIONS = {
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "Relu": "relu",
+    "LeakyRelu": "leaky_relu",
+    "Gelu": "gelu",
+    "Silu": "silu",
+    "Elu": "elu",
+    "Softplus": "softplus",
+    "Mish": "mish",
+    "Hardswish": "hardswish",
+    "Hardtanh": "hardtanh",
+    "Hardsigmoid": "hardsigmoid",
+}
+#: Nodes of the graph that only change the shape.
+_FLAT_VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze")
+VIEWS = (*_FLAT_VIEWS, "Transpose", "Permute", "T")
+#: Those that can be repeated, where what was made of them is all that the next layer shows.
+_APPLY: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+#: Modules that ``torch.compile`` and its like put around others.
+_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
+#: Nodes of the graph to look at between a layer and the next.
+_NEAR = 64
+
+
+def node_name(node: Any) -> str:
+    """What a node of autograd's graph computes: ``Relu`` for ReluBackward0."""
+    return str(node.name()).partition("Backward")[0]
+
+
+def activation_path(tensor: Any, origin: Any) -> list[Any] | None:
+    """The nodes by which a tensor was made from the result of ``origin``, nearest first; None where it is not near."""
+    if not isinstance(tensor, Tensor) or tensor.grad_fn is None:
+        return None
+    came_from: dict[Any, Any] = {tensor.grad_fn: None}
+    for node in (queue := [tensor.grad_fn]):
+        if node is origin:
+            path, step = [], came_from[node]
+            while step is not None:
+                path.append(step)
+                step = came_from[step]
+            return path
+        for before, _ in node.next_functions:
+            if before is not None and before not in came_from and len(came_from) < _NEAR:
+                came_from[before] = node
+                queue.append(before)
+    return None
+
+
+def find_activation(z: Tensor, origin: Any, next_input: Any) -> tuple[str, Tensor | None]:
+    """The kind of activation that a function made of ``z``, and its value; None where it cannot be told any more.
+
+    Args:
+        z: What a layer returned, perhaps changed in place since.
+        origin: The node of autograd's graph that made it.
+        next_input: What the next layer was called with.
+    """
+    tensor, path = next_input, activation_path(next_input, origin)
+    if path is None:
+        tensor, path = z, activation_path(z, origin) or []
+    index, kind = next(((i, kind) for i, node in enumerate(path) if (kind := FUNCTIONS.get(node_name(node)))), (0, ""))
+    if not kind:
+        return "identity", z.detach() if z.grad_fn is origin else None
+    if z.grad_fn is path[index]:
+        return kind, z.detach()
+    if all(node_name(node) in VIEWS for node in path[index + 1 :]):
+        keeps_order = all(node_name(node) in _FLAT_VIEWS for node in path[index + 1 :])
+        return kind, tensor.detach().reshape(
+            z.shape
+        ) if keeps_order and tensor.numel() == z.numel() else tensor.detach()
+    if kind in _APPLY and z.grad_fn is origin and all(node_name(node) in _FLAT_VIEWS for node in path[:index]):
+        return kind, _APPLY[kind](z.detach())
+    return kind, None
+
+
+def find_layers(model: nn.Module) -> tuple[dict[str, nn.Module], list[tuple[str, nn.Parameter]]]:
+    """The modules that own a weight, by name, and the weights with their layers' names.
+
+    A weight is a parameter of two axes or more; one that several layers share is the first one's.
+    """
+    modules: dict[str, nn.Module] = {}
+    weights: dict[nn.Parameter, str] = {}
+    for name, module in model.named_modules():
+        for weight in module.parameters(recurse=False):
+            if weight.dim() >= 2:
+                # Weight normalization and its like keep a layer's weight in a module of their own, below it.
+                owner = name.partition("parametrizations.")[0].rstrip(".")
+                layer = ".".join(part for part in owner.split(".") if part not in _WRAPPERS) or type(model).__name__
+                modules[layer] = model.get_submodule(owner)
+                weights.setdefault(weight, layer)
+    return modules, [(layer, weight) for weight, layer in weights.items()]
+
+
+def units_of(weight: nn.Parameter, module: nn.Module) -> int:
+    """How many units a layer has: channels of a convolution, outputs of a linear layer."""
+    is_transposed = getattr(module, "transposed", False)
+    return weight.shape[1] * int(getattr(module, "groups", 1)) if is_transposed else weight.shape[0]
+
+
+def unit_axis(module: nn.Module) -> int:
+    """The axis of a layer's output along which its units lie: channels come second, features last."""
+    return 1 if hasattr(module, "kernel_size") else -1
+
+
+def short_names(layers: Iterable[str]) -> dict[str, str]:
+    """Names for charts: without what all of them begin with, and without a last word that tells nothing apart."""
+    paths = {layer: layer.split(".") for layer in layers}
+    while len(paths) > 1 and len({path[0] for path in paths.values()}) == 1:
+        paths = {layer: path[1:] for layer, path in paths.items()}
+    parents = [".".join(path[:-1]) for path in paths.values()]
+    whole = {".".join(path) for path in paths.values()}
+    short = {}
+    for (layer, path), parent in zip(paths.items(), parents, strict=True):
+        is_unique = bool(parent) and parents.count(parent) == 1 and parent not in whole
+        is_digit = parent.rpartition(".")[2].isdigit()
+        short[layer] = parent if is_unique and is_digit else ".".join(path)
+    return short
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """What a layer returns: the tensor itself, or the first in a tuple, a list or a mapping, however nested."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if isinstance(output, list | tuple):
+        return next((tensor for part in output if (tensor := first_tensor(part)) is not None), None)
+    return None

@@ -1,0 +1,103 @@
+"""The gradient that reaches a recurrent layer's state at a few times, with torch's fused kernels."""
+
+from itertools import pairwise
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from unvanish.gradients import measure
+
+#: Times, evenly spaced from the first to the last, at which the state's gradient is read.
+TIMES = 8
+
+
+def why_not(module: nn.RNNBase, inputs: Any) -> str | None:
+    """Why the gradient of a layer's state cannot be read; None where it can."""
+    if isinstance(inputs[0], PackedSequence):
+        return "its sequences are packed"
+    if module.bidirectional:
+        return "it is bidirectional"
+    if module.num_layers > 1 and module.dropout and module.training:
+        return "dropout between its layers draws anew at every pass"
+    return None
+
+
+@final
+class RecurrentPass:
+    """One forward pass of a recurrent layer, kept until its backward pass has run.
+
+    Weight gradients hide vanishing through time, and a fused kernel hides the states. So what came in and the gradient
+    that came back are kept, and the pass is repeated from them in pieces: the state between two pieces carries the
+    gradient of dL/dh_t. The training's own pass is left as it is.
+
+    Args:
+        module: The layer, ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, in one direction.
+        inputs: What it was called with: x, and perhaps the first state.
+        output: What it returned, (y, state).
+    """
+
+    def __init__(self, module: nn.RNNBase, inputs: Any, output: Any) -> None:
+        self.module = module
+        self.x = inputs[0].detach()
+        self.state = _detached(inputs[1]) if len(inputs) > 1 else None
+        self.outputs = [output[0], *(output[1] if isinstance(output[1], tuple) else [output[1]])]
+        self.gradients: list[Tensor | None] = [None] * len(self.outputs)
+        device = self.x.device.type
+        self.autocast = torch.autocast(
+            device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
+        )
+        for index, tensor in enumerate(self.outputs):
+            if tensor.requires_grad:
+                tensor.register_hook(lambda gradient, index=index: self._keep(index, gradient))
+        self.shapes = [(tensor.shape, tensor.dtype) for tensor in self.outputs]
+        self.outputs.clear()
+
+    def _keep(self, index: int, gradient: Tensor | None) -> None:
+        self.gradients[index] = None if gradient is None else gradient.detach()
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether a backward pass has come through; through what checkpointing repeats, none does."""
+        return any(gradient is not None for gradient in self.gradients)
+
+    @property
+    def times(self) -> list[int]:
+        """The times t in [1, T] that are read, the first and the last among them."""
+        length = self.x.shape[self._time_axis]
+        return sorted({round(1 + (length - 1) * k / (TIMES - 1)) for k in range(TIMES)})
+
+    @property
+    def _time_axis(self) -> int:
+        return 1 if self.module.batch_first and self.x.dim() == 3 else 0
+
+    def state_gradients(self) -> Tensor:
+        """|dL/dh_t| of the layer's last sublayer at each of ``times``, (len(times),).
+
+        h_t reaches the loss through y_t and through h_{t+1}: the gradients of both add up.
+        """
+        zeros = (
+            torch.zeros(shape, dtype=dtype, device=self.x.device) if gradient is None else gradient
+            for gradient, (shape, dtype) in zip(self.gradients, self.shapes, strict=True)
+        )
+        y_gradient, *state_gradients = zeros
+        axis, state, states, pieces = self._time_axis, self.state, [], []
+        with torch.enable_grad(), self.autocast:
+            x = self.x.requires_grad_()
+            for start, end in pairwise([0, *self.times]):
+                y, state = self.module.forward(x.narrow(axis, start, end - start), state)
+                pieces.append(y)
+                states.append(state[0] if isinstance(state, tuple) else state)
+        last = state if isinstance(state, tuple) else (state,)
+        along_time = torch.split(y_gradient, [piece.shape[axis] for piece in pieces], axis)
+        through_time = torch.autograd.grad([*pieces, *last], states, [*along_time, *state_gradients], allow_unused=True)
+        direct = [piece.select(axis, -1) for piece in along_time]
+        both = [d if g is None else d + g[-1] for g, d in zip(through_time, direct, strict=True)]
+        return torch.stack([measure.norm(gradient) for gradient in both])
+
+
+def _detached(state: Any) -> Any:
+    if isinstance(state, tuple):
+        return tuple(part.detach() for part in state)
+    return None if state is None else state.detach()

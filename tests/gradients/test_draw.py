@@ -1,0 +1,146 @@
+import io
+import math
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from unvanish.gradients import draw
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def share_of(picture, colour):
+    """The share of pixels of a colour, and the box around them: (top, bottom, left, right)."""
+    found = (np.abs(picture.astype(int) - np.round(np.array(to_rgb(colour)) * 255)) <= 2).all(axis=2)
+    rows, columns = np.nonzero(found.any(axis=1))[0], np.nonzero(found.any(axis=0))[0]
+    return found.mean(), (rows.min(), rows.max(), columns.min(), columns.max()) if rows.size else None
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is given to matplotlib: pictures as arrays, curves with their labels."""
+    calls = {"imshow": [], "plot": []}
+
+    def spy(name):
+        original = getattr(Axes, name)
+
+        def method(axes, *arguments, **options):
+            calls[name].append((arguments, options))
+            return original(axes, *arguments, **options)
+
+        monkeypatch.setattr(Axes, name, method)
+
+    for name in calls:
+        spy(name)
+    return calls
+
+
+def net(depth, factor):
+    return {f"net.hidden.{index}.linear": factor ** (depth - index) for index in range(depth)}
+
+
+def test_a_cell_has_the_colour_of_its_logarithm_the_first_layer_lowest(shown):
+    deltas = [{"a": 1e-8, "b": 1e-4, "c": 1.0}, {"a": 1e-6, "b": 1e-2, "c": 1.0}]
+    draw.heat_map([0, 1], deltas)
+    (((picture,), options),) = shown["imshow"]
+    assert options["origin"] == "lower"
+    from matplotlib import colormaps
+
+    cividis = colormaps["cividis"]
+    for row, layer in enumerate("abc"):
+        for column, delta in enumerate(deltas):
+            assert picture[row, column] == pytest.approx(cividis((math.log10(delta[layer]) + 8) / 8), abs=1e-6)
+
+
+def test_nan_infinite_zero_and_missing_cells_have_colours_of_their_own(shown):
+    usual = {"a": 1e-3, "b": 1e-2}
+    odd = [{"a": math.nan, "b": math.nan}, {"a": math.inf, "b": 1e-2}, {"a": 0.0, "b": 1e-2}, {"b": 1e-2}]
+    draw.heat_map(list(range(5)), [usual, *odd])
+    (((picture,), _),) = shown["imshow"]
+    assert picture[:, 1, :3] == pytest.approx(np.array([to_rgb(draw.BROKEN)] * 2))
+    assert picture[0, 2, :3] == pytest.approx(to_rgb(draw.BROKEN))
+    assert tuple(picture[0, 3]) == (1, 1, 1, 1)
+    assert picture[0, 4, 3] == 0
+    assert (picture[:, 0, 3] == 1).all()
+
+
+def test_a_nan_column_can_be_seen_in_the_picture():
+    deltas = [net(5, 0.5) for _ in range(8)]
+    share, _ = share_of(pixels(draw.heat_map(list(range(8)), deltas)), draw.BROKEN)
+    assert share == 0
+    deltas[6] = dict.fromkeys(deltas[6], math.nan)
+    picture = pixels(draw.heat_map(list(range(8)), deltas))
+    share, _ = share_of(picture, draw.BROKEN)
+    top, bottom, left, right = share_of(picture[: int(0.85 * len(picture))], draw.BROKEN)[1]  # above the legend
+    height, width, _ = picture.shape
+    assert 0.04 < share < 0.12
+    assert bottom - top > 0.5 * height
+    assert 0.06 * width < right - left < 0.12 * width
+    assert (left + right) / 2 > width / 2
+
+
+@pytest.mark.parametrize(("depth", "steps"), [(3, 1), (20, 110), (200, 256), (400, 2)])
+def test_a_picture_has_a_size_that_can_be_read(depth, steps):
+    picture = pixels(draw.heat_map(list(range(steps)), [net(depth, 0.9)] * steps))
+    assert picture.shape[1] == 980
+    assert 400 <= picture.shape[0] <= 900
+
+
+def test_a_healthy_network_looks_even(shown):
+    draw.heat_map([0], [{"a": 1.0, "b": 2.0}])
+    (((picture,), _),) = shown["imshow"]
+    from matplotlib import colormaps
+
+    # The scale shows three decades at least; a factor of two is a tenth of them.
+    for row, place in enumerate((0.5 - math.log10(2) / 6, 0.5 + math.log10(2) / 6)):
+        assert picture[row, 0] == pytest.approx(colormaps["cividis"](place), abs=1e-6)
+
+
+def test_a_heat_map_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no layer"):
+        draw.heat_map([0], [{}])
+    with pytest.raises(ValueError, match="1 steps for 2 columns"):
+        draw.heat_map([0], [{"a": 1.0}] * 2)
+
+
+def test_curves_show_each_layer_s_value_and_the_theory(shown):
+    before, after = {"a": 1e-3, "b": 1e-2, "c": 1e-1}, {"a": 0.5, "c": 2.0}
+    draw.delta_by_depth({"before": before, "after": after}, {"a": 1e-4, "b": 1e-2, "c": 1.0}, "vanishing")
+    curves = {options["label"]: arguments for arguments, options in shown["plot"] if "label" in options}
+    assert list(curves) == ["before", "after", "expected from theory"]
+    assert curves["before"][0].tolist() == [1e-3, 1e-2, 1e-1]
+    assert curves["after"][0][[0, 2]].tolist() == [0.5, 2.0]
+    assert math.isnan(curves["after"][0][1])
+    assert curves["expected from theory"][1] == "--"
+
+
+def test_what_has_no_place_on_the_axis_is_marked_and_counted(shown):
+    draw.delta_by_depth({"run": {"a": 0.0, "b": 0.0, "c": math.nan, "d": math.inf, "e": 1.0}}, None, "dead")
+    label = next(options["label"] for _, options in shown["plot"] if "label" in options)
+    assert label == "run (▽ exactly 0 in 2, △ infinite in 1, ✕ NaN in 1 of 5)"
+    marked = {arguments[2]: arguments[0].tolist() for arguments, options in shown["plot"] if "label" not in options}
+    assert marked == {"v": [0, 1], "^": [3], "x": [2]}
+
+
+@pytest.mark.parametrize("curve", [{"a": math.nan, "b": math.nan}, net(200, 0.5), {"a": 1.0}, net(20, 4.0)])
+def test_every_curve_can_be_drawn(curve):
+    assert pixels(draw.delta_by_depth({"run": curve}, None, "title")).shape == (616, 980, 3)
+
+
+def test_long_names_keep_their_number():
+    layers = [f"transformer.blocks.{index}.attention.out_proj" for index in range(100)]
+    assert draw._layer_ticks([*layers, "head"], 24)[1][:2] == ["0.attention.out_proj", "5.attention.out_proj"]
+
+
+@pytest.mark.parametrize("length", [1, 2, 23, 24, 25, 47, 48, 49, 200, 401])
+def test_ticks_are_even_and_hold_the_ends(length):
+    places = draw._spread(length, 24)
+    assert (places[0], places[-1]) == (0, length - 1)
+    assert len(places) <= 24
+    strides = set(np.diff(places)[:-1].tolist())
+    assert len(strides) <= 1

@@ -1,0 +1,244 @@
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.custom_scalar import layout_pb2
+from torch.utils.tensorboard import SummaryWriter
+
+from unvanish.gradients.draw import heat_map
+from unvanish.gradients.events import CHARTED_LAYERS, QUANTITIES, EventWriter, histogram
+from unvanish.gradients.measure import octave_counts
+from unvanish.gradients.record import Record
+
+MEASURED = [quantity for quantity in QUANTITIES if quantity not in ("gradient_norm", "gradient_cosine")]
+
+
+def layers_of(depth):
+    return [*(f"net.blocks.{index}.linear" for index in range(depth - 1)), "net.head"]
+
+
+def record_of(step, layers, *, full=True, cosine=False, **more):
+    """A record whose values tell the quantity, the layer and the step."""
+    quantities = [
+        "gradient_norm",
+        *(["delta_norm", *MEASURED] if full else []),
+        *(["gradient_cosine"] if cosine else []),
+    ]
+    values = {quantity: {layer: step + index / 1024 for index, layer in enumerate(layers)} for quantity in quantities}
+    return Record(step, 1e9 + step, values, {"gradient_norm": 3.0}, **more)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes records and reads the log back, everything that is in it."""
+
+    def write(records, total_steps=None, summary=None):
+        with SummaryWriter(tmp_path) as writer:
+            events = EventWriter(writer, total_steps)
+            for record in records:
+                events.write(record, summary or {})
+        return read(tmp_path)
+
+    return write
+
+
+def read(folder):
+    keep_all = dict.fromkeys(("scalars", "histograms", "tensors", "images"), 0)
+    return EventAccumulator(str(folder), keep_all).Reload()
+
+
+def points(log, tag):
+    return [(event.step, event.value) for event in log.Scalars(tag)]
+
+
+def events_of(folder):
+    (file,) = folder.iterdir()
+    return [event for event in EventFileLoader(str(file)).Load() if event.HasField("summary")]
+
+
+def run_of(steps, layers, counts=None):
+    """As a recorder gives it: everything at the first steps and at every tenth, and the cosine one step later."""
+    full = [step < 10 or step % 10 == 0 for step in range(steps)]
+    for step in range(steps):
+        histograms = counts if counts and step % 100 == 0 else {}
+        yield record_of(step, layers, full=full[step], cosine=step > 0 and full[step - 1], histograms=histograms)
+
+
+def test_each_value_of_a_step_is_written_under_its_quantity_and_the_layer_s_short_name(written):
+    layers = layers_of(3)
+    log = written([record_of(7, layers, cosine=True)], summary={"gradient/first_over_last": 0.25})
+    names = ["blocks.0", "blocks.1", "head"]
+    tags = {f"{quantity}/{name}" for quantity in QUANTITIES for name in names}
+    assert set(log.Tags()["scalars"]) == tags | {"gradient/norm", "gradient/first_over_last"}
+    for quantity in QUANTITIES:
+        for index, name in enumerate(names):
+            value = 7 + index / 1024
+            expected = math.log10(value) if quantity == "delta_log10" else value
+            assert points(log, f"{quantity}/{name}") == [(7, pytest.approx(expected, rel=1e-6))]
+    assert points(log, "gradient/norm") == [(7, 3.0)]
+    assert points(log, "gradient/first_over_last") == [(7, 0.25)]
+    assert log.Scalars("gradient/norm")[0].wall_time == 1e9 + 7
+
+
+def test_a_step_is_one_summary(written, tmp_path):
+    counts = {layer: octave_counts(torch.ones(5)).int().tolist() for layer in layers_of(5)}
+    written([record_of(step, layers_of(5), histograms=counts) for step in range(11)])
+    assert Counter(event.step for event in events_of(tmp_path)) == dict.fromkeys(range(11), 1)
+
+
+def test_nan_and_infinity_are_written_as_such(written):
+    layers = ["first", "middle", "zero", "last"]
+    values = dict(zip(layers, (math.nan, math.inf, 0.0, 1e300), strict=True))
+    record = Record(0, 0.0, {"gradient_norm": values, "delta_norm": values, "delta_rms": values})
+    log = written([record], summary={"gradient/decay_per_layer": math.nan})
+    assert math.isnan(log.Scalars("delta_rms/first")[0].value)
+    assert math.isnan(log.Scalars("gradient/decay_per_layer")[0].value)
+    assert math.isnan(log.Scalars("delta_log10/first")[0].value)
+    assert log.Scalars("delta_rms/middle")[0].value == log.Scalars("delta_log10/middle")[0].value == math.inf
+    assert log.Scalars("delta_log10/zero")[0].value == -math.inf
+    assert log.Scalars("delta_log10/last")[0].value == 300
+    assert log.Scalars("gradient_norm/last")[0].value == math.inf  # of float32, which TensorBoard's scalars are
+
+
+@pytest.mark.parametrize("total_steps", [100_000, None])
+def test_a_long_run_stays_within_what_tensorboard_keeps(written, total_steps):
+    counts = {"a": octave_counts(torch.ones(3)).int().tolist(), "b": [0] * 512}
+    log = written(run_of(100_000, ["a", "b"], counts), total_steps)
+    for tag in log.Tags()["scalars"]:
+        assert len(log.Scalars(tag)) <= 1000, tag
+    every, full, cosine = (
+        [step for step, _ in points(log, f"{quantity}/a")]
+        for quantity in ("gradient_norm", "delta_rms", "gradient_cosine")
+    )
+    # All three kinds of steps are there, the first steps whole, and the end too.
+    assert every[:50] == list(range(50))
+    assert [step for step in full if step < 50] == [*range(10), 10, 20, 30, 40]
+    for steps, at_least in ((set(every) - set(full) - set(cosine), 60), (full, 60), (cosine, 60)):
+        assert len(steps) >= at_least
+        assert max(steps) > 90_000
+    assert points(log, "delta_rms/a") == [(step, step) for step in full]
+    histograms = [event.step for event in log.Histograms("gradient_log10/a")]
+    assert histograms[0] == 0
+    assert 15 <= len(histograms) <= 100
+    assert max(histograms) > 75_000
+
+
+def test_a_run_that_fits_is_written_whole(written):
+    log = written(run_of(800, ["a", "b"]), 800)
+    assert [step for step, _ in points(log, "gradient_norm/a")] == list(range(800))
+
+
+def test_two_optimizers_that_take_turns_are_both_written(written):
+    records = (record_of(step, [["a", "b"], ["c", "d"]][step % 2]) for step in range(10_000))
+    log = written(records, 10_000)
+    totals = len(log.Scalars("gradient/norm"))
+    assert totals <= 1000
+    for layer in "abcd":
+        assert len(log.Scalars(f"gradient_norm/{layer}")) == pytest.approx(totals / 2, abs=30)
+
+
+def test_a_step_that_is_not_finite_is_written_out_of_turn(written):
+    broken = Record(7777, 0.0, {"gradient_norm": {"a": math.nan}}, {"gradient_norm": math.nan})
+    records = [*run_of(100, ["a"]), broken]
+    alarms = [Record(step, 0.0, broken.values, broken.totals) for step in range(8000, 10_000)]
+    log = written([*records, *alarms], 1_000_000)
+    assert 7777 in [step for step, _ in points(log, "gradient_norm/a")]
+    assert len(log.Scalars("gradient_norm/a")) < 250
+
+
+def test_however_deep_a_network_is_it_gets_fewer_than_500_tags(written):
+    layers = layers_of(400)
+    through_time = {layer: {1: 1.0, 14: 2.0, 100: 3.0} for layer in layers[:20]}
+    counts = {layer: octave_counts(torch.ones(3)).int().tolist() for layer in layers}
+    record = record_of(0, layers, cosine=True, through_time=through_time, histograms=counts)
+    record.values["dead_share"] = {}  # these are sigmoid layers
+    log = written([record, record_of(1, layers)], summary={f"gradient/{index}": 1.0 for index in range(4)})
+    tags = log.Tags()
+    assert len(tags["scalars"]) + len(tags["histograms"]) < 500
+    charted = [tag.removeprefix("delta_rms/") for tag in tags["scalars"] if tag.startswith("delta_rms/")]
+    assert len(charted) == CHARTED_LAYERS
+    assert (charted[0], charted[-1]) == ("blocks.0", "head")
+    indices = [int(name.removeprefix("blocks.")) for name in charted[:-1]]
+    assert set(np.diff(indices)) <= {8, 9, 10}
+    (note,) = log.Tensors("gradient/charts")
+    assert note.tensor_proto.string_val[0].decode() == (
+        f"{CHARTED_LAYERS} of 400 layers are charted, evenly spaced.\n\nOf 8 of 20 recurrent layers dL/dh_t is charted."
+    )
+
+
+def test_the_gradient_through_time_is_written_by_time(written):
+    first = {"rnn.cell": {1: 0.125, 50: 0.5, 100: 2.0}}
+    shorter = {"rnn.cell": {1: 0.25, 40: 1.0, 80: 3.0}}
+    layers = ["rnn.cell", "rnn.head"]
+    log = written([record_of(0, layers, through_time=first), record_of(1, layers, through_time=shorter)])
+    tags = [tag for tag in log.Tags()["scalars"] if tag.startswith("dh_norm/")]
+    assert tags == [f"dh_norm/cell/t{t}" for t in ("0001", "0050", "0100")]
+    assert points(log, "dh_norm/cell/t0001") == [(0, 0.125), (1, 0.25)]
+    assert points(log, "dh_norm/cell/t0100") == [(0, 2.0)]
+
+
+def test_histograms_count_magnitudes_by_octave_on_a_log10_axis(written):
+    generator = torch.Generator().manual_seed(1)
+    gradient = torch.randn(5003, generator=generator) * 10 ** torch.empty(5003).uniform_(-9, 3, generator=generator)
+    gradient[:7], gradient[7:10], gradient[10] = 0.0, math.nan, -math.inf
+    counts = octave_counts(gradient).int().tolist()
+    log = written([record_of(0, ["a", "b"], histograms={"a": counts, "b": counts})])
+    finite = gradient[11:].double().abs().log10().numpy()
+    (event,) = log.Histograms("gradient_log10/a")
+    found = event.histogram_value
+    assert found.num == len(finite)
+    edges = np.array([found.min, *found.bucket_limit])
+    assert np.diff(edges) == pytest.approx(np.full(len(found.bucket), math.log10(2)))
+    assert found.bucket == np.histogram(finite, edges)[0].tolist()
+    assert found.min <= finite.min() < edges[1]
+    assert edges[-2] <= finite.max() < found.max
+    assert points(log, "gradient/non_finite") == [(0, 8.0)]
+    assert points(log, "gradient/zeros") == [(0, 14.0)]
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_a_histogram_of_nothing_but_zeros_or_nan_is_empty(written, value):
+    counts = octave_counts(torch.full((5,), value)).int().tolist()
+    assert not histogram(counts).bucket
+    log = written([record_of(0, ["a", "b"], histograms={"a": counts, "b": counts})])
+    assert log.Histograms("gradient_log10/a")[0].histogram_value.num == 0
+    assert points(log, "gradient/non_finite") == [(0, 10.0 if math.isnan(value) else 0.0)]
+
+
+def test_the_custom_scalars_page_has_a_chart_for_every_quantity(written):
+    records = [
+        record_of(0, ["rnn.a", "rnn.b"], full=False),
+        record_of(1, ["rnn.a", "rnn.b"], through_time={"rnn.a": {1: 1.0, 9: 1.0}}),
+        record_of(2, ["rnn.a", "rnn.b"]),
+    ]
+    log = written(records, summary={"gradient/first_over_last": 1.0})
+    (event,) = log.Tensors("custom_scalars__config__")
+    assert event.step == 1
+    assert log.summary_metadata["custom_scalars__config__"].plugin_data.plugin_name == "custom_scalars"
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    (category,) = layout.category
+    patterns = [pattern for chart in category.chart for pattern in chart.multiline.tag]
+    summary = ["^gradient/first_over_last$", "^gradient/norm$"]
+    assert patterns == [*summary, *(f"^{quantity}/" for quantity in QUANTITIES), "^dh_norm/a/t"]
+
+
+def test_texts_and_images_are_written(tmp_path):
+    png = heat_map([0, 1], [{"a": 1.0, "b": 2.0}] * 2)
+    with SummaryWriter(tmp_path) as writer:
+        events = EventWriter(writer)
+        events.text("gradient/verdict", "**healthy**", 3)
+        events.image("gradient/delta_heat_map", png, 3)
+    log = read(tmp_path)
+    (text,) = log.Tensors("gradient/verdict")
+    assert (text.step, text.tensor_proto.string_val[0]) == (3, b"**healthy**")
+    assert log.summary_metadata["gradient/verdict"].plugin_data.plugin_name == "text"
+    (image,) = log.Images("gradient/delta_heat_map")
+    from PIL import Image
+
+    assert (tmp_path / "image.png").write_bytes(image.encoded_image_string) == len(png)
+    with Image.open(tmp_path / "image.png") as opened:
+        assert opened.size == (image.width, image.height)

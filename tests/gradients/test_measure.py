@@ -1,0 +1,119 @@
+import math
+
+import pytest
+import torch
+from autograd_twin import octaves, root
+
+from unvanish.gradients import measure
+
+
+@pytest.mark.parametrize("exponent", [-40, -30, -20, -10, 0, 10, 30])
+def test_norms_hold_from_the_smallest_to_the_largest_float32(exponent):
+    tensor = torch.full((67, 61), 10.0**exponent)
+    expected = root([tensor])
+    assert measure.norm(tensor).item() == pytest.approx(expected, rel=1e-12, abs=0)
+    assert measure.norms([tensor, tensor[:7]]).tolist() == pytest.approx(
+        [expected, root([tensor[:7]])], rel=1e-12, abs=0
+    )
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+@pytest.mark.parametrize("size", [1, 511, 513, 65_537, 1_000_003])
+def test_norms_of_long_tensors_lose_no_digits(size, dtype):
+    torch.manual_seed(0)
+    tensors = [torch.full((size,), 0.1), torch.randn(size), torch.randn(7, size)[:, ::7]]
+    expected = [root([tensor]) for tensor in tensors]
+    assert measure.norms(tensors, dtype).tolist() == pytest.approx(expected, rel=1e-12 if dtype is None else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])
+def test_norms_of_other_types(dtype):
+    torch.manual_seed(0)
+    tensor = torch.randn(61, 67, dtype=dtype)
+    expected = torch.linalg.vector_norm(tensor.to(torch.complex128)).item()
+    assert measure.norm(tensor).item() == pytest.approx(expected, rel=1e-7)
+    assert measure.change_norms([tensor], [2 * tensor]).item() == pytest.approx(expected, rel=1e-2)
+
+
+def test_norms_of_nothing_and_of_what_is_not_a_number():
+    found = measure.norms([torch.zeros(0, 3), torch.zeros(5), torch.tensor([1.0, math.nan]), torch.tensor([math.inf])])
+    assert found.tolist() == pytest.approx([0.0, 0.0, math.nan, math.inf], nan_ok=True)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-20, 1.0, 1e20])
+def test_products_of_directions_are_cosines(scale):
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 61, 67)
+    a, b = a * scale, (a + b) * scale
+    cosine = measure.products(measure.directions([a]), [b]) / measure.norms([b])
+    expected = (a.double() * b.double()).sum() / root([a]) / root([b])
+    assert cosine.item() == pytest.approx(expected.item(), rel=1e-4 if scale == 1e-40 else 1e-6)
+
+
+def test_directions_of_nothing_are_zero_and_of_nan_are_nan():
+    zero, unknown = measure.directions([torch.zeros(3), torch.tensor([math.nan, 1.0])])
+    assert zero.tolist() == [0, 0, 0]
+    assert unknown.isnan().all()
+
+
+def test_products_of_sparse_tensors_with_different_rows():
+    a = torch.sparse_coo_tensor([[1, 5, 1]], torch.randn(3, 2), (7, 2), check_invariants=True)
+    b = torch.sparse_coo_tensor([[5, 6]], torch.randn(2, 2), (7, 2), check_invariants=True)
+    expected = (a.to_dense() * b.to_dense()).sum() / a.to_dense().norm()
+    for tensor in (b, b.to_dense()):
+        assert measure.products(measure.directions([a]), [tensor]).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("offset", "spread"), [(0.0, 1.0), (0.5, 1e-5), (-300.0, 0.01)])
+def test_moments_keep_a_small_spread_about_a_large_mean(offset, spread):
+    torch.manual_seed(0)
+    parts = [offset + spread * torch.randn(11, 13) for _ in range(3)]
+    total, squares = (sum(m) for m in zip(*map(measure.moments, parts), strict=True))
+    whole = torch.cat(parts).double()
+    mean = total / whole.numel()
+    assert mean.item() == pytest.approx(whole.mean().item(), rel=1e-6, abs=1e-7)
+    assert (squares / whole.numel() - mean**2).sqrt().item() == pytest.approx(whole.std(correction=0).item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_saturated_values_are_counted(dtype):
+    tanh = torch.tensor([-1, -0.995, -0.98, 0, 0.98, 0.9951, 1, math.nan], dtype=dtype)
+    sigmoid = torch.tensor([0, 0.0099, 0.0107, 0.5, 0.98, 0.9951, 1, math.nan], dtype=dtype)
+    assert measure.saturated(tanh, "tanh") == 4
+    assert measure.saturated(sigmoid, "sigmoid") == 4
+
+
+def test_units_are_channels_or_features():
+    images, features = torch.randn(2, 3, 5, 7), torch.randn(2, 5, 3)
+    assert measure.largest_by_unit(images, 1).tolist() == images.amax((0, 2, 3)).tolist()
+    assert measure.largest_by_unit(features, -1).tolist() == features.amax((0, 1)).tolist()
+    assert measure.largest_by_unit(features[0, 0], -1).tolist() == features[0, 0].tolist()
+
+
+def test_octave_counts_equal_numpy_s():
+    torch.manual_seed(0)
+    values = torch.randn(101) * 10.0 ** torch.randint(-40, 38, (101,))
+    edges = torch.tensor([0.0, -0.0, 1, -1, 2, 0.5, 2.0**-126, -(2.0**-149), 3e38, math.inf, -math.inf])
+    tensor = torch.cat([values, edges])
+    assert measure.octave_counts(tensor).tolist() == octaves(tensor)
+    assert measure.octave_counts(tensor.double()[:13].view(13, 1)).tolist() == octaves(tensor[:13])
+    assert measure.octave_counts(torch.tensor([math.nan, 1.0])).tolist()[255] == 1
+
+
+def test_octave_counts_go_on_beyond_what_float32_can_count():
+    counts = measure.octave_counts(torch.zeros(1).expand(2**24 + 3))
+    assert counts[0] == 2**24 + 3
+
+
+def test_octave_counts_of_a_sparse_tensor_are_those_of_the_dense_one():
+    tensor = torch.sparse_coo_tensor([[1, 5, 1]], torch.randn(3, 2), (7, 2), check_invariants=True)
+    assert measure.octave_counts(tensor).tolist() == octaves(tensor.to_dense())
+
+
+def test_the_noise_scale_finds_the_variance_and_the_mean_it_was_made_with():
+    torch.manual_seed(0)
+    mean = torch.full((29,), 0.3, dtype=torch.float64)
+    small = mean + 2.0 * torch.randn(20_000, 7, 5, 29, dtype=torch.float64).mean(2)  # 7 batches of 5
+    big = small.mean(1)
+    found = measure.noise_scale(small.square().sum(-1).mean().item(), big.square().sum(-1).mean().item(), 5, 35)
+    assert found == pytest.approx((29 * 4.0, 29 * 0.09), rel=0.01)

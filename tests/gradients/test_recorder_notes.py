@@ -1,0 +1,82 @@
+"""What could not be measured is said, once."""
+
+import pytest
+import torch
+from recorded import INPUTS, NETWORKS
+from torch import nn
+from torch.nn import functional as F
+
+from unvanish.gradients import GradientRecorder
+
+
+def one_step(model, x=None):
+    with GradientRecorder(model) as recorder:
+        model(torch.ones(2, INPUTS) if x is None else x).sum().backward()
+        recorder.before_step(0)
+    return recorder, recorder.flush()[0].values
+
+
+def test_a_weight_of_two_layers_is_counted_once_and_said():
+    model = nn.Sequential(nn.Embedding(7, 5), nn.Linear(5, 7, bias=False))
+    model[1].weight = model[0].weight
+    recorder, _ = one_step(model, torch.tensor([1, 2]))
+    with recorder:
+        model.zero_grad()
+        model(torch.tensor([1, 2])).sum().backward()
+        recorder.before_step(1)
+    (record,) = recorder.flush()
+    assert list(record.values["gradient_norm"]) == ["0"]
+    assert list(record.values["delta_norm"]) == ["0", "1"]
+    assert record.totals["gradient_norm"] == pytest.approx(model[0].weight.grad.norm().item())
+    assert recorder.notes == ["dL/dW of 1 was not measured: its weight is another layer's as well, and shown there"]
+
+
+def test_a_weight_whose_module_is_not_called_is_said():
+    recorder, values = one_step(NETWORKS["transformer"][0]())
+    unseen = values["gradient_norm"].keys() - values["delta_norm"].keys()
+    assert unseen == {f"encoder.layers.{index}.self_attn.out_proj" for index in range(2)}
+    (note,) = recorder.notes
+    assert note.startswith("delta of encoder.layers.0.self_attn.out_proj, encoder.layers.1.self_attn.out_proj was not")
+    assert "its weight is used without calling it" in note
+
+
+def test_an_activation_that_the_next_layer_does_not_show_is_said():
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enter, self.leave = nn.Linear(INPUTS, 7), nn.Linear(7, 3)
+
+        def forward(self, x):
+            return self.leave(2 * F.gelu(self.enter(x)))
+
+    recorder, values = one_step(Hidden())
+    assert recorder.activations["enter"] == "gelu"
+    assert list(values["activation_mean"]) == ["leave"]
+    assert recorder.notes == ["activation of enter was not measured: the next layer shows only what was made of it"]
+
+
+def test_a_view_that_is_changed_in_place_is_said():
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(INPUTS, 3))
+
+        def forward(self, x):
+            return (x @ self.weight).transpose(0, 1)
+
+    recorder, values = one_step(nn.Sequential(Turned(), nn.ReLU(inplace=True)))
+    assert "delta_norm" not in values
+    assert any(note.startswith("delta of 0 was not measured") and "a view" in note for note in recorder.notes)
+
+
+def test_many_layers_make_one_short_note():
+    model = nn.Sequential(*(nn.Linear(INPUTS, INPUTS) for _ in range(7)))
+    with GradientRecorder(model) as recorder:
+        x = torch.ones(2, INPUTS)
+        for layer in model:
+            x = F.linear(x, layer.weight)
+        x.sum().backward()
+        recorder.before_step(0)
+        recorder.flush()
+    (note,) = recorder.notes
+    assert note.startswith("delta of 0, 1, 2 and 4 more layers was not measured: ")

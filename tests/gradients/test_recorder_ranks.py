@@ -1,0 +1,82 @@
+"""Two ranks beside one process that has the whole batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from autograd_twin import state_gradients
+from ranks_worker import CASES, RANKS, data, network, share
+from recorded import NETWORKS, assert_records, sequence_of, train
+from torch.nn import functional as F
+
+
+def run(folder, *ways):
+    """What each rank has found."""
+    command = [sys.executable, str(Path(__file__).with_name("ranks_worker.py"))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(folder), *ways],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(RANKS)
+    ]  # fmt: skip
+    output = [rank.communicate(timeout=200)[0] for rank in ranks]
+    assert not any(rank.returncode for rank in ranks), "\n".join(output)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(RANKS)]
+
+
+def small_batches(parts):
+    return [(share(x, rank), share(y, rank)) for x, y in parts for rank in range(RANKS)]
+
+
+def expected_of(how, name, micro_batches):
+    activations = NETWORKS["pooled" if name == "unnormalized" else name][1]
+    steps = data(micro_batches)
+    expected = train(lambda: network(name), network(name), steps, activations, clip=0.01, small_batches=small_batches)
+    if how != "ddp":
+        expected = [
+            (values, {n: total for n, total in totals.items() if "noise" not in n}, histograms)
+            for values, totals, histograms in expected
+        ]
+    return expected
+
+
+@pytest.mark.parametrize("ways", [["ddp"], ["fsdp", "fsdp-blocks", "fsdp-replicated"]], ids=["ddp", "fsdp"])
+def test_each_rank_finds_what_one_process_finds_over_the_whole_batch(tmp_path, ways):
+    ranks = run(tmp_path, *ways)
+    assert list(ranks[0]) == [(how, *case) for how in ways for case in CASES[how]]
+    for case in ranks[0]:
+        expected = expected_of(*case)
+        for found in ranks:
+            records, notes = found[case]
+            print(case)  # shown where one fails
+            assert_records(records, expected, rel=1e-9)
+            check_states(case, records[0], notes)
+
+
+def check_states(case, record, notes):
+    """The state's gradient in a recurrent layer, and what sharded weights hide."""
+    how, name, micro_batches = case
+    if name == "lstm" and how == "ddp":
+        model = network(name)
+        squares = 0.0
+        for x, y in data(micro_batches)[0]:
+            found = state_gradients(
+                model.rnn, sequence_of(x), lambda ys, h, c, y=y: F.cross_entropy(model.leave(ys[-1]), y) / micro_batches
+            )
+            squares = squares + torch.tensor(found) ** 2
+        expected = {t: norm.item() for t, norm in enumerate(squares.sqrt(), 1)}
+        assert record.through_time == {"rnn": pytest.approx(expected, rel=1e-6)}
+    else:
+        assert record.through_time == {}
+    said = set()
+    if how != "ddp":
+        why = "sharded weights do not show the gradient of one micro-batch"
+        said.add(f"gradient noise scale of the network was not measured: {why}")
+        if name == "lstm":
+            said.add("dL/dh_t of rnn was not measured: its weights are sharded")
+    assert {note for note in notes if not note.startswith("delta of")} == said
