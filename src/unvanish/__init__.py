@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unvanish.data import Images, Tabular
-    from unvanish.gradients import GradientMonitor, GradientRecorder
+    from unvanish.gradients import GradientMonitor, GradientRecorder, diagnose
     from unvanish.networks import MLP
     from unvanish.training import Loss, Optimizer, ReferenceModule, Regularization, Schedule, Training
 
@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "data": ("Images", "Tabular"),
-    "gradients": ("GradientMonitor", "GradientRecorder"),
+    "gradients": ("GradientMonitor", "GradientRecorder", "diagnose"),
     "networks": ("MLP",),
     "training": ("Loss", "Optimizer", "ReferenceModule", "Regularization", "Schedule", "Training"),
 }
@@ -34,6 +34,7 @@ __all__ = [
     "Schedule",
     "Tabular",
     "Training",
+    "diagnose",
 ]
 
 

@@ -75,6 +75,23 @@ CASES = [
     ("test -c config.yaml", "has no checkpoint"),
     ("recipes show quikstart", "no recipe 'quikstart'", "did you mean 'quickstart'?"),
     ("recipes copy quickstart plain_file", "plain_file exists already"),
+    ("diagnose", "which recipe? Say -c NAME"),
+    ("diagnose -c quickstart --fail-on vanish", "--fail-on: unknown verdict 'vanish'; did you mean 'vanishing'?"),
+    ("diagnose -c quickstart --input-shape 3,4", "--input-shape goes with --model"),
+    ("diagnose -c quickstart --model.activaton tanh", "unknown key 'model.activaton'"),
+    (
+        "diagnose --model torchvision.models.resnet18",
+        "which input? Say --model torchvision.models.resnet18 --input-shape",
+    ),
+    ("diagnose --model torchvision.models.resnet18 --input-shape 3x4", "--input-shape is '3x4'; it is whole numbers"),
+    ("diagnose --model torchvision.models.resnet81 --input-shape 3,32,32", "cannot be built"),
+    (
+        "diagnose --model torchvision.models.resnet18 --input-shape 5,32,32",
+        "does not take an input of shape (16, 5, 32, 32)",
+    ),
+    ("diagnose --model torch.nn.ReLU --input-shape 3", "ReLU has no weight that trains"),
+    ("diagnose --model os.getcwd --input-shape 3", "gives str, not an nn.Module"),
+    ("diagnose --model torch.nn.ReLU -c quickstart --input-shape 3", "--model stands for itself"),
     ("frobnicate", "invalid choice: 'frobnicate'"),
     ("doctor now", "unrecognized arguments: now"),
 ]

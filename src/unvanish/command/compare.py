@@ -12,6 +12,7 @@ from unvanish.command.checkpoints import checkpoint_of, load_weights
 from unvanish.command.errors import WrongInputError, one_line
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.run import new_folder, train
+from unvanish.gradients.diagnosis import table
 from unvanish.gradients.report import json_number
 from unvanish.training import OBJECTIVES
 
@@ -99,6 +100,4 @@ def _table(rows: Sequence[Row], metric: str) -> str:
         )
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *cells)]
-    return "\n".join(line.rstrip() for line in lines)
+    return table(head, cells)

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     sys.path.append("")  # a recipe may name a class in a file of the current folder
     try:
         options, rest = _parser().parse_known_args(argv)
-        if rest and options.verb not in ("fit", *_TRAINED, "compare"):
+        if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "compare"):
             raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
         return _run(options, rest)
     except WrongInputError as error:
@@ -67,10 +68,11 @@ def _parser() -> _Parser:
         help="a file or a packaged name; repeat to overlay",
     )
     recipe.add_argument("--variant", metavar="NAME", help="which one, where RECIPE is a comparison")
-    recipe.add_argument(
+    recipe.add_argument("-h", "--help", action="store_true", help="show this, and with -c the recipe's keys as well")
+    checkpoint = _Parser(add_help=False, allow_abbrev=False)
+    checkpoint.add_argument(
         "--ckpt_path", metavar="FILE", help="a checkpoint to go on from (fit) or to use (default: best)"
     )
-    recipe.add_argument("-h", "--help", action="store_true", help="show this, and with -c the recipe's keys as well")
     runs = _Parser(add_help=False, allow_abbrev=False)
     runs.add_argument("--runs", default="runs", metavar="DIR", help="where runs are kept (default: runs)")
 
@@ -82,11 +84,18 @@ def _parser() -> _Parser:
         parser.set_defaults(format_help=parser.format_help)
         return parser
 
-    fit = add("fit", "train a network from a recipe", recipe, runs)
+    fit = add("fit", "train a network from a recipe", recipe, checkpoint, runs)
     fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
-    add("validate", "print a trained network's metrics on the validation split", recipe, runs)
-    add("test", "print a trained network's metrics on the test split", recipe, runs)
-    predict = add("predict", "write a trained network's predictions to a CSV file", recipe, runs)
+    diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
+    diagnose.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    diagnose.add_argument(
+        "--fail-on", default="", metavar="VERDICTS", help="exit 1 on any of them: vanishing,exploding"
+    )
+    diagnose.add_argument("--model", metavar="PATH", help="instead of RECIPE: torchvision.models.resnet18, or yours")
+    diagnose.add_argument("--input-shape", metavar="N,N", help="with --model: axes of one sample, such as 3,224,224")
+    add("validate", "print a trained network's metrics on the validation split", recipe, checkpoint, runs)
+    add("test", "print a trained network's metrics on the test split", recipe, checkpoint, runs)
+    predict = add("predict", "write a trained network's predictions to a CSV file", recipe, checkpoint, runs)
     predict.add_argument("--out", metavar="FILE", help="the CSV file (default: predictions.csv in the run's folder)")
     compare = add("compare", "train the variants of a comparison and print one table", runs)
     compare.add_argument("comparison", help="a file, or a packaged name such as vanishing/mlp")
@@ -112,28 +121,22 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return doctor()
     if options.verb != "compare" and options.help:
         return _help(options)
-    _quieten()
-    if options.verb == "compare":
-        from unvanish.command.compare import compare
-
-        return compare(options, rest)
-    if options.verb == "fit":
-        from unvanish.command.fit import fit
-
-        return fit(options, rest)
-    from unvanish.command.evaluate import evaluate, predict
-
-    return predict(options, rest) if options.verb == "predict" else evaluate(options, rest)
+    _quieten("stderr" if getattr(options, "json", False) else "stdout")
+    # Each verb has a function of its name, in a module of its own but for those that evaluate.
+    module = "evaluate" if options.verb in _TRAINED else options.verb
+    function = "evaluate" if options.verb in ("validate", "test") else options.verb
+    run = getattr(import_module(f"unvanish.command.{module}"), function)
+    return int(run(options, rest))
 
 
-def _quieten() -> None:
+def _quieten(stream: str) -> None:
     """Let our own words through, and of Lightning's only warnings: each run brings two advertisements."""
     import lightning.pytorch  # noqa: F401 - sets the level of its logger
 
     if int(os.environ.get("LOCAL_RANK", "0")):
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - the first of several processes speaks
     ours = logging.getLogger("unvanish")
-    ours.handlers = [logging.StreamHandler(sys.stdout)]
+    ours.handlers = [logging.StreamHandler(getattr(sys, stream))]
     ours.setLevel(logging.INFO)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")

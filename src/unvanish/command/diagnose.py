@@ -1,0 +1,125 @@
+"""``unvanish diagnose``: one batch, one backward pass, a verdict, and the fixes tried on the same batch."""
+
+import json
+import logging
+import math
+from argparse import Namespace
+from dataclasses import replace
+from pkgutil import resolve_name
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unvanish.command.errors import WrongInputError, as_wrong_input
+from unvanish.command.experiment import Built, Experiment
+from unvanish.command.recipes import load
+from unvanish.gradients import Diagnosis
+from unvanish.gradients import diagnose as diagnose_model
+from unvanish.gradients.verdict import STATUSES, Verdict
+from unvanish.names import lookup
+
+#: The primer's four fixes, as arguments of a network.
+FIXES: dict[str, dict[str, Any]] = {
+    "ReLU with He initialization": {"activation": "relu", "initialization": "he_normal"},
+    "tanh with Xavier initialization": {"activation": "tanh", "initialization": "xavier_normal"},
+    "the initialization that fits the activation": {"initialization": "auto"},
+    "batch normalization": {"normalization": "batch"},
+    "layer normalization": {"normalization": "layer"},
+    "residual connections": {"residual": True},
+}
+_SAMPLES = 16
+
+
+def diagnose(options: Namespace, overrides: list[str]) -> int:
+    """Print a diagnosis; 1 where its verdict is one to fail on."""
+    fail_on = [name for name in options.fail_on.split(",") if name]
+    with as_wrong_input("--fail-on: "):
+        for name in fail_on:
+            lookup("verdict", name, dict.fromkeys(STATUSES))
+    if options.model:
+        if options.config or overrides:
+            given = "-c" if options.config else overrides[0]
+            raise WrongInputError(f"--model stands for itself, without a recipe; {given} is one too many")
+        found = _diagnose_path(options.model, options.input_shape)
+    elif options.input_shape:
+        raise WrongInputError("--input-shape goes with --model; a recipe's data has a shape of its own")
+    else:
+        found = _diagnose_recipe(Experiment.parse(load(options.config, options.variant), overrides))
+    print(json.dumps(found.as_dict(), indent=2, allow_nan=False) if options.json else found)
+    return int(found.verdict.status in fail_on)
+
+
+def _diagnose_recipe(experiment: Experiment) -> Diagnosis:
+    built = experiment.build()
+    batch = next(iter(built.data.train_dataloader()))
+    found = _diagnose_built(built, batch)
+    arguments = dict(built.model.hparams)
+    tried = []
+    logging.getLogger("unvanish").setLevel(logging.WARNING)  # the network has said how it is initialized
+    for fix, changes in FIXES.items():
+        if not changes.keys() <= arguments.keys() or changes.items() <= arguments.items():
+            continue
+        L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
+        try:
+            model = type(built.model)(**arguments | changes)
+        except ValueError:  # not for this network: no two layers of one width, say
+            continue
+        verdict = _diagnose_built(built._replace(model=model), batch).verdict
+        tried.append((fix, changes, verdict))
+    tried.sort(key=lambda row: _rank(row[2]))
+    fixes = [
+        {
+            "fix": fix,
+            "changes": {f"model.{key}": value for key, value in changes.items()},
+            "factor_per_layer": verdict.factor_per_layer,
+            "first_over_last": verdict.first_over_last,
+            "verdict": verdict.status,
+        }
+        for fix, changes, verdict in tried
+    ]
+    return replace(found, fixes=fixes)
+
+
+def _rank(verdict: Verdict) -> tuple[bool, float]:
+    """Healthy ones first; and those whose factor is nearer to 1 before the others."""
+    factor = verdict.factor_per_layer
+    return verdict.status != "healthy", abs(math.log(factor)) if 0 < factor < math.inf else math.inf
+
+
+def _diagnose_built(built: Built, batch: tuple[Tensor, Tensor]) -> Diagnosis:
+    with as_wrong_input():
+        return diagnose_model(built.model, batch, built.model.training_loss)
+
+
+def _diagnose_path(path: str, input_shape: str | None) -> Diagnosis:
+    """A model of anybody's, on random inputs and random classes."""
+    if not input_shape:
+        raise WrongInputError(f"which input? Say --model {path} --input-shape 3,224,224, the axes of one sample")
+    try:
+        shape = [int(size) for size in input_shape.split(",")]
+    except ValueError as error:
+        raise WrongInputError(f"--input-shape is {input_shape!r}; it is whole numbers such as 3,224,224") from error
+    torch.manual_seed(0)
+    try:
+        model = resolve_name(path)()
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise WrongInputError(f"--model {path!r} cannot be built: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise WrongInputError(f"--model {path!r} gives {type(model).__name__}, not an nn.Module")
+    x = torch.randn(_SAMPLES, *shape)
+    try:
+        with as_wrong_input():
+            return diagnose_model(model, (x, torch.empty(0)), _random_loss)
+    except (RuntimeError, TypeError, IndexError) as error:
+        raise WrongInputError(f"{path} does not take an input of shape {tuple(x.shape)}: {error}") from error
+
+
+def _random_loss(output: Any, _: Tensor) -> Tensor:
+    """Cross-entropy of (B, C) with random classes."""
+    logits = (
+        output if isinstance(output, Tensor) else next(iter(output.values() if isinstance(output, dict) else output))
+    )
+    return F.cross_entropy(logits.flatten(0, -2), torch.randint(logits.shape[-1], logits.shape[:-1]).flatten())
