@@ -32,6 +32,9 @@ test: .venv/tools  ## Run all tests (under 8 minutes)
 notebooks: .venv/tools  ## Execute every notebook from scratch
 	$(BIN)/python notebooks/execute.py
 
+verdicts: .venv/package  ## Judge twenty networks of which it is known what their gradient does
+	$(BIN)/python benchmarks/verdicts.py
+
 bench: .venv/tools  ## Measure what the gradient monitor costs, beside its peers
 	$(BIN)/python benchmarks/monitor.py
 
@@ -39,4 +42,4 @@ clean:  ## Remove .venv, caches and builds; runs stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test notebooks bench clean
+.PHONY: help setup quickstart lint types test notebooks verdicts bench clean
