@@ -1,0 +1,20 @@
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_raw_loop_of_the_readme_ends_in_a_verdict(capsys):
+    (code,) = re.findall(r"```python\n(from unvanish import GradientRecorder\n.*?)```", TEXT, re.DOTALL)
+    torch.manual_seed(0)
+    layers = [part for _ in range(15) for part in (nn.Linear(7, 7), nn.Sigmoid())]
+    model = nn.Sequential(*layers, nn.Linear(7, 3))
+    batches = [(torch.randn(11, 7), torch.randint(3, (11,))) for _ in range(131)]
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    namespace = {"model": model, "batches": batches, "optimizer": optimizer, "loss": nn.CrossEntropyLoss()}
+    exec(code, namespace)
+    assert namespace["report"].steps == 131
+    assert capsys.readouterr().out.startswith("vanishing: 0 gets ")
