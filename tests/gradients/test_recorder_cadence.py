@@ -39,14 +39,14 @@ def test_the_first_steps_and_then_every_nth_are_full_and_those_between_are_right
         assert record.totals["gradient_norm"] == pytest.approx(totals["gradient_norm"], rel=1e-5)
 
 
-def test_the_defaults_are_ten_full_steps_and_then_every_tenth():
+def test_the_defaults_are_ten_full_steps_and_then_every_twentieth():
     model = nn.Linear(3, 2)
     with GradientRecorder(model) as recorder:
-        for step in range(25):
+        for step in range(45):
             model(torch.ones(5, 3)).sum().backward()
             recorder.before_step(step)
-            assert bool(model._forward_hooks) == (step < 9 or step % 10 == 9)
-        assert [r.step for r in recorder.flush() if "delta_norm" in r.values] == [*range(11), 20]
+            assert bool(model._forward_hooks) == (step < 9 or step % 20 == 19)
+        assert [r.step for r in recorder.flush() if "delta_norm" in r.values] == [*range(10), 20, 40]
 
 
 class Scaled(nn.Module):

@@ -70,4 +70,4 @@ def test_memory_does_not_grow_with_the_steps():
                 counts.append(tensors())
         assert len(recorder) == 0
         assert recorder.flush() == []
-    assert counts[0] == counts[1]
+    assert counts[1] <= counts[0]

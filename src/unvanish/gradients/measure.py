@@ -3,6 +3,8 @@
 Shapes: B samples, d units, T time steps.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ SATURATED = 0.99
 #: Counts of a histogram: one for each octave of a float32 of either sign, and one for its NaN and infinities.
 OCTAVES = 512
 #: Numbers that are summed in float32 at once, and that are converted to float64 at once, on a CPU.
-_ROW, _PART = 512, 1 << 16
+_LONG, _PIECE = 1 << 16, 1 << 14
 
 
 def accumulator(device: torch.device) -> torch.dtype:
@@ -21,36 +23,40 @@ def accumulator(device: torch.device) -> torch.dtype:
 
 def norm(tensor: Tensor) -> Tensor:
     """The L2 norm of a tensor, a scalar in float64."""
-    return norms([tensor])[0]
+    part = _real(tensor)
+    if part.device.type == "cpu":
+        return _wide_norm(part.flatten())
+    result: Tensor = torch.linalg.vector_norm(part, dtype=accumulator(part.device))
+    return result
 
 
-def norms(tensors: list[Tensor], dtype: torch.dtype | None = None) -> Tensor:
-    """The L2 norm of each tensor, (n,) in float64.
+def norms(tensors: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    """The L2 norm of each tensor, (n,) in float64 or in ``dtype``.
 
     A vanished gradient has to be told from none. In float32 the squares of values below 1e-19 lose digits and those of
     values below 1e-23 are zero, so they are summed in float64, unless a ``dtype`` is given.
     """
-    wide = accumulator(tensors[0].device)
-    parts = [_shortened(_real(tensor), dtype or wide) for tensor in tensors]
-    return torch.stack(torch._foreach_norm(parts, 2, wide if tensors[0].device.type == "cpu" else dtype or wide)).to(
-        wide
-    )
+    parts = [_real(tensor) for tensor in tensors]
+    if tensors[0].device.type != "cpu" or (dtype and max(map(Tensor.numel, parts)) <= _PIECE):
+        return torch.stack(torch._foreach_norm(parts, 2, dtype or accumulator(tensors[0].device)))
+    if dtype:
+        return torch.stack([_square(part.flatten().to(dtype)) for part in parts]).sqrt()
+    return torch.stack([_wide_norm(part.flatten()) for part in parts])
 
 
-def _shortened(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """On a CPU: the norms of a long tensor's parts, of which the norm is the same; elsewhere the tensor itself.
+def _square(flat: Tensor) -> Tensor:
+    """The sum of squares; torch's norm of a long float32 tensor has three to five digits on a CPU, this more."""
+    if len(flat) <= _LONG:
+        return torch.dot(flat, flat)
+    return torch.stack([torch.dot(piece, piece) for piece in torch.split(flat, _LONG)]).sum()
 
-    There torch sums one after the other, and of a million numbers in float32 only four digits are right; and it
-    converts a tensor as a whole, which costs ten times what parts cost that stay in the cache.
-    """
-    if tensor.device.type != "cpu" or tensor.numel() <= _ROW:
-        return tensor
-    flat = tensor.flatten()
-    if dtype == torch.float64:
-        return flat if len(flat) <= _PART else torch.stack(torch._foreach_norm(torch.split(flat, _PART), 2, dtype))
-    whole = len(flat) // _ROW * _ROW
-    rows = torch.linalg.vector_norm(flat[:whole].view(-1, _ROW), dim=1, dtype=dtype)
-    return rows if whole == len(flat) else torch.cat([rows, flat[whole:].to(dtype)])
+
+def _wide_norm(flat: Tensor) -> Tensor:
+    if len(flat) <= _PIECE or flat.dtype == torch.float64:
+        result: Tensor = torch.linalg.vector_norm(flat, dtype=torch.float64)
+        return result
+    # Piece by piece, because torch would convert the whole tensor first, and leave the cache.
+    return _wide_norm(torch.stack(torch._foreach_norm(torch.split(flat, _PIECE), 2, torch.float64)))
 
 
 def change_norms(before: list[Tensor], after: list[Tensor]) -> Tensor:
@@ -58,16 +64,12 @@ def change_norms(before: list[Tensor], after: list[Tensor]) -> Tensor:
     return norms(list(torch._foreach_sub(after, before)))
 
 
-def directions(tensors: list[Tensor]) -> list[Tensor]:
-    """Each tensor divided by its norm, so that products of two of them do not underflow; zero where that is zero."""
-    return [_direction(tensor, length) for tensor, length in zip(tensors, norms(tensors), strict=True)]
-
-
-def _direction(tensor: Tensor, length: Tensor) -> Tensor:
+def direction(tensor: Tensor, length: Tensor) -> Tensor:
+    """A tensor divided by its norm, so that products of two of them do not underflow; zero where that is zero."""
     length = torch.where(length == 0, 1, length)
     if tensor.is_sparse:
         tensor = tensor.coalesce()
-        values = _direction(tensor.values(), length)
+        values = direction(tensor.values(), length)
         return torch.sparse_coo_tensor(
             tensor.indices(), values, tensor.shape, is_coalesced=True, check_invariants=False
         )
@@ -76,7 +78,7 @@ def _direction(tensor: Tensor, length: Tensor) -> Tensor:
 
 
 def products(directions: list[Tensor], tensors: list[Tensor]) -> Tensor:
-    """The inner product of each tensor with a unit vector, (n,); over the tensor's norm it is their cosine."""
+    """The inner product of each tensor with a direction, (n,) in float64."""
     return torch.stack([_product(u, tensor) for u, tensor in zip(directions, tensors, strict=True)])
 
 
@@ -84,21 +86,22 @@ def _product(direction: Tensor, tensor: Tensor) -> Tensor:
     wide = accumulator(tensor.device)
     if tensor.is_sparse != direction.is_sparse:
         direction, tensor = direction.to_dense(), tensor.to_dense()
+    if tensor.dtype == torch.float32 and not tensor.is_sparse:
+        return torch.dot(direction.flatten(), tensor.flatten()).to(wide)
     if tensor.is_sparse:
         return (direction * tensor.coalesce()).coalesce().values().sum(dtype=wide)
     return (_real(direction) * _real(tensor)).sum(dtype=wide)
 
 
 def moments(activation: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum and the sum of squares of an activation, scalars that add up over batches and ranks.
+    """The mean of an activation and the norm of its deviations from that, scalars.
 
-    The squares are taken about the mean first: around 0.5, a sigmoid's tiny variance would be lost in float32.
+    Of the squares themselves, a sigmoid's tiny variance around 0.5 would be lost in float32.
     """
-    wide = accumulator(activation.device)
-    mean = activation.mean(dtype=torch.promote_types(activation.dtype, torch.float32))
-    spread = norm(activation - mean)
-    mean = mean.to(wide)
-    return mean * activation.numel(), spread.square() + mean.square() * activation.numel()
+    if activation.dtype in (torch.float16, torch.bfloat16):
+        activation = activation.float()
+    mean = activation.mean()
+    return mean.to(accumulator(activation.device)), norm(activation - mean)
 
 
 def saturated(activation: Tensor, kind: str) -> Tensor:
@@ -122,8 +125,10 @@ def octave_counts(tensor: Tensor) -> Tensor:
     """
     values = _real(tensor)
     bits = values.to(torch.float32).contiguous().view(torch.int32)
-    # Not histc, whose float32 counts end at 2^24 and which refuses to run where algorithms must be deterministic.
-    counts = torch.bincount(((bits >> 23) & (OCTAVES - 1)).flatten(), minlength=OCTAVES)
+    octaves = ((bits >> 23) & (OCTAVES - 1)).flatten()
+    # Not histc, whose float32 counts end at 2^24, nor bincount, for which the host waits on a GPU.
+    counts = torch.zeros(OCTAVES, dtype=torch.int64, device=octaves.device)
+    counts.index_add_(0, octaves, torch.ones_like(octaves, dtype=torch.int64))
     if tensor.is_sparse:
         counts[0] += tensor.numel() - values.numel()
     return counts

@@ -41,7 +41,7 @@ class GradientMonitor(L.Callback):
 
     def __init__(
         self,
-        every_n_steps: int = 10,
+        every_n_steps: int = 20,
         histogram_every_n_steps: int = 100,
         flush_every_n_steps: int = 100,
         verbose: bool = True,

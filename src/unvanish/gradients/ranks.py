@@ -1,6 +1,7 @@
 """Adds up over the ranks of a process group what each of them has measured of its share."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
 import torch
@@ -62,7 +63,7 @@ class Ranks:
             for row, quantity in zip(matrix, quantities, strict=True)
         }
 
-    def add_shards(self, part: Part, tensors: list[Tensor], *, are_norms: bool) -> Part:
+    def add_shards(self, part: Part, tensors: Sequence[Tensor], *, are_norms: bool) -> Part:
         """What the shards of weights, one a number of ``part``, come to for whole layers, each named once."""
         copies = self.copies(tensors)
         own = Part(part.names, part.values / (copies.sqrt() if are_norms else copies))
@@ -70,7 +71,7 @@ class Ranks:
         names = list(dict.fromkeys(part.names))
         return Part(names, row[on_device([self._columns[name] for name in names], row.device, torch.int64)])
 
-    def copies(self, tensors: list[Tensor]) -> Tensor:
+    def copies(self, tensors: Sequence[Tensor]) -> Tensor:
         """How many ranks hold each number of a tensor, (n,)."""
         return on_device([self._copies(tensor) for tensor in tensors], self._device, measure.accumulator(self._device))
 

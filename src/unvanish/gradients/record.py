@@ -1,7 +1,7 @@
 """What a recorder gives: the numbers of a step, on the host."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from unvanish.gradients.measure import noise_scale
@@ -81,31 +81,31 @@ class Step:
         """In the order in which ``read`` expects their numbers."""
         return [*self.parts.values(), *([self.histograms] if self.histograms else [])]
 
-    def read(self, numbers: Iterator[float], order: list[str]) -> Record:
+    def read(self, numbers: Sequence[float], order: list[str]) -> Record:
         """The record, from this step's numbers in the order of its parts, layers in ``order``."""
-        norms = ("gradient", "gradient_float32", "delta", "small_batch", "clipped", "weight", "update", "previous")
         found: Values = {}
         for quantity, part in self.parts.items():
-            is_norm = quantity in norms or quantity.startswith("state_")
-            combined = _combine(part.names, numbers, math.hypot if is_norm else float.__add__)
-            found[quantity] = {name: combined[name] for name in order if name in combined}
+            count = len(part.names)
+            combined = _combine(part.names, numbers[:count], math.hypot if _is_norm(quantity) else float.__add__)
+            numbers = numbers[count:]
+            base = quantity.removesuffix("_float32")
+            if base != quantity:
+                combined = {name: norm for name, norm in combined.items() if _is_safe(norm)}
+            found[base] = found.get(base, {}) | combined
+        found = {quantity: {n: values[n] for n in order if n in values} for quantity, values in found.items()}
         histograms: dict[str, list[int]] = {}
         if self.histograms is not None:
-            for name in self.histograms.names:
-                counts = [int(next(numbers)) for _ in range(self.histograms.values.shape[1])]
+            width = self.histograms.values.shape[1]
+            for index, name in enumerate(self.histograms.names):
+                counts = list(map(int, numbers[index * width : (index + 1) * width]))
                 known = histograms.get(name)
                 histograms[name] = counts if known is None else [a + b for a, b in zip(known, counts, strict=True)]
-        values = self._values(found, order)
+        values = self._values(found)
         return Record(self.number, self.time, values, self._totals(found, values), self._through(found), histograms)
 
-    def _values(self, found: Values, order: list[str]) -> Values:
-        narrow = {
-            name: value
-            for name, value in found.get("gradient_float32", {}).items()
-            if math.isnan(value) or SAFE_FLOAT32[0] <= value <= SAFE_FLOAT32[1]
-        }
-        gradient = found.get("gradient", {}) | narrow
-        values: Values = {"gradient_norm": {name: gradient[name] for name in order if name in gradient}}
+    def _values(self, found: Values) -> Values:
+        gradient = found.get("gradient", {})
+        values: Values = {"gradient_norm": gradient}
         values["gradient_rms"] = {n: norm / math.sqrt(self.sizes[n]) for n, norm in values["gradient_norm"].items()}
         seen = {name: count for name, count in found.get("delta_count", {}).items() if count}
         values["delta_norm"] = {name: found["delta"][name] for name in seen}
@@ -125,12 +125,13 @@ class Step:
         values["update_ratio"] = {
             name: norm / weight if (weight := found["weight"][name]) else math.nan
             for name, norm in found.get("update", {}).items()
+            if name in found["weight"]
         }
         values["gradient_norm_clipped"] = found.get("clipped", {})
         values["gradient_cosine"] = {
             name: product / scale if (scale := found["previous"][name] * gradient[name]) else math.nan
             for name, product in found.get("product", {}).items()
-            if name in gradient
+            if name in gradient and name in found["previous"]
         }
         return {quantity: layers for quantity, layers in values.items() if layers}
 
@@ -163,11 +164,20 @@ class Step:
         }
 
 
-def _combine(names: list[str], numbers: Iterator[float], add: Callable[[float, float], float]) -> dict[str, float]:
+def _is_norm(quantity: str) -> bool:
+    norms = ("gradient", "previous", "clipped", "weight", "update", "delta", "small_batch")
+    return quantity.removesuffix("_float32") in norms or quantity.startswith("state_")
+
+
+def _is_safe(norm: float) -> bool:
+    """Whether a float32 norm is what it says, and no underflow or overflow of its squares."""
+    return math.isnan(norm) or SAFE_FLOAT32[0] <= norm <= SAFE_FLOAT32[1]
+
+
+def _combine(names: list[str], numbers: Sequence[float], add: Callable[[float, float], float]) -> dict[str, float]:
     """The numbers by layer; those of one layer are combined."""
     combined: dict[str, float] = {}
-    for name in names:
-        number = next(numbers)
+    for name, number in zip(names, numbers, strict=True):
         combined[name] = add(combined[name], number) if name in combined else number
     return combined
 

@@ -1,7 +1,7 @@
 """Collects what a training loop does with its gradients, without a framework."""
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable, Iterable
 from types import TracebackType
 from typing import NamedTuple, Self, final
@@ -17,9 +17,8 @@ from unvanish.gradients.ranks import Part, Ranks
 from unvanish.gradients.record import Record, Step
 from unvanish.gradients.recurrent import TIMES
 from unvanish.gradients.watch import Watch, notes
+from unvanish.gradients.weights import Directions, Weights
 
-#: A layer whose gradient's norm lies between these is measured in float32 at the steps in between.
-_COMFORTABLE = (1e-10, 1e10)
 _COMPILED_EARLIER = "it was compiled and called before the recorder was entered, and hooks added later do not run"
 _NOT_CALLED = (
     "the first tensor that it returns has no part in the loss or is a view that is changed in place, its weight is "
@@ -40,18 +39,9 @@ class _Pending(NamedTuple):
     """What the optimizer is about to change: weights, and copies of what this rank holds of them."""
 
     names: list[str]
-    weights: list[Tensor]
+    weights: list[nn.Parameter]
     copies: list[Tensor]
     unscaled: bool
-
-
-class _Directions(NamedTuple):
-    """The gradients of a step as unit vectors, with the norms of what this rank holds of them, and of the whole."""
-
-    names: list[str]
-    directions: list[Tensor]
-    shard_norms: Tensor
-    norms: Part
 
 
 @final
@@ -95,7 +85,7 @@ class GradientRecorder:
     def __init__(
         self,
         model: nn.Module,
-        every_n_steps: int = 10,
+        every_n_steps: int = 20,
         *,
         first_steps: int = 10,
         histogram_every_n_steps: int = 100,
@@ -112,22 +102,22 @@ class GradientRecorder:
         )
         while inner := _wrapped(model):
             process_group, model = getattr(model, "process_group", process_group), inner
-        modules, self._weights = find_layers(model)
-        if not any(weight.requires_grad for _, weight in self._weights):
+        modules, pairs = find_layers(model)
+        if not any(weight.requires_grad for _, weight in pairs):
             raise ValueError(f"{type(model).__name__} has no weight that trains, so there is no gradient to record")
-        self._sharded = any(hasattr(weight, "to_local") for _, weight in self._weights)
+        self._sharded = any(hasattr(weight, "to_local") for _, weight in pairs)
         if self._sharded and process_group is None:
             process_group = dist.group.WORLD
-        self._ranks = None if process_group is None else Ranks(process_group, modules, self._weights)
-        self._watch = Watch(modules, self._weights, model)
+        self._ranks = None if process_group is None else Ranks(process_group, modules, pairs)
+        self._weights = Weights(pairs, self._ranks if self._sharded else None)
+        self._watch = Watch(modules, pairs, model)
         self._order: dict[str, None] = {}
         self._taken: Counter[Hashable] = Counter()
-        self._comfortable: set[str] = set()
         self._with_gradient: dict[str, None] = {}
         self._with_delta: dict[str, None] = {}
         self._steps: list[Step] = []
         self._pending: _Pending | None = None
-        self._previous: dict[Hashable, _Directions] = {}
+        self._previous: dict[Hashable, Directions] = {}
 
     @property
     def layers(self) -> list[str]:
@@ -183,16 +173,7 @@ class GradientRecorder:
             batch_size: Samples in each micro-batch on this rank, for the gradient noise scale.
         """
         chosen = None if parameters is None else frozenset(map(id, parameters))
-        names: list[str] = []
-        weights: list[Tensor] = []
-        gradients: list[Tensor] = []
-        sizes: dict[str, int] = defaultdict(int)
-        for name, weight in self._weights:
-            if weight.grad is not None and (chosen is None or id(weight) in chosen):
-                names.append(name)
-                weights.append(weight)
-                gradients.append(weight.grad)
-                sizes[name] += weight.numel()
+        (names, weights, sizes), gradients = self._weights.with_gradient(chosen)
         taken = self._taken[chosen]
         is_full = self._watch.is_attached and self._is_due(taken)
         self._taken[chosen] += is_full or taken > 0
@@ -206,15 +187,18 @@ class GradientRecorder:
         previous = self._previous.pop(chosen, None)
         if names:
             scale = 1.0 if unscaled else loss_scale
-            recorded.parts |= self._gradients(names, gradients, scale, is_full=is_full)
+            norms = self._weights.norms("gradient", names, gradients, scale)
+            recorded.parts |= norms
             if previous is not None and previous.names == names:
-                recorded.parts |= self._cosines(previous, gradients, scale)
+                recorded.parts |= self._weights.cosines(previous, gradients, scale)
             if is_full:
-                self._previous[chosen] = self._directions(names, gradients, recorded.parts["gradient"], scale)
+                self._previous[chosen] = self._weights.directions(names, gradients, norms, scale)
+                recorded.parts |= self._weights.norms("weight", names, weights)
                 self._pending = _Pending(names, weights, [measure.local(w).clone() for w in weights], unscaled)
                 if taken % self.histogram_every_n_steps == 0:
-                    recorded.histograms = self._histograms(names, gradients)
-        self._watch.clear()
+                    recorded.histograms = self._weights.histograms(names, gradients)
+        if self._watch.is_attached or self._watch.compiled:
+            self._watch.clear()
         self._rearm()
 
     def _is_due(self, taken: int) -> bool:
@@ -243,6 +227,8 @@ class GradientRecorder:
                 watch.counts[quantity][name] += number
             for quantity, norm in zip(_STATES, recurrent_pass.state_gradients(), strict=False):
                 watch.values[quantity].append((name, norm))
+        passes = watch.counts["small_batch_count"].values()
+        watch.has_small_batches = ranks is not None or max(passes, default=2) > 1
         parts, largest = watch.take(), watch.largest
         if ranks:
             parts, largest = ranks.add_up(parts, _SHARED, _SHARED_NORMS), ranks.largest(largest)
@@ -261,49 +247,6 @@ class GradientRecorder:
             recorded.parts["dead"] = Part(list(largest), (known - alive).to(wide))
             recorded.parts["units"] = Part(list(largest), known.to(wide))
 
-    def _gradients(
-        self, names: list[str], gradients: list[Tensor], scale: Tensor | float, *, is_full: bool
-    ) -> dict[str, Part]:
-        """The norms of the gradients: in float64, or between full steps, where that is known to do, in float32."""
-        if is_full or self._sharded or not self._comfortable:
-            return {"gradient": self._norms(names, gradients, scale)}
-        parts = {}
-        narrow = [n in self._comfortable and g.dtype != torch.float64 for n, g in zip(names, gradients, strict=True)]
-        for quantity, is_narrow, dtype in (("gradient", False, None), ("gradient_float32", True, torch.float32)):
-            chosen = [index for index, flag in enumerate(narrow) if flag == is_narrow]
-            if chosen:
-                values = measure.norms([gradients[index] for index in chosen], dtype) / scale
-                parts[quantity] = Part([names[index] for index in chosen], values)
-        return parts
-
-    def _norms(
-        self, names: list[str], tensors: list[Tensor], scale: Tensor | float = 1.0, like: list[Tensor] | None = None
-    ) -> Part:
-        """The norms of whole tensors, of which this rank may hold shards: those of ``like``, if not their own."""
-        part = Part(names, measure.norms([measure.local(tensor) for tensor in tensors]) / scale)
-        if self._sharded and self._ranks:
-            return self._ranks.add_shards(part, like or tensors, are_norms=True)
-        return part
-
-    def _directions(self, names: list[str], gradients: list[Tensor], norms: Part, scale: Tensor | float) -> _Directions:
-        shards = [measure.local(gradient) for gradient in gradients]
-        return _Directions(names, measure.directions(shards), measure.norms(shards) / scale, norms)
-
-    def _cosines(self, previous: _Directions, gradients: list[Tensor], scale: Tensor | float) -> dict[str, Part]:
-        """The inner products with the gradients of the step before, and the norms of those."""
-        products = measure.products(previous.directions, [measure.local(gradient) for gradient in gradients])
-        part = Part(previous.names, products * previous.shard_norms / scale)
-        if self._sharded and self._ranks:
-            part = self._ranks.add_shards(part, gradients, are_norms=False)
-        return {"product": part, "previous": previous.norms}
-
-    def _histograms(self, names: list[str], gradients: list[Tensor]) -> Part:
-        counts = torch.stack([measure.octave_counts(measure.local(gradient)) for gradient in gradients])
-        if self._sharded and self._ranks:
-            counts = counts / self._ranks.copies(gradients).to(counts.dtype).unsqueeze(1)
-            dist.all_reduce(counts, group=self._ranks.group)
-        return Part(names, counts)
-
     @torch.no_grad()
     def after_step(self) -> None:
         """Read how far the optimizer has moved the weights, and the gradients as it saw them, where that is due."""
@@ -312,24 +255,24 @@ class GradientRecorder:
         names, weights, copies, unscaled = self._pending
         self._pending = None
         parts = self._steps[-1].parts
-        parts["weight"] = self._norms(names, copies, like=weights)
-        changes = torch._foreach_sub([measure.local(weight) for weight in weights], copies)
-        parts["update"] = self._norms(names, list(changes), like=weights)
+        torch._foreach_sub_(copies, [measure.local(weight) for weight in weights])
+        parts |= self._weights.norms("update", names, copies, like=weights)
         clipped = [weight.grad for weight in weights if weight.grad is not None]
         if unscaled and len(clipped) == len(weights):
-            parts["clipped"] = self._norms(names, clipped)
+            parts |= self._weights.norms("clipped", names, clipped)
 
     def flush(self) -> list[Record]:
         """The records since the last flush, brought to the host in one transfer."""
         values = [part.values.flatten() for step in self._steps for part in step.all_parts]
-        numbers = iter(torch.cat(values).tolist() if values else ())
-        order = self.layers
-        records = [step.read(numbers, order) for step in self._steps]
-        low, high = _COMFORTABLE
+        numbers = torch.cat(values).tolist() if values else []
+        order, records = self.layers, []
+        for step in self._steps:
+            count = sum(part.values.numel() for part in step.all_parts)
+            records.append(step.read(numbers[:count], order))
+            del numbers[:count]
         for step, record in zip(self._steps, records, strict=True):
             norms = record.values.get("gradient_norm", {})
-            for name in step.sizes:
-                (self._comfortable.add if low < norms.get(name, 0) < high else self._comfortable.discard)(name)
+            self._weights.learn(step.sizes, norms)
             if step.is_full:
                 self._with_gradient |= dict.fromkeys(norms)
                 self._with_delta |= dict.fromkeys(record.values.get("delta_norm", ()))

@@ -79,6 +79,8 @@ class Watch:
         self.reasons: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         #: The layers that are part of a compiled graph.
         self.compiled: dict[str, None] = {}
+        #: Whether the last step had several micro-batches on this rank, or the batch is shared with others.
+        self.has_small_batches = True
         self._buffer: Tensor | None = None
         self._rows = {name: row for row, name in enumerate(modules)}
         self._handles: dict[str, list[RemovableHandle]] = defaultdict(list)
@@ -93,10 +95,12 @@ class Watch:
         self.values: dict[str, list[tuple[str, Tensor]]] = defaultdict(list)
         #: How many numbers a quantity was taken over, by layer.
         self.counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        #: How many numbers each mean was taken over.
+        self.sizes: list[int] = []
         self.largest: dict[str, Tensor] = {}
         self.passes: list[tuple[str, RecurrentPass]] = []
         self._latest = None
-        if self._buffer is not None:
+        if self._buffer is not None and self.compiled:
             self._buffer.zero_()
 
     def attach(self) -> None:
@@ -117,7 +121,8 @@ class Watch:
             self._handles[_ACTIVATIONS].append(module.register_forward_hook(self._see_activation))
         counted: set[str] = set()
         for name, weight in self.weights:
-            if weight.requires_grad:
+            # Of a step with a single small batch there is nothing to learn; one layer tells when there are more again.
+            if weight.requires_grad and (self.has_small_batches or not counted):
                 see = partial(self._see_small_batch, name, name not in counted)
                 self._handles[_WEIGHTS].append(_on_gradient(weight, see))
                 counted.add(name)
@@ -158,6 +163,12 @@ class Watch:
             for quantity, found in self.values.items()
             if found
         }
+        if "mean" in parts:
+            # As sums, these add up over calls and ranks.
+            sizes = on_device(self.sizes, device, measure.accumulator(device))
+            (names, mean), (_, spread) = parts.pop("mean"), parts.pop("spread")
+            parts["activation"] = Part(names, mean * sizes)
+            parts["squares"] = Part(names, spread.square() + mean.square() * sizes)
         for quantity, counts in self.counts.items():
             if counts:
                 numbers = on_device(list(counts.values()), device, measure.accumulator(device))
@@ -220,11 +231,11 @@ class Watch:
             self.reasons["activation", "the next layer shows only what was made of it"][call.name] = None
         elif activation.is_floating_point() and activation.numel():
             activation = activation.detach()
-            total, squares = measure.moments(activation)
+            mean, spread = measure.moments(activation)
             call.size = activation.numel()
-            call.activation = {"activation": total, "squares": squares}
+            call.activation = {"mean": mean, "spread": spread}
             if kind in ("tanh", "sigmoid"):
-                call.activation["saturated"] = measure.saturated(activation, kind).to(total.dtype)
+                call.activation["saturated"] = measure.saturated(activation, kind).to(mean.dtype)
             if kind == "relu":
                 units = measure.largest_by_unit(activation, unit_axis(self.modules[call.name]))
                 call.activation["largest"] = units
@@ -237,7 +248,11 @@ class Watch:
         largest = call.activation.pop("largest", None)
         for quantity, value in call.activation.items():
             self.values[quantity].append((name, value))
-            self.counts[f"{quantity}_count"][name] += call.size
+        if "mean" in call.activation:
+            self.sizes.append(call.size)
+            self.counts["activation_count"][name] += call.size
+        if "saturated" in call.activation:
+            self.counts["saturated_count"][name] += call.size
         call.activation.clear()
         if largest is not None:
             known = self.largest.get(name, largest)
