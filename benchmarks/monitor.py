@@ -1,10 +1,9 @@
 """What recording gradients costs: time as a ratio to the same loop bare, within one run; and memory.
 
-Loops take turns, block by block, so that a noisy neighbour disturbs all of them alike. Nothing here asserts a time.
+Loops take turns every ten steps, so that a noisy neighbour disturbs all of them alike. Nothing here asserts a time.
 ``python benchmarks/monitor.py [cost] [trainer] [depth] [memory]`` runs some of the parts.
 """
 
-import contextlib
 import logging
 import os
 import resource
@@ -27,7 +26,7 @@ from unvanish import MLP, GradientMonitor, GradientRecorder
 from unvanish.data import BatchLoader
 from unvanish.gradients.events import EventWriter
 
-CLASSES, BATCH, BLOCK, ROUNDS, WARM = 10, 64, 100, 9, 10
+CLASSES, BATCH, BLOCK, TURN, ROUNDS, WARM = 10, 64, 100, 10, 5, 10
 Loop = Iterator[None]
 
 
@@ -139,9 +138,12 @@ def wandb_watch(build: Callable, folder: str) -> Loop:
 
     model = new_model(build)
     settings = wandb.Settings(silent=True, console="off")
-    with wandb.init(mode="offline", dir=folder, settings=settings) as run:
-        run.watch(model, log="gradients", log_freq=1)
+    run = wandb.init(mode="offline", dir=folder, settings=settings)
+    run.watch(model, log="gradients", log_freq=1)
+    try:
         yield from steps(build, model, nothing, lambda step: run.log({"step": step}))
+    finally:
+        run.finish()
 
 
 LOOPS = {
@@ -154,6 +156,10 @@ LOOPS = {
 }
 
 
+OURS = ("norms at every step", "everything, default cadence", "everything at every step")
+PEERS = ("add_histogram for each weight", "wandb.watch at every step")
+
+
 def block(loop: Loop, size: int) -> float:
     """Seconds for so many steps."""
     start = time.perf_counter()
@@ -162,29 +168,41 @@ def block(loop: Loop, size: int) -> float:
     return time.perf_counter() - start
 
 
+def rounds_of(loops: dict[str, Loop], rounds: int, size: int) -> list[dict[str, float]]:
+    """Seconds a step of each loop, for each round of so many steps; they take turns."""
+    for loop in loops.values():
+        block(loop, WARM)
+    found = []
+    for _ in range(rounds):
+        seconds = dict.fromkeys(loops, 0.0)
+        for _ in range(size // TURN):
+            for name, loop in loops.items():
+                seconds[name] += block(loop, TURN) / size
+        found.append(seconds)
+    return found
+
+
+def print_ratios(rounds: list[dict[str, float]]) -> None:
+    for name in list(rounds[0])[1:]:
+        ratios = sorted(times[name] / times["bare"] for times in rounds)
+        print(f"  {name:30} x{median(ratios):.3f}  [{ratios[0]:.3f}, {ratios[-1]:.3f}]")
+
+
 def cost() -> None:
-    print("raw loops, ratio to the bare one; median, least and most of", ROUNDS, "rounds of up to", BLOCK, "steps")
+    print("raw loops, ratio to the bare one: median, least and most of the rounds")
     for title, build in NETWORKS.items():
-        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-            loops = {}
-            for name, loop in LOOPS.items():
-                loops[name] = loop(build, folder)
-                stack.callback(loops[name].close)
-            try:
-                for loop in loops.values():
-                    block(loop, WARM)
-            except ModuleNotFoundError:
-                print("  wandb is not installed: pip install wandb")
-                del loops["wandb.watch at every step"]
-            # The slow peers need no long blocks to be told apart.
-            sizes = dict.fromkeys(loops, BLOCK) | dict.fromkeys(list(loops)[3:], BLOCK // 10)
-            rounds = [
-                {name: block(loop, sizes[name]) / sizes[name] for name, loop in loops.items()} for _ in range(ROUNDS)
-            ]
-        print(f"\n{title}: {1000 * median(times['bare'] for times in rounds):.2f} ms a step")
-        for name in list(loops)[1:]:
-            ratios = sorted(times[name] / times["bare"] for times in rounds)
-            print(f"  {name:30} x{median(ratios):.3f}  [{ratios[0]:.3f}, {ratios[-1]:.3f}]")
+        with tempfile.TemporaryDirectory() as folder:
+            ours = rounds_of({name: LOOPS[name](build, folder) for name in ("bare", *OURS)}, ROUNDS, BLOCK)
+            print(f"\n{title}: {1000 * median(times['bare'] for times in ours):.2f} ms a step")
+            print_ratios(ours)
+            # Apart from ours, because their writers go on working beside the loops.
+            for name in PEERS:
+                loop = LOOPS[name](build, folder)
+                try:
+                    print_ratios(rounds_of({"bare": bare(build, folder), name: loop}, 3, TURN))
+                except ModuleNotFoundError:
+                    print("  wandb is not installed: pip install wandb")
+                loop.close()
 
 
 class GradNorm(L.Callback):
@@ -233,11 +251,9 @@ def by_depth() -> None:
     print("\neverything, default cadence, MLPs of width 64: milliseconds a step more than bare")
     for layers in (50, 100, 200, 400):
         with tempfile.TemporaryDirectory() as folder:
-            loops = [make(mlp(layers, 64), folder) for make in (bare, recorded)]
-            for loop in loops:
-                block(loop, WARM)
-            rounds = [[block(loop, BLOCK) / BLOCK for loop in loops] for _ in range(ROUNDS)]
-        more = 1000 * median(with_it - without for without, with_it in rounds)
+            loops = {"bare": bare(mlp(layers, 64), folder), "recorded": recorded(mlp(layers, 64), folder)}
+            rounds = rounds_of(loops, ROUNDS, BLOCK)
+        more = 1000 * median(times["recorded"] - times["bare"] for times in rounds)
         print(f"  {layers:4} layers  {more:6.3f} ms, {1000 * more / layers:5.2f} us a layer")
 
 

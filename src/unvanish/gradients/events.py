@@ -141,7 +141,11 @@ class EventWriter:
     def _scalar_values(self, record: Record) -> Iterator[Summary.Value]:
         # TensorBoard's axes are linear until somebody asks for more, and a vanishing gradient looks like zero on them.
         logs = {layer: log10(value) for layer, value in record.values.get("delta_rms", {}).items()}
+        # Of the steps between, the norm over all layers says enough; each scalar costs time.
+        is_between = "delta_norm" not in record.values and math.isfinite(record.totals.get("gradient_norm", math.nan))
         for quantity in QUANTITIES:
+            if quantity == "gradient_norm" and is_between:
+                continue
             for layer, value in (record.values | {"delta_log10": logs}).get(quantity, {}).items():
                 if layer in self._charted:
                     yield Summary.Value(tag=f"{quantity}/{self._names[layer]}", simple_value=value)
