@@ -26,7 +26,7 @@ from unvanish import MLP, GradientMonitor, GradientRecorder
 from unvanish.data import BatchLoader
 from unvanish.gradients.events import EventWriter
 
-CLASSES, BATCH, BLOCK, TURN, ROUNDS, WARM = 10, 64, 100, 10, 5, 10
+CLASSES, BATCH, BLOCK, TURN, ROUNDS, WARM = 10, 64, 100, 10, 9, 10
 Loop = Iterator[None]
 
 
@@ -258,9 +258,9 @@ def by_depth() -> None:
 
 
 def memory() -> None:
-    print("\nmemory of the process, everything at every step, 3 layers of 64")
+    print("\nmemory of the process, everything, default cadence, 3 layers of 64")
     with tempfile.TemporaryDirectory() as folder:
-        loop = every_step(mlp(3, 64), folder)
+        loop = recorded(mlp(3, 64), folder)
         done = 0
         for count in (1000, 2000, 5000, 10000):
             block(loop, count - done)
