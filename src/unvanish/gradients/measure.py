@@ -59,11 +59,6 @@ def _wide_norm(flat: Tensor) -> Tensor:
     return _wide_norm(torch.stack(torch._foreach_norm(torch.split(flat, _PIECE), 2, torch.float64)))
 
 
-def change_norms(before: list[Tensor], after: list[Tensor]) -> Tensor:
-    """The L2 norm of each difference after - before, (n,)."""
-    return norms(list(torch._foreach_sub(after, before)))
-
-
 def direction(tensor: Tensor, length: Tensor) -> Tensor:
     """A tensor divided by its norm, so that products of two of them do not underflow; zero where that is zero."""
     length = torch.where(length == 0, 1, length)
