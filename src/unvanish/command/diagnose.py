@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unvanish.command.errors import WrongInputError, as_wrong_input
-from unvanish.command.experiment import Built, Experiment
+from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
 from unvanish.gradients import Diagnosis
 from unvanish.gradients import diagnose as diagnose_model
 from unvanish.gradients.verdict import STATUSES, Verdict
 from unvanish.names import lookup
+from unvanish.training import ReferenceModule
 
 #: The primer's four fixes, as arguments of a network.
 FIXES: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def diagnose(options: Namespace, overrides: list[str]) -> int:
 def _diagnose_recipe(experiment: Experiment) -> Diagnosis:
     built = experiment.build()
     batch = next(iter(built.data.train_dataloader()))
-    found = _diagnose_built(built, batch)
+    found = _diagnose(built.model, batch)
     arguments = dict(built.model.hparams)
     tried = []
     logging.getLogger("unvanish").setLevel(logging.WARNING)  # the network has said how it is initialized
@@ -67,7 +68,7 @@ def _diagnose_recipe(experiment: Experiment) -> Diagnosis:
             model = type(built.model)(**arguments | changes)
         except ValueError:  # not for this network: no two layers of one width, say
             continue
-        verdict = _diagnose_built(built._replace(model=model), batch).verdict
+        verdict = _diagnose(model, batch).verdict
         tried.append((fix, changes, verdict))
     tried.sort(key=lambda row: _rank(row[2]))
     fixes = [
@@ -89,9 +90,9 @@ def _rank(verdict: Verdict) -> tuple[bool, float]:
     return verdict.status != "healthy", abs(math.log(factor)) if 0 < factor < math.inf else math.inf
 
 
-def _diagnose_built(built: Built, batch: tuple[Tensor, Tensor]) -> Diagnosis:
+def _diagnose(model: ReferenceModule, batch: tuple[Tensor, Tensor]) -> Diagnosis:
     with as_wrong_input():
-        return diagnose_model(built.model, batch, built.model.training_loss)
+        return diagnose_model(model, batch, model.training_loss)
 
 
 def _diagnose_path(path: str, input_shape: str | None) -> Diagnosis:

@@ -270,9 +270,9 @@ class GradientRecorder:
             count = sum(part.values.numel() for part in step.all_parts)
             records.append(step.read(numbers[:count], order))
             del numbers[:count]
-        for step, record in zip(self._steps, records, strict=True):
-            norms = record.values.get("gradient_norm", {})
-            self._weights.learn(step.sizes, norms)
+        norms_of = [record.values.get("gradient_norm", {}) for record in records]
+        self._weights.learn((step.sizes, norms) for step, norms in zip(self._steps, norms_of, strict=True))
+        for step, record, norms in zip(self._steps, records, norms_of, strict=True):
             if step.is_full:
                 self._with_gradient |= dict.fromkeys(norms)
                 self._with_delta |= dict.fromkeys(record.values.get("delta_norm", ()))

@@ -74,11 +74,12 @@ class Weights:
         self._narrow: set[int] = set()
         self._selections: dict[frozenset[int] | None, Selection] = {}
 
-    def learn(self, layers: Iterable[str], norms: Mapping[str, float]) -> None:
-        """See from the norms of their gradients for which layers float32 will do, until the next time."""
+    def learn(self, steps: Iterable[tuple[Iterable[str], Mapping[str, float]]]) -> None:
+        """See from each step's layers and gradient norms for which layers float32 will do, until the next time."""
         low, high = _COMFORTABLE
-        for name in layers:
-            (self._comfortable.add if low < norms.get(name, 0) < high else self._comfortable.discard)(name)
+        for layers, norms in steps:
+            for name in layers:
+                (self._comfortable.add if low < norms.get(name, 0) < high else self._comfortable.discard)(name)
         self._narrow = {
             id(selection.names)
             for selection in self._selections.values()
