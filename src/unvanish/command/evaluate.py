@@ -14,6 +14,7 @@ from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.recipes import load
 from unvanish.command.run import CONFIG
+from unvanish.data import InMemoryData
 
 
 def evaluate(options: Namespace, overrides: list[str]) -> int:
@@ -29,7 +30,7 @@ def predict(options: Namespace, overrides: list[str]) -> int:
     """Write a prediction for each row, with the probabilities of the classes, as CSV."""
     trainer, built, checkpoint = _load(options, overrides)
     if built.model.settings.task == "next_token":
-        raise WrongInputError("predict is for tasks with one answer a row; this one is next_token")
+        raise WrongInputError("predict is for tasks with one answer a row; of next_token, see `unvanish generate`")
     target = Path(options.out) if options.out else checkpoint.absolute().parents[1] / "predictions.csv"
     with as_wrong_input():
         batches = cast("list[Tensor]", trainer.predict(built.model, built.data))
@@ -64,8 +65,7 @@ def _table(outputs: Tensor, built: Built) -> pd.DataFrame:
     """Columns ``prediction`` and, for classes, ``probability_<class>``; targets in the data's units."""
     task = built.model.settings.task
     if task == "regression":
-        std, mean = (getattr(built.data, name, None) for name in ("target_std", "target_mean"))
-        values = outputs if std is None else outputs * std + mean
+        values = built.data.in_units(outputs) if isinstance(built.data, InMemoryData) else outputs
         return pd.DataFrame(values.numpy(), columns=[f"prediction_{i}" for i in range(values.shape[1])])
     probabilities = torch.stack([1 - outputs, outputs], dim=1) if task == "binary" else outputs
     classes = getattr(built.data, "class_names", None) or list(map(str, range(probabilities.shape[1])))

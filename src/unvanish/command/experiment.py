@@ -22,6 +22,7 @@ _FROM_DATA = {
     "model.input_shape": "input_shape",
     "model.output_size": "output_size",
     "model.vocabulary_size": "vocabulary_size",
+    "model.padding_index": "padding_index",
     "model.training.task": "task",
 }
 _GROUPS = ("model", "data", "trainer", "gradients")

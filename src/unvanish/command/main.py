@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     sys.path.append("")  # a recipe may name a class in a file of the current folder
     try:
         options, rest = _parser().parse_known_args(argv)
-        if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "compare"):
+        if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check"):
             raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
         return _run(options, rest)
     except WrongInputError as error:
@@ -97,6 +97,13 @@ def _parser() -> _Parser:
     add("test", "print a trained network's metrics on the test split", recipe, checkpoint, runs)
     predict = add("predict", "write a trained network's predictions to a CSV file", recipe, checkpoint, runs)
     predict.add_argument("--out", metavar="FILE", help="the CSV file (default: predictions.csv in the run's folder)")
+    generate = add("generate", "print text that a trained next-token network continues", recipe, checkpoint, runs)
+    generate.add_argument("--prompt", default="\n", metavar="TEXT", help="what it goes on from (default: a new line)")
+    generate.add_argument("--tokens", type=int, default=500, metavar="N", help="how many to add (default: 500)")
+    generate.add_argument(
+        "--temperature", type=float, default=0.8, metavar="T", help="0 takes the likeliest (default: 0.8)"
+    )
+    generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
     compare = add("compare", "train the variants of a comparison and print one table", runs)
     compare.add_argument("comparison", help="a file, or a packaged name such as vanishing/mlp")
     known = add("recipes", "list, show or copy the packaged recipes").add_subparsers(dest="action", metavar="ACTION")
@@ -108,6 +115,8 @@ def _parser() -> _Parser:
     copy = known.add_parser("copy", help="copy one, to change it")
     copy.add_argument("name")
     copy.add_argument("target", nargs="?", default=".", help="a file or a folder (default: here)")
+    check = add("check", "hold a network to the contract of an architecture", recipe)
+    check.add_argument("network", nargs="?", metavar="PATH", help="dotted path of a class: unvanish.MLP, or yours")
     add("doctor", "print versions and devices, and what is broken")
     return parser
 

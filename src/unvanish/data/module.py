@@ -21,13 +21,16 @@ class Description:
     class_names: list[str] | None = None
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
+    vocabulary_size: int | None = None
+    padding_index: int | None = None
 
 
 class InMemoryData(LightningDataModule, ABC):
     """Serves batches (x, y) of a data set that is held in memory; only the training batches are shuffled.
 
     x is float32 (B, *input_shape); y is float32 (B,) in {0, 1} for binary, int64 (B,) for multiclass, and float32
-    (B, D) for regression, standardised by the training split. A subclass describes the data and reads all at once.
+    (B, D) for regression, standardised by the training split. Of tokens, x is int64 (B, T), and for next_token y is
+    int64 (B, T). A subclass describes the data and reads all at once.
 
     Args:
         validation_share: Share of the rows to validate on, between 0 and 1.
@@ -66,7 +69,7 @@ class InMemoryData(LightningDataModule, ABC):
 
     @property
     def task(self) -> str:
-        """``binary``, ``multiclass`` or ``regression``."""
+        """``binary``, ``multiclass``, ``regression`` or ``next_token``."""
         return self.description.task
 
     @property
@@ -76,7 +79,7 @@ class InMemoryData(LightningDataModule, ABC):
 
     @property
     def output_size(self) -> int:
-        """1 for binary, the number of classes for multiclass, the number of targets D for regression."""
+        """1 for binary; the number of classes for multiclass, of targets for regression, of tokens for next_token."""
         return self.description.output_size
 
     @property
@@ -93,6 +96,22 @@ class InMemoryData(LightningDataModule, ABC):
     def target_std(self) -> Tensor | None:
         """(D,) standard deviation of the training targets; ``y * target_std + target_mean`` has their own units."""
         return self.description.target_std
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """The number V of different tokens where x holds tokens, else None."""
+        return self.description.vocabulary_size
+
+    @property
+    def padding_index(self) -> int | None:
+        """The token that fills a short sequence up, at its end; None where there is none."""
+        return self.description.padding_index
+
+    def in_units(self, outputs: Tensor) -> Tensor:
+        """What a network gives for the rows to predict, (N, D), in the targets' own units."""
+        if self.target_std is None or self.target_mean is None:
+            return outputs
+        return outputs * self.target_std + self.target_mean
 
     @cached_property
     def splits(self) -> Splits:

@@ -41,10 +41,8 @@ _FITTING = {
 }
 
 
-def initialize(module: nn.Module, name: str, activation: str) -> None:
-    """Set the weights (two axes or more) of ``module``'s layers by the scheme ``name``, and their biases to zero.
-
-    ``default`` changes nothing; ``auto`` takes the scheme that fits ``activation``, and logs which.
+def find_scheme(name: str, activation: str) -> Callable[[Tensor], Tensor] | None:
+    """What sets one weight by the scheme ``name``, in place; None for ``default``, which changes nothing.
 
     Raises:
         ValueError: the scheme, or for ``auto`` the activation, is unknown.
@@ -52,11 +50,22 @@ def initialize(module: nn.Module, name: str, activation: str) -> None:
     if name == "auto":
         name = lookup("activation", activation, _FITTING)
         log.info("initialization auto: %s, which fits %s", name, activation)
-    scheme = lookup("initialization", name, _SCHEMES)
+    return lookup("initialization", name, _SCHEMES)
+
+
+def initialize(module: nn.Module, name: str, activation: str) -> None:
+    """Set the weights of ``module``'s linear and convolutional layers by the scheme ``name``, and their biases to zero.
+
+    ``default`` changes nothing; ``auto`` takes the scheme that fits ``activation``, and logs which.
+
+    Raises:
+        ValueError: the scheme, or for ``auto`` the activation, is unknown.
+    """
+    scheme = find_scheme(name, activation)
     if scheme is None:
         return
     for layer in module.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d):
             scheme(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -59,6 +59,18 @@ class ReferenceModule(L.LightningModule):
         metrics.update(*self._in_units(logits, y))
         self.log_dict(metrics, batch_size=len(x), prog_bar=True)
 
+    def on_validation_epoch_end(self) -> None:
+        """Log what the data gives to compare with."""
+        self._log_baselines("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log what the data gives to compare with."""
+        self._log_baselines("test")
+
+    def _log_baselines(self, stage: str) -> None:
+        baselines = getattr(getattr(self.trainer, "datamodule", None), "baselines", {})
+        self.log_dict({f"{stage}/{name}": value for name, value in baselines.get(stage, {}).items()})
+
     def _in_units(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Targets that the data standardised go back to their units, so that an error reads in them."""
         scale = getattr(getattr(self.trainer, "datamodule", None), "target_std", None)

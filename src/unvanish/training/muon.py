@@ -58,7 +58,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
-    """The trainable matrices that are neither an embedding nor the last one, which is the output layer's."""
-    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
-    matrices = [p for p in module.parameters() if p.requires_grad and p.dim() == 2]
-    return [p for p in matrices[:-1] if id(p) not in embeddings]
+    """The trainable matrices that are neither an embedding nor the weight of the last linear layer, the output."""
+    others = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
+    others |= {id(m.weight) for m in [m for m in module.modules() if isinstance(m, nn.Linear)][-1:]}
+    return [p for p in module.parameters() if p.requires_grad and p.dim() == 2 and id(p) not in others]
