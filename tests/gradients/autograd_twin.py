@@ -156,7 +156,7 @@ def octaves(tensor):
 
 
 def state_gradients(module, x, loss):
-    """|dL/dh_t| at every t of a recurrent layer's top sublayer, with the recurrence written out; x (T, B, d)."""
+    """|dL/dh_t|, of an LSTM |dL/d(h_t, c_t)|, at every t of the top sublayer, written out; x (T, B, d)."""
     kind = type(module).__name__
 
     def weights(level):
@@ -170,20 +170,23 @@ def state_gradients(module, x, loss):
         if kind == "LSTM":
             i, f, g, o = (i + r).chunk(4, -1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            return o.sigmoid() * c.tanh(), c
+            return o.sigmoid() * c.tanh(), c.clone()  # what goes on, apart from what h_t is made of
         (i_r, i_z, i_n), (h_r, h_z, h_n) = i.chunk(3, -1), r.chunk(3, -1)
         z = (i_z + h_z).sigmoid()
         return (1 - z) * (i_n + (i_r + h_r).sigmoid() * h_n).tanh() + z * h, c
 
     zero = x.new_zeros(x.shape[1], module.hidden_size)
     h, c = [zero] * module.num_layers, [zero] * module.num_layers
-    top = []
+    top, cells = [], []
     for x_t in x:
         below = x_t
         for level in range(module.num_layers):
             h[level], c[level] = cell(level, below, h[level], c[level])
             below = h[level]
         top.append(below)
+        cells.append(c[-1])
     y = torch.stack(top)
-    found = torch.autograd.grad(loss(y, torch.stack(h), torch.stack(c)), top, allow_unused=True)
-    return [0.0 if g is None else root([g]) for g in found]
+    states = [top, cells] if kind == "LSTM" else [top]
+    value = loss(y, torch.stack(h), torch.stack(c))
+    found = [torch.autograd.grad(value, parts, materialize_grads=True, retain_graph=True) for parts in states]
+    return [root(gradients) for gradients in zip(*found, strict=True)]

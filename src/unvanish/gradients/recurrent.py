@@ -30,7 +30,8 @@ class RecurrentPass:
 
     Weight gradients hide vanishing through time, and a fused kernel hides the states. So what came in and the gradient
     that came back are kept, and the pass is repeated from them in pieces: the state between two pieces carries the
-    gradient of dL/dh_t. The training's own pass is left as it is.
+    gradient of dL/dh_t. The training's own pass is left as it is. The state of an LSTM is h_t and its cell c_t: what
+    the cell carries has not vanished.
 
     Args:
         module: The layer, ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, in one direction.
@@ -73,7 +74,7 @@ class RecurrentPass:
         return 1 if self.module.batch_first and self.x.dim() == 3 else 0
 
     def state_gradients(self) -> Tensor:
-        """|dL/dh_t| of the layer's last sublayer at each of ``times``, (len(times),).
+        """|dL/dh_t| of the layer's last sublayer at each of ``times``, (len(times),); of an LSTM |dL/d(h_t, c_t)|.
 
         h_t reaches the loss through y_t and through h_{t+1}: the gradients of both add up.
         """
@@ -82,19 +83,27 @@ class RecurrentPass:
             for gradient, (shape, dtype) in zip(self.gradients, self.shapes, strict=True)
         )
         y_gradient, *state_gradients = zeros
-        axis, state, states, pieces = self._time_axis, self.state, [], []
+        axis, state, pieces = self._time_axis, self.state, []
+        states: list[tuple[Tensor, ...]] = []
         with torch.enable_grad(), self.autocast:
             x = self.x.requires_grad_()
             for start, end in pairwise([0, *self.times]):
                 y, state = self.module.forward(x.narrow(axis, start, end - start), state)
                 pieces.append(y)
-                states.append(state[0] if isinstance(state, tuple) else state)
-        last = state if isinstance(state, tuple) else (state,)
+                states.append(state if isinstance(state, tuple) else (state,))
         along_time = torch.split(y_gradient, [piece.shape[axis] for piece in pieces], axis)
-        through_time = torch.autograd.grad([*pieces, *last], states, [*along_time, *state_gradients], allow_unused=True)
-        direct = [piece.select(axis, -1) for piece in along_time]
-        both = [d if g is None else d + g[-1] for g, d in zip(through_time, direct, strict=True)]
-        return torch.stack([measure.norm(gradient) for gradient in both])
+        through_time = torch.autograd.grad(
+            [*pieces, *states[-1]],
+            [part for parts in states for part in parts],
+            [*along_time, *state_gradients],
+            materialize_grads=True,
+        )
+        norms = []
+        for index, direct in enumerate(along_time):
+            h, *cell = (gradient[-1] for gradient in through_time[index * len(states[0]) :][: len(states[0])])
+            parts = [h + direct.select(axis, -1), *cell]  # of two sizes where an LSTM projects h
+            norms.append(measure.norm(torch.cat([part.flatten() for part in parts])))
+        return torch.stack(norms)
 
 
 def _detached(state: Any) -> Any:
