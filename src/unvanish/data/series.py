@@ -1,0 +1,332 @@
+"""Windows over time series: a file, or one that statsmodels carries."""
+
+import logging
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from statsmodels.datasets import co2, sunspots
+from torch import Tensor
+
+from unvanish.data.module import Description, InMemoryData
+from unvanish.data.splits import Integers, Splits
+from unvanish.data.tabular import READERS, _read_file, _suffix
+from unvanish.data.timetable import numbers_in_time
+from unvanish.names import lookup
+
+logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+
+class Bundled(NamedTuple):
+    """A series that statsmodels carries: how it is read, its target, and how many rows are a period."""
+
+    read: Callable[[], pd.DataFrame]
+    target: str
+    period: int
+
+
+DATASETS = {
+    "sunspots": Bundled(lambda: sunspots.load_pandas().data, "SUNACTIVITY", 11),
+    "co2": Bundled(lambda: co2.load_pandas().data.rename_axis("date").reset_index(), "co2", 52),
+}
+
+
+class _Scaled(NamedTuple):
+    """What the training rows say of the scales: of the features (F,), and of the outputs (horizon * targets,)."""
+
+    mean: Floats
+    std: Floats
+    target_mean: Floats
+    target_std: Floats
+
+
+@final
+class Series(InMemoryData):
+    """Windows of a series, to forecast what follows: x is (B, window, features), y (B, horizon * targets).
+
+    y holds the targets of the first step, then those of the second, and so on. The last rows test, those before them
+    validate, and the first ones train: the targets of a window lie in one part, its inputs may reach back into the
+    part before. All is standardised by the training rows alone. The rows must be in time order.
+
+    ``relative`` takes the last value of the window from the targets and from their columns in x (NLinear, Zeng et al.
+    2023), so that a trend goes on where a network of levels would have to extrapolate. y is then the standardised
+    change from that value, ``r2`` tells how much of the change is explained, and predictions are levels again.
+
+    The baselines are the RMSE of two forecasts over the same windows (Hyndman and Athanasopoulos, section 5.2): naive
+    repeats the last value, seasonal naive the value one period before.
+
+    To predict is to forecast the ``horizon`` steps after the last row of the file, or of ``predict_path``: one row.
+
+    Args:
+        dataset: sunspots (yearly) or co2 (weekly), from statsmodels. Give this or ``path``.
+        path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header, oldest row first.
+        targets: The columns of ``path`` to forecast.
+        features: The columns in x; the targets join them. None for every column of numbers.
+        date: The column of dates, which must grow and are no feature. None finds one that is called date, datetime,
+            timestamp, time or year, or whose text begins like 1958-03, 03/29/1958 or 29.03.1958.
+        window: Rows in x.
+        horizon: Rows in y.
+        relative: Forecast the change from the window's last value.
+        seasonal_period: Rows in a period; None for that of ``dataset``, and no seasonal baseline of a file.
+        missing: interpolate or refuse missing values. What is interpolated stands in x, but never in its last row,
+            which would know of the answer, nor in y: such windows are left out.
+        validation_share: Share of the rows to validate on, between 0 and 1, or their number.
+        test_share: Share of the rows to test on, between 0 and 1, or their number.
+        predict_path: A file of the same columns whose continuation is to be predicted.
+        batch_size: Rows in a batch, on each device.
+        seed: Fixes the order of the training batches.
+        device_resident: Keep the whole data set on the trainer's device.
+
+    Raises:
+        ValueError: An argument is out of its range, or (on first use) a file is not such a series.
+        FileNotFoundError: There is no such file (on first use).
+    """
+
+    def __init__(
+        self,
+        dataset: str | None = None,
+        path: str | None = None,
+        targets: list[str] | None = None,
+        features: list[str] | None = None,
+        date: str | None = None,
+        window: int = 32,
+        horizon: int = 1,
+        relative: bool = False,
+        seasonal_period: int | None = None,
+        missing: str = "interpolate",
+        validation_share: int | float = 0.15,
+        test_share: int | float = 0.2,
+        predict_path: str | None = None,
+        batch_size: int = 32,
+        seed: int = 0,
+        device_resident: bool = False,
+    ) -> None:
+        for name, share in (("validation_share", validation_share), ("test_share", test_share)):
+            if not (share >= 1 if isinstance(share, int) else 0 < share < 1):
+                raise ValueError(f"{name} must lie between 0 and 1, or be a whole number of rows, not {share}")
+        if isinstance(validation_share, float) and isinstance(test_share, float) and validation_share + test_share >= 1:
+            raise ValueError(f"test_share must lie between 0 and 1 - validation_share, not {test_share}")
+        super().__init__(
+            validation_share=validation_share if isinstance(validation_share, float) else 0.5,  # it knows no counts
+            batch_size=batch_size,
+            seed=seed,
+            split_seed=0,
+            device_resident=device_resident,
+        )
+        if dataset is not None and path is None and targets is None:
+            bundled = lookup("dataset", dataset, DATASETS)
+            self.source, self.targets = dataset, [bundled.target]
+            seasonal_period = bundled.period if seasonal_period is None else seasonal_period
+        elif dataset is None and path is not None and targets:
+            self.source, self.targets = path, list(dict.fromkeys(targets))
+        else:
+            given = f"dataset {dataset!r}, path {path!r}, targets {targets!r}"
+            raise ValueError(f"give either dataset, or path and targets, not {given}")
+        for file in (path, predict_path):
+            if file is not None:
+                lookup("kind of file", _suffix(file), READERS)
+        least = {"window": (window, 2 if relative else 1), "horizon": (horizon, 1)}
+        if seasonal_period is not None:
+            least["seasonal_period"] = (seasonal_period, 1)
+        for name, (value, bound) in least.items():
+            if value < bound:
+                raise ValueError(f"{name} must be at least {bound}{' if relative' * (bound == 2)}, not {value}")
+        self.is_file = path is not None
+        self.features = features
+        self.date = date
+        self.window = window
+        self.horizon = horizon
+        self.relative = relative
+        self.seasonal_period = seasonal_period
+        self.interpolates = lookup("treatment of missing values", missing, {"interpolate": True, "refuse": False})
+        self.validation_share = validation_share
+        self.test_share = test_share
+        self.predict_path = predict_path
+
+    @property
+    def description(self) -> Description:
+        """Known from the file, which is read on first use."""
+        mean, std = torch.tensor(self._scaled.target_mean).float(), torch.tensor(self._scaled.target_std).float()
+        return Description("regression", (self.window, self._columns.shape[1]), len(mean), None, mean, std)
+
+    @cached_property
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """``rmse_naive``, and ``rmse_seasonal_naive`` where there is a period, of ``val`` and ``test``, in units."""
+        periods = {"rmse_naive": 1}
+        if self.seasonal_period is not None:
+            periods["rmse_seasonal_naive"] = self.seasonal_period
+        stages = {"val": self._ends[1], "test": self._ends[2]}
+        return {
+            stage: {name: self._rmse_of_repeating(period, ends) for name, period in periods.items()}
+            for stage, ends in stages.items()
+        }
+
+    def _rmse_of_repeating(self, period: int, ends: Integers) -> float:
+        """The error of forecasting each row by the latest known one that is whole periods before it."""
+        steps = np.arange(1, self.horizon + 1)
+        before = steps - period * -(-steps // period)
+        return float(np.sqrt(np.mean((self._answers[ends[:, np.newaxis] + before] - self._after(ends)) ** 2)))
+
+    def in_units(self, outputs: Tensor) -> Tensor:
+        """The forecast (1, D) in the targets' own units; if ``relative``, on the last value of the rows to predict."""
+        values = super().in_units(outputs)
+        if not self.relative:
+            return values
+        last = self._to_predict[-1, self._places]
+        return (values.double() + torch.tensor(last).repeat(self.horizon)).float()
+
+    def _read(self) -> Splits:
+        windows = self._windows(self._filled)
+        train, validation, test = ((self._x(windows, ends), self._y(ends)) for ends in self._ends)
+        predict = self._x(self._windows(self._to_predict), np.array([self.window - 1]))
+        return Splits(train, validation, test, (predict,))
+
+    def _windows(self, rows: Floats) -> Tensor:
+        """Every window of the scaled rows, a view (N, window, F)."""
+        scaled = torch.from_numpy((rows - self._scaled.mean) / self._scaled.std)
+        return _unfolded(scaled if self.relative else scaled.float(), self.window)
+
+    def _x(self, windows: Tensor, ends: Integers) -> Tensor:
+        """The windows whose last rows are ``ends``; still a view where nothing is left out or taken off."""
+        first, last = ends[0] - self.window + 1, ends[-1] - self.window + 1
+        x = windows[first : last + 1] if last - first + 1 == len(ends) else windows[ends - self.window + 1]
+        if self.relative:
+            x = x.clone()
+            x[:, :, self._places] -= x[:, -1:, self._places]
+        return x.float()
+
+    def _y(self, ends: Integers) -> Tensor:
+        y = (self._changes(ends) - self._scaled.target_mean) / self._scaled.target_std
+        return torch.from_numpy(y).float()
+
+    def _changes(self, ends: Integers) -> Floats:
+        """What there is to forecast (N, horizon * targets): values, or their changes if ``relative``."""
+        base = self._answers[ends][:, np.newaxis] if self.relative else 0.0
+        return (self._after(ends) - base).reshape(len(ends), -1)
+
+    def _after(self, ends: Integers) -> Floats:
+        """The targets (N, horizon, targets) that follow the rows ``ends``."""
+        after: Floats = self._answers[ends[:, np.newaxis] + np.arange(1, self.horizon + 1)]
+        return after
+
+    @cached_property
+    def _scaled(self) -> _Scaled:
+        """Means and standard deviations of what is known in the training part; a constant is divided by one."""
+        train, ends = self._columns.to_numpy()[: self._sizes[0]], self._ends[0]
+        mean, std = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
+        if self.relative:
+            windows = _unfolded(torch.from_numpy(self._answers), self.window)[ends - self.window + 1]
+            std[self._places] = (windows - windows[:, -1:]).square().mean(dim=(0, 1)).sqrt().numpy()
+            changes = self._changes(ends)
+            target_mean, target_std = changes.mean(axis=0), changes.std(axis=0)
+        else:
+            target_mean, target_std = (np.tile(value[self._places], self.horizon) for value in (mean, std))
+        rounding = 10 * np.finfo(float).eps * np.nanmax(np.abs(train), axis=0)  # all that a constant may differ by
+        std[std <= rounding] = target_std[target_std <= np.tile(rounding[self._places], self.horizon)] = 1
+        return _Scaled(mean, std, target_mean, target_std)
+
+    @cached_property
+    def _ends(self) -> list[Integers]:
+        """Of each part, the last input row of each window that asks for nothing unknown and ends on nothing unknown."""
+        known = self._columns.notna().to_numpy()
+        steps = np.arange(1, self.horizon + 1)
+        stops = np.cumsum(self._sizes)
+        parts, left_out = [], 0
+        for name, start, stop in zip(("training", "validation", "test"), [self.window, *stops[:2]], stops, strict=True):
+            ends = np.arange(start - 1, stop - self.horizon)
+            asked = known[:, self._places][ends[:, np.newaxis] + steps]
+            kept = ends[known[ends].all(axis=1) & asked.all(axis=(1, 2))]
+            if len(kept) < 2:
+                raise ValueError(
+                    f"{self.source}: missing values leave {len(kept)} of {len(ends)} windows of the {name} part; "
+                    f"two are needed"
+                )
+            left_out += len(ends) - len(kept)
+            parts.append(kept)
+        if left_out:
+            logger.info("%s: %d windows that end on a missing value or ask for one are left out", self.source, left_out)
+        return parts
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """How many rows train, validate and test."""
+        rows = len(self._columns)
+        shares = (self.validation_share, self.test_share)
+        validation, test = (share if isinstance(share, int) else round(share * rows) for share in shares)
+        sizes = {"training": rows - validation - test, "validation": validation, "test": test}
+        for part, size in sizes.items():
+            own, rest, length = 0, "", ""
+            if part == "training":
+                own, length = self.window, f" of {self.window} rows"
+                rest = f" ({validation} of {rows} validate, {test} test)"
+            if size < (need := own + self.horizon + 1):
+                raise ValueError(
+                    f"{self.source}: the {part} part has {max(size, 0)} rows{rest}; "
+                    f"two windows{length} with a horizon of {self.horizon} need {need}"
+                )
+        if self.seasonal_period is not None and self.seasonal_period > sizes["training"]:
+            raise ValueError(
+                f"{self.source}: seasonal_period {self.seasonal_period} is longer than the training part "
+                f"of {sizes['training']} rows"
+            )
+        return list(sizes.values())
+
+    @cached_property
+    def _columns(self) -> pd.DataFrame:
+        """The columns of x, (N, F); what is missing is nan."""
+        table = _read_file(self.source) if self.is_file else DATASETS[self.source].read()
+        return self._checked(table, self.source, self.features)
+
+    def _checked(self, table: pd.DataFrame, source: str, features: list[str] | None) -> pd.DataFrame:
+        columns = numbers_in_time(table, source, self.targets, features, self.date)
+        missing = {name: count for name, count in columns.isna().sum().items() if count}
+        for name, count in missing.items():
+            if count == len(columns):
+                raise ValueError(f"{source}: column {name!r} holds no value")
+        if missing:
+            counts = ", ".join(f"{name!r} ({count})" for name, count in missing.items())
+            if not self.interpolates:
+                raise ValueError(f"{source}: missing values in {counts}")
+            logger.info("%s: missing values are interpolated in %s", source, counts)
+        return columns
+
+    @cached_property
+    def _places(self) -> list[Any]:
+        """Where the targets stand among the columns."""
+        return [self._columns.columns.get_loc(name) for name in self.targets]
+
+    @cached_property
+    def _filled(self) -> Floats:
+        return _interpolated(self._columns)
+
+    @cached_property
+    def _answers(self) -> Floats:
+        """The columns of the targets, (N, targets)."""
+        answers: Floats = self._filled[:, self._places]
+        return answers
+
+    @cached_property
+    def _to_predict(self) -> Floats:
+        """The last window there is, (window, F)."""
+        if self.predict_path is None:
+            return self._filled[-self.window :]
+        columns = self._checked(_read_file(self.predict_path), self.predict_path, self._columns.columns.tolist())
+        if len(columns) < self.window:
+            raise ValueError(f"{self.predict_path}: {len(columns)} rows are too few for a window of {self.window}")
+        return _interpolated(columns)[-self.window :]
+
+
+def _unfolded(rows: Tensor, window: int) -> Tensor:
+    """(N, F) -> every window of it, a view (N - window + 1, window, F)."""
+    return rows.unfold(0, window, 1).transpose(1, 2)
+
+
+def _interpolated(columns: pd.DataFrame) -> Floats:
+    """Missing values on the line between their neighbours; before the first and after the last known one, that one."""
+    return columns.interpolate(limit_direction="both").to_numpy(dtype=float)

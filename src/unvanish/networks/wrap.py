@@ -1,0 +1,186 @@
+"""Any ``nn.Module``, trained as our own networks are: torchvision's, timm's or yours.
+
+Shapes: B samples, C outputs, T tokens, V tokens in the vocabulary.
+"""
+
+import copy
+import inspect
+import re
+from collections.abc import Mapping
+from pkgutil import resolve_name
+from types import ModuleType
+from typing import Any, final
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from unvanish.names import nearest
+from unvanish.training import ReferenceModule, Training
+
+#: Where torchvision's models, and many others, keep their last linear layer, or a sequence that it ends.
+_HEADS = ("fc", "classifier", "heads.head", "head")
+_BATCH = 2
+
+
+@final
+class Wrap(ReferenceModule):
+    """A module of anybody's, its head made for the data.
+
+    What it returns for a batch of the data's shape decides: if that is what the task wants, nothing is changed. Else
+    the head becomes one of ``output_size`` outputs: by the module's own ``reset_classifier`` (timm), or by a new
+    ``nn.Linear`` in place of the last one, in ``fc``, ``classifier``, ``heads.head`` or ``head`` (torchvision).
+
+    Images of one channel are repeated to three, as is usual, where the first convolution wants three.
+
+    Args:
+        input_shape: Axes of one sample.
+        output_size: Number of outputs: classes, regression targets, tokens, or 1 for a binary task.
+        module: Dotted path of a class, or of a function that builds the module: torchvision.models.resnet18,
+            timm.create_model, or yours.
+        arguments: What it is called with: {"model_name": "resnet10t"}. Plain values, as they go into a checkpoint.
+        vocabulary_size: V, where the input is tokens (B, T): only to know that. The module gets its own by arguments.
+        training: The shared training configuration. Dropout acts on what the head reads, beside the module's own.
+
+    Raises:
+        ValueError: the module cannot be built, does not take the data, or returns what cannot be made to fit.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        output_size: int,
+        module: str,
+        arguments: dict[str, Any] | None = None,
+        vocabulary_size: int | None = None,
+        training: Training = Training(),
+    ) -> None:
+        super().__init__(training)
+        if output_size < 1:
+            raise ValueError(f"output_size is {output_size}; it must be at least 1")
+        self.module = _build(module, arguments or {})
+        first = next((m for m in self.module.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
+        self.channels = first.in_channels if first and len(input_shape) == first.weight.dim() - 1 else None
+        self.repeats = self.channels == 3 and input_shape[0] == 1
+        x = torch.zeros(_BATCH, *input_shape, dtype=torch.float32 if vocabulary_size is None else torch.int64)
+        wanted = {
+            "binary": [(_BATCH,), (_BATCH, 1)],
+            "next_token": [(_BATCH, *input_shape, output_size)],
+        }.get(training.task, [(_BATCH, output_size)])
+        if (returned := self._probe(x, module)) not in wanted:
+            replaced = _replace_head(self.module, output_size)
+            returned = self._probe(x, module) if replaced else returned
+            if returned not in wanted:
+                why = "also with a new head" if replaced else f"and no linear layer ends its {' or '.join(_HEADS)}"
+                raise ValueError(
+                    f"{module} returns {returned} for a batch of {tuple(x.shape)}, {why}; task {training.task} with "
+                    f"output_size {output_size} wants {wanted[-1]}, which one of its arguments may give (num_classes)"
+                )
+        if training.regularization.dropout:
+            _put_dropout(self.module, training.regularization.dropout, module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *input_shape) -> logits (B, C), (B,) for a binary task, (B, T, V) for next_token."""
+        logits: Tensor = self._call(self.module, x)
+        return logits.squeeze(-1) if self.settings.task == "binary" and logits.dim() > 1 else logits
+
+    def _call(self, module: nn.Module, x: Tensor) -> Any:
+        return module(x.expand(-1, 3, *x.shape[2:]) if self.repeats else x)
+
+    def _probe(self, x: Tensor, name: str) -> tuple[int, ...]:
+        """The shape of what the module returns for ``x``, in both modes; neither it nor the random numbers change."""
+        with torch.no_grad(), isolate_rng(include_cuda=False):
+            try:
+                if any(isinstance(parameter, UninitializedParameter) for parameter in self.module.parameters()):
+                    self._call(self.module.eval(), x)  # but lazy layers, which learn their sizes here
+                    self.module.train()
+                twin = copy.deepcopy(self.module)
+                outputs = [self._call(twin.train(mode), x) for mode in (True, False)]
+            except Exception as error:  # whatever it raises
+                if self.channels not in (None, x.shape[1]) and not self.repeats:
+                    raise ValueError(
+                        f"{name} reads {self.channels} channels and the data has {x.shape[1]}: it needs an argument "
+                        f"that says so (timm: arguments.in_chans={x.shape[1]}), or other images"
+                    ) from error
+                raise ValueError(f"{name} does not take a batch of {tuple(x.shape)}: {_first_line(error)}") from error
+        for mode, output in zip(("training", "evaluation"), outputs, strict=True):
+            if not isinstance(output, Tensor):
+                raise ValueError(
+                    f"{name} returns {type(output).__name__} in {mode}, and not one tensor of logits; if it has "
+                    f"auxiliary outputs, an argument may turn them off (torchvision: arguments.aux_logits=false)"
+                )
+        return tuple(outputs[1].shape)
+
+
+def _build(path: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """What ``path`` names, called with ``arguments``."""
+    try:
+        factory = resolve_name(path)
+        if isinstance(factory, ModuleType):  # torchvision.models.alexnet is a file, and the function in it
+            factory = resolve_name(":".join(path.rsplit(".", 1)))
+    except AttributeError as error:
+        hint = nearest(error.name or "", [name for name in dir(error.obj) if not name.startswith("_")])
+        raise ValueError(f"module {path!r} cannot be imported: {_first_line(error)}{hint}") from error
+    except Exception as error:  # of a module that is imported for the first time
+        raise ValueError(f"module {path!r} cannot be imported: {_first_line(error)}") from error
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise ValueError(f"module {path!r} is {type(factory).__name__}, not a class, nor a function that builds one")
+    try:
+        built = factory(**arguments)
+    except Exception as error:  # whatever a class or a function of anybody's raises
+        hint = ""
+        if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
+            hint = nearest(unknown[1], list(inspect.signature(factory).parameters))
+        raise ValueError(f"{path} cannot be built with {dict(arguments)}: {_first_line(error)}{hint}") from error
+    if not isinstance(built, nn.Module):
+        raise ValueError(f"{path} gives {type(built).__name__}, not an nn.Module")
+    return built
+
+
+def _replace_head(module: nn.Module, output_size: int) -> bool:
+    """Give ``module`` an output for each of ``output_size``; False where its head is not found."""
+    reset = getattr(module, "reset_classifier", None)
+    if callable(reset):
+        reset(output_size)
+        return True
+    path = _head(module)
+    head = path and module.get_submodule(path)
+    if not isinstance(head, nn.Linear):
+        return False
+    module.set_submodule(path, nn.Linear(head.in_features, output_size, bias=head.bias is not None))
+    return True
+
+
+def _put_dropout(module: nn.Module, dropout: float, name: str) -> None:
+    """Let the head read what is left by dropout."""
+    path = _head(module)
+    if not path:
+        raise ValueError(
+            f"dropout has no place in {name}: it goes before the last linear layer, and none ends its "
+            f"{' or '.join(_HEADS)}; give the module's own argument for it, if it has one"
+        )
+    module.set_submodule(path, nn.Sequential(nn.Dropout(dropout), module.get_submodule(path)))
+
+
+def _head(module: nn.Module) -> str:
+    """Where the last layer is; empty where it is not found."""
+    head: nn.Module | None = None
+    classifier = getattr(module, "get_classifier", None)
+    if callable(classifier):
+        head = classifier()
+    else:
+        parts = dict(module.named_modules())
+        for path in _HEADS:
+            last = parts.get(path)
+            while isinstance(last, nn.Sequential) and len(last):
+                last = last[-1]
+            if isinstance(last, nn.Linear):
+                head = last
+                break
+    return next((path for path, part in module.named_modules() if part is head), "")
+
+
+def _first_line(error: BaseException) -> str:
+    """What kind of error it is, and the first line of what it says."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
