@@ -8,12 +8,22 @@ from unvanish.command.errors import WrongInputError
 from unvanish.command.experiment import Experiment
 
 FILES = sorted(recipes.packaged().rglob("*.yaml"))
-# Their data is not in a package: the file of the user, and what torchvision downloads.
-NEEDS_DATA = {"mlp/csv", "mlp/mnist"}
+# Their data is not in a package: what torchvision downloads, and files of the user, with the options that name them.
+DOWNLOADED = {"mlp/mnist", "cnn/mnist", "cnn/cifar10_resnet20", "cnn/cifar10_plain20", "transformer/mnist"}
+OWN_FILES = {
+    "mlp/csv": ["--data.path=table.csv", "--data.target=y"],
+    "cnn/image_folder": ["--data.path=images"],
+    "recurrent/series_csv": ["--data.path=table.csv", "--data.targets=[y]"],
+    "recurrent/text_csv": ["--data.path=table.csv"],
+    "transformer/text_csv": ["--data.path=table.csv"],
+}
+OVERLAYS = ("hardware/cpu", "hardware/ddp", "hardware/gpu", "hardware/gpu_bf16")
 
 
 def every_recipe():
     for name in recipes.names():
+        if name in OVERLAYS:
+            continue
         path = recipes.locate(name)
         if recipes.is_comparison(recipes.read(path)):
             yield from recipes.variants(path).values()
@@ -27,10 +37,13 @@ RECIPES = list(every_recipe())
 def test_there_are_recipes_and_every_file_is_one_of_them():
     assert len(FILES) >= 9
     assert len(recipes.names()) == len(FILES)
-    assert len(RECIPES) >= len(FILES)
+    assert {recipes.name_of(path) for path in FILES} >= {*DOWNLOADED, *OWN_FILES, *OVERLAYS}
+    assert len(RECIPES) >= len(FILES) - len(OVERLAYS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=recipes.name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if recipes.name_of(path) not in OVERLAYS], ids=recipes.name_of
+)
 def test_a_recipe_opens_with_its_command_the_result_to_expect_and_its_time(path):
     head = []
     for line in path.read_text().splitlines():
@@ -48,16 +61,27 @@ def test_a_recipe_opens_with_its_command_the_result_to_expect_and_its_time(path)
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_a_recipe_builds_and_its_resolved_form_is_a_recipe_that_says_the_same(recipe, workplace):
-    overrides = ["--data.path=table.csv", "--data.target=y"] if recipe.name == "mlp/csv" else []
-    experiment = Experiment.parse(recipe, overrides)
+    experiment = Experiment.parse(recipe, OWN_FILES.get(recipe.name, []))
     resolved = workplace / "resolved.yaml"
     resolved.write_text(experiment.resolved())
     again = Experiment.parse(recipes.load([str(resolved)]), [])
     assert again.resolved() == experiment.resolved()
-    if recipe.name not in NEEDS_DATA:
+    if recipe.name not in DOWNLOADED | OWN_FILES.keys():
         built = experiment.build()
         x, y = next(iter(built.data.train_dataloader()))
         assert built.model.training_loss(built.model(x), y).isfinite()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_says_on_what_any_recipe_runs(overlay):
+    assert recipes.locate(overlay).read_text().startswith(f"# unvanish fit -c RECIPE -c {overlay}\n")
+    keys = recipes.flat(recipes.load([overlay]).config)
+    assert keys
+    for recipe in RECIPES:
+        under = recipes.load([recipe.paths[0].as_posix(), overlay]) if not recipe.name.startswith("vanishing") else None
+        if under is not None:
+            parsed = recipes.flat(Experiment.parse(under, OWN_FILES.get(recipe.name, [])).arguments.as_dict())
+            assert {key: parsed[key] for key in keys} == keys
 
 
 def test_variants_differ_from_their_base_by_what_the_comparison_says():

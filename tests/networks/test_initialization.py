@@ -35,6 +35,17 @@ def test_the_variance_of_the_weights_is_that_of_the_formula(name):
     assert (layer.bias == 0).all().item() is (name != "default")
 
 
+@pytest.mark.parametrize("layer", [nn.Conv2d(24, 80, (5, 5)), nn.Conv3d(24, 80, (1, 5, 5))], ids=["images", "clips"])
+@pytest.mark.parametrize("name", VARIANCES)
+def test_the_inputs_of_a_convolutions_unit_are_its_channels_times_its_window(name, layer):
+    torch.manual_seed(7)
+    layer.reset_parameters()
+    initialize(nn.Sequential(layer), name, "relu")
+    variance = 2 / (25 * (24 + 80)) if name.startswith("xavier") else VARIANCES[name]  # as above, 24 * 25 = 600 inputs
+    assert layer.weight.var().item() == pytest.approx(variance, rel=0.03)
+    assert (layer.bias == 0).all().item() is (name != "default")
+
+
 @pytest.mark.parametrize("name", ["default", "xavier_uniform", "he_uniform"])
 def test_uniform_weights_fill_their_bounds(name):
     bound = math.sqrt(3 * VARIANCES[name])
@@ -44,6 +55,13 @@ def test_uniform_weights_fill_their_bounds(name):
 def test_orthogonal_rows_are_orthonormal():
     weight = draw("orthogonal").weight.detach()
     torch.testing.assert_close(weight @ weight.T, torch.eye(FAN_OUT), atol=1e-5, rtol=0)
+
+
+def test_orthogonal_windows_of_a_convolution_are_orthonormal():
+    layer = nn.Conv2d(7, 11, 3)
+    initialize(layer, "orthogonal", "relu")
+    rows = layer.weight.detach().flatten(1)
+    torch.testing.assert_close(rows @ rows.T, torch.eye(11), atol=1e-5, rtol=0)
 
 
 def test_default_keeps_what_torch_drew():

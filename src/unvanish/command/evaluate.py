@@ -19,21 +19,23 @@ from unvanish.data import InMemoryData
 
 def evaluate(options: Namespace, overrides: list[str]) -> int:
     """Print the metrics of a checkpoint on the validation or the test split."""
-    trainer, built, checkpoint = _load(options, overrides)
+    _, built, checkpoint = load_trained(options, overrides)
+    trainer = quiet_trainer(built)
     run = trainer.validate if options.verb == "validate" else trainer.test
-    (metrics,) = run(built.model, built.data, verbose=False)
+    with as_wrong_input():
+        (metrics,) = run(built.model, built.data, verbose=False)
     print(f"{checkpoint}: " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     return 0
 
 
 def predict(options: Namespace, overrides: list[str]) -> int:
     """Write a prediction for each row, with the probabilities of the classes, as CSV."""
-    trainer, built, checkpoint = _load(options, overrides)
+    _, built, checkpoint = load_trained(options, overrides)
     if built.model.settings.task == "next_token":
         raise WrongInputError("predict is for tasks with one answer a row; of next_token, see `unvanish generate`")
     target = Path(options.out) if options.out else checkpoint.absolute().parents[1] / "predictions.csv"
     with as_wrong_input():
-        batches = cast("list[Tensor]", trainer.predict(built.model, built.data))
+        batches = cast("list[Tensor]", quiet_trainer(built).predict(built.model, built.data))
         table = _table(torch.cat(batches).float().cpu(), built)
     with as_wrong_input("cannot write the predictions: "):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +44,7 @@ def predict(options: Namespace, overrides: list[str]) -> int:
     return 0
 
 
-def _load(options: Namespace, overrides: list[str]) -> tuple[L.Trainer, Built, Path]:
+def load_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, Built, Path]:
     """The network of ``--ckpt_path`` as the recipe has it; else that of the recipe's newest run, as that run has it."""
     recipe = load(options.config, options.variant)
     if options.ckpt_path:
@@ -53,12 +55,17 @@ def _load(options: Namespace, overrides: list[str]) -> tuple[L.Trainer, Built, P
         checkpoint = checkpoint_of(run)
         if not is_run:
             recipe = load([str(run / CONFIG)])
-    built = Experiment.parse(recipe, overrides).build()
+    experiment = Experiment.parse(recipe, overrides)
+    built = experiment.build()
     load_weights(checkpoint, built.model)
-    # One process: split over several, the rows would have to be put together again.
+    return experiment, built, checkpoint
+
+
+def quiet_trainer(built: Built) -> L.Trainer:
+    """The recipe's trainer, in one process: split over several, the rows would have to be put together again."""
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "callbacks": None}
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    return L.Trainer(**built.trainer_options | alone | quiet), built, checkpoint
+    return L.Trainer(**built.trainer_options | alone | quiet)
 
 
 def _table(outputs: Tensor, built: Built) -> pd.DataFrame:

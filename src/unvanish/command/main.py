@@ -117,6 +117,11 @@ def _parser() -> _Parser:
     copy.add_argument("target", nargs="?", default=".", help="a file or a folder (default: here)")
     check = add("check", "hold a network to the contract of an architecture", recipe)
     check.add_argument("network", nargs="?", metavar="PATH", help="dotted path of a class: unvanish.MLP, or yours")
+    check.add_argument("--input-shape", metavar="N,N", help="with PATH: axes of one sample, such as 3,32,32")
+    check.add_argument("--output-size", type=int, metavar="N", help="with PATH: number of outputs")
+    check.add_argument("--task", metavar="TASK", help="with PATH: binary, multiclass, regression or next_token")
+    check.add_argument("--vocabulary-size", type=int, metavar="N", help="with PATH: the input is tokens, of so many")
+    check.add_argument("--padding-index", type=int, metavar="N", help="with PATH: the token that fills a text up")
     add("doctor", "print versions and devices, and what is broken")
     return parser
 
@@ -130,7 +135,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return doctor()
     if options.verb != "compare" and options.help:
         return _help(options)
-    _quieten("stderr" if getattr(options, "json", False) else "stdout")
+    is_output_alone = options.verb == "generate" or getattr(options, "json", False)
+    _quieten("stderr" if is_output_alone else "stdout")
     # Each verb has a function of its name, in a module of its own but for those that evaluate.
     module = "evaluate" if options.verb in _TRAINED else options.verb
     function = "evaluate" if options.verb in ("validate", "test") else options.verb

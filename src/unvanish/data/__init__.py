@@ -1,8 +1,21 @@
-"""Data sets that fit into memory, and a loader that cuts them into batches."""
+"""Data sets, one file a kind of data, and a loader that cuts them into batches."""
 
 from unvanish.data.images import Images
+from unvanish.data.labelled_text import LabelledText
 from unvanish.data.loader import BatchLoader
 from unvanish.data.module import InMemoryData
+from unvanish.data.series import Series
+from unvanish.data.synthetic import SyntheticSequence
 from unvanish.data.tabular import Tabular
+from unvanish.data.text import Text
 
-__all__ = ["BatchLoader", "Images", "InMemoryData", "Tabular"]
+__all__ = [
+    "BatchLoader",
+    "Images",
+    "InMemoryData",
+    "LabelledText",
+    "Series",
+    "SyntheticSequence",
+    "Tabular",
+    "Text",
+]

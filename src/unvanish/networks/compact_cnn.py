@@ -1,0 +1,102 @@
+"""A small and fast convolutional network, for small images and clips.
+
+Shapes: B samples, C channels, S the axes of space: (height, width) of images, (time, height, width) of clips.
+"""
+
+import math
+from itertools import pairwise
+from typing import final
+
+from torch import Tensor, nn
+
+from unvanish.networks.convolution import Parts, channels_last
+from unvanish.networks.initialization import initialize
+from unvanish.training import ReferenceModule, Training
+
+
+@final
+class Stage(nn.Module):
+    """a = activation(normalization(pool(conv(x)))), plus pool(x) where ``residual``.
+
+    To pool first leaves a quarter of the points (of a clip an eighth) to normalize.
+    """
+
+    def __init__(self, parts: Parts, inputs: int, outputs: int, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.conv = parts.convolve(inputs, outputs)
+        self.pool = nn.MaxPool2d(2) if parts.kind == "images" else nn.MaxPool3d(2)
+        self.normalization = parts.normalize(outputs)
+        self.activation = parts.activate()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, *S) -> (B, outputs, *floor(S / 2))."""
+        a: Tensor = self.activation(self.normalization(self.pool(self.conv(x))))
+        return a + self.pool(x) if self.residual else a
+
+
+@final
+class CompactCNN(ReferenceModule):
+    """A 3x3 convolution, a max-pool by 2, normalization and activation, stage after stage; then a linear output.
+
+    The output reads every point of the last maps, not their mean: for digits it matters where a stroke is. Dropout
+    acts before it.
+
+    Args:
+        input_shape: (channels, height, width) of images or (channels, time, height, width) of clips.
+        output_size: Number of outputs: classes, regression targets, or 1 for a binary task.
+        channels: Channels of each stage; every stage halves each axis.
+        activation: sigmoid, tanh, relu, leaky_relu, gelu, selu, silu or identity.
+        initialization: auto (fits the activation), default (torch's), xavier_uniform, xavier_normal, he_uniform,
+            he_normal, lecun_normal or orthogonal.
+        normalization: none, batch or group; convolutions have a bias with none only.
+        residual: Add its pooled input to the output of each stage but the first, where it has as many channels.
+        training: The shared training configuration.
+
+    Raises:
+        ValueError: a name or size is wrong, the input is too small for its stages, or no stage can be residual.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        output_size: int,
+        channels: list[int],
+        activation: str = "relu",
+        initialization: str = "auto",
+        normalization: str = "batch",
+        residual: bool = False,
+        training: Training = Training(),
+    ) -> None:
+        super().__init__(training)
+        parts = Parts.fitting(input_shape, activation, normalization)
+        if output_size < 1:
+            raise ValueError(f"output_size is {output_size}; it must be at least 1")
+        if not channels or min(channels) < 1:
+            raise ValueError(f"channels is {channels}; it needs a stage, and every stage a channel")
+        halvings = min(input_shape[1:]).bit_length() - 1
+        if len(channels) > halvings:
+            raise ValueError(
+                f"channels has {len(channels)} stages, and each halves every axis: an input of shape "
+                f"{tuple(input_shape)} allows {halvings}"
+            )
+        if residual and not any(inputs == outputs for inputs, outputs in pairwise(channels)):
+            raise ValueError(
+                "residual adds a stage's input to its output: two neighbours in channels must be equal, and none are "
+                f"in {channels}"
+            )
+        self.stages = nn.Sequential(
+            *(
+                Stage(parts, inputs, outputs, residual=residual and depth > 0 and inputs == outputs)
+                for depth, (inputs, outputs) in enumerate(pairwise([input_shape[0], *channels]))
+            )
+        )
+        self.dropout = nn.Dropout(training.regularization.dropout)
+        points = math.prod(size >> len(channels) for size in input_shape[1:])
+        self.output = nn.Linear(channels[-1] * points, output_size)
+        initialize(self, initialization, activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> logits (B, output_size), or (B,) for a binary task."""
+        logits: Tensor = self.output(self.dropout(self.stages(channels_last(x)).flatten(start_dim=1)))
+        return logits.squeeze(-1) if self.settings.task == "binary" else logits
