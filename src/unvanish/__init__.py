@@ -7,34 +7,78 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unvanish.data import Images, Tabular
+    from unvanish.data import (
+        Augmentation,
+        ClipFolder,
+        ImageFolder,
+        Images,
+        LabelledText,
+        MovingDigits,
+        Series,
+        SyntheticSequence,
+        Tabular,
+        Text,
+    )
     from unvanish.gradients import GradientMonitor, GradientRecorder, diagnose
-    from unvanish.networks import MLP
+    from unvanish.networks import CNN, MLP, CompactCNN, Recurrent, Transformer, Wrap, generate
     from unvanish.training import Loss, Optimizer, ReferenceModule, Regularization, Schedule, Training
 
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "data": ("Images", "Tabular"),
+    "data": (
+        "Augmentation",
+        "ClipFolder",
+        "ImageFolder",
+        "Images",
+        "LabelledText",
+        "MovingDigits",
+        "Series",
+        "SyntheticSequence",
+        "Tabular",
+        "Text",
+    ),
     "gradients": ("GradientMonitor", "GradientRecorder", "diagnose"),
-    "networks": ("MLP",),
+    "networks": (
+        "CNN",
+        "MLP",
+        "CompactCNN",
+        "Recurrent",
+        "Transformer",
+        "Wrap",
+        "generate",
+    ),
     "training": ("Loss", "Optimizer", "ReferenceModule", "Regularization", "Schedule", "Training"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
+    "CNN",
     "MLP",
+    "Augmentation",
+    "ClipFolder",
+    "CompactCNN",
     "GradientMonitor",
     "GradientRecorder",
+    "ImageFolder",
     "Images",
+    "LabelledText",
     "Loss",
+    "MovingDigits",
     "Optimizer",
+    "Recurrent",
     "ReferenceModule",
     "Regularization",
     "Schedule",
+    "Series",
+    "SyntheticSequence",
     "Tabular",
+    "Text",
     "Training",
+    "Transformer",
+    "Wrap",
     "diagnose",
+    "generate",
 ]
 
 

@@ -41,9 +41,7 @@ def test_there_are_recipes_and_every_file_is_one_of_them():
     assert len(RECIPES) >= len(FILES) - len(OVERLAYS)
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if recipes.name_of(path) not in OVERLAYS], ids=recipes.name_of
-)
+@pytest.mark.parametrize("path", [path for path in FILES if recipes.name_of(path) not in OVERLAYS], ids=recipes.name_of)
 def test_a_recipe_opens_with_its_command_the_result_to_expect_and_its_time(path):
     head = []
     for line in path.read_text().splitlines():

@@ -1,5 +1,9 @@
 """Data sets, one file a kind of data, and a loader that cuts them into batches."""
 
+from unvanish.data.augmentation import Augmentation
+from unvanish.data.clip_folder import ClipFolder
+from unvanish.data.clips import MovingDigits
+from unvanish.data.image_folder import ImageFolder
 from unvanish.data.images import Images
 from unvanish.data.labelled_text import LabelledText
 from unvanish.data.loader import BatchLoader
@@ -10,10 +14,14 @@ from unvanish.data.tabular import Tabular
 from unvanish.data.text import Text
 
 __all__ = [
+    "Augmentation",
     "BatchLoader",
+    "ClipFolder",
+    "ImageFolder",
     "Images",
     "InMemoryData",
     "LabelledText",
+    "MovingDigits",
     "Series",
     "SyntheticSequence",
     "Tabular",

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision import datasets
 
+from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
 from unvanish.data.module import Description, InMemoryData
 from unvanish.data.splits import Splits, split
 from unvanish.names import lookup
@@ -63,6 +64,7 @@ class Images(InMemoryData):
         seed: Fixes the order of the training batches.
         split_seed: Fixes which training rows validate.
         device_resident: Keep the whole data set on the trainer's device.
+        augmentation: How training images vary.
 
     Raises:
         ValueError: The data set is unknown, or another argument is out of its range.
@@ -78,6 +80,7 @@ class Images(InMemoryData):
         seed: int = 0,
         split_seed: int = 0,
         device_resident: bool = False,
+        augmentation: Augmentation = UNCHANGED,
     ) -> None:
         super().__init__(
             validation_share=validation_share,
@@ -85,8 +88,10 @@ class Images(InMemoryData):
             seed=seed,
             split_seed=split_seed,
             device_resident=device_resident,
+            augmentation=augmentation,
         )
         self.source = lookup("dataset", dataset, SOURCES)
+        augmentation.fit(*self.source.shape[1:])
         self.dataset = dataset
         self.root = Path(root)
 
@@ -109,20 +114,15 @@ class Images(InMemoryData):
 
     def _read(self) -> Splits:
         if self.source.archive is None:
-            x, y = _digits()
-            training, test = self._split(y, 0.2)
-            x, y, x_test, y_test = x[training], y[training], x[test], y[test]
+            (x, y), (x_test, y_test) = digits(self.split_seed)
         else:
             x, y = self._official(train=True)
             x_test, y_test = self._official(train=False)
-        training, validation = self._split(y, self.validation_share)
-        std, mean = torch.std_mean(x[training], dim=(0, 2, 3), keepdim=True, correction=0)
-        x, x_test = (x - mean) / std, (x_test - mean) / std
+        training, validation = cut(y, self.validation_share, self.split_seed, self.dataset, self.source.classes.split())
+        std, mean = torch.std_mean(x[training], dim=(0, 2, 3), correction=0)
+        self.pixels = PixelScale(mean[:, None, None], std[:, None, None])
+        x, x_test = self.pixels(x), self.pixels(x_test)
         return Splits((x[training], y[training]), (x[validation], y[validation]), (x_test, y_test))
-
-    def _split(self, y: Tensor, share: float) -> list[Tensor]:
-        names = [f"{self.dataset}, class {name!r}" for name in self.source.classes.split()]
-        return [torch.from_numpy(rows) for rows in split(y.numpy(), names, [share], self.split_seed)]
 
     def _official(self, *, train: bool) -> tuple[Tensor, Tensor]:
         try:
@@ -142,6 +142,15 @@ class Images(InMemoryData):
         return f"put its files into {self._folder}, or set root to the folder that holds {self.source.folder}"
 
 
-def _digits() -> tuple[Tensor, Tensor]:
+def digits(split_seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """scikit-learn's (x, y) to train and validate on, and those to test on, 20 %; x (N, 1, 8, 8) from 0 to 16."""
     bunch = load_digits()
-    return torch.from_numpy(bunch.images).float().unsqueeze(1), torch.from_numpy(bunch.target)
+    x, y = torch.from_numpy(bunch.images).float().unsqueeze(1), torch.from_numpy(bunch.target)
+    training, test = cut(y, 0.2, split_seed, "digits", DIGITS.split())
+    return (x[training], y[training]), (x[test], y[test])
+
+
+def cut(y: Tensor, share: float, split_seed: int, dataset: str, class_names: list[str]) -> list[Tensor]:
+    """The rows that are left, and a share of the rows, of every class the same."""
+    names = [f"{dataset}, class {name!r}" for name in class_names]
+    return [torch.from_numpy(rows) for rows in split(y.numpy(), names, [share], split_seed)]

@@ -3,10 +3,14 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
+from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
+from unvanish.data.cache import DecodingLoader
 from unvanish.data.loader import BatchLoader
 from unvanish.data.splits import Splits
 
@@ -30,7 +34,8 @@ class InMemoryData(LightningDataModule, ABC):
 
     x is float32 (B, *input_shape); y is float32 (B,) in {0, 1} for binary, int64 (B,) for multiclass, and float32
     (B, D) for regression, standardised by the training split. Of tokens, x is int64 (B, T), and for next_token y is
-    int64 (B, T). A subclass describes the data and reads all at once.
+    int64 (B, T). A subclass describes the data and reads all at once. Images may stay bytes until they are on the
+    network's device: a subclass then sets ``pixels`` when it reads, and the trainer's batches are scaled by it.
 
     Args:
         validation_share: Share of the rows to validate on, between 0 and 1.
@@ -38,13 +43,21 @@ class InMemoryData(LightningDataModule, ABC):
         seed: Fixes the order of the training batches.
         split_seed: Fixes which rows go to which split.
         device_resident: Keep the data set on the trainer's device.
+        augmentation: How training images vary; needs ``pixels``.
 
     Raises:
         ValueError: An argument is out of its range.
     """
 
     def __init__(
-        self, *, validation_share: float, batch_size: int, seed: int, split_seed: int, device_resident: bool
+        self,
+        *,
+        validation_share: float,
+        batch_size: int,
+        seed: int,
+        split_seed: int,
+        device_resident: bool,
+        augmentation: Augmentation = UNCHANGED,
     ) -> None:
         super().__init__()
         if not 0 < validation_share < 1:
@@ -57,6 +70,8 @@ class InMemoryData(LightningDataModule, ABC):
         self.seed = seed
         self.split_seed = split_seed
         self.device_resident = device_resident
+        self.augmentation = augmentation
+        self.pixels: PixelScale | None = None
 
     @property
     @abstractmethod
@@ -125,21 +140,40 @@ class InMemoryData(LightningDataModule, ABC):
             raise ValueError(f"batch_size {self.batch_size} is greater than the training split of {rows} rows")
         return splits
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> BatchLoader | DecodingLoader:
         """Batches of the training split, in a new order every epoch unless ``overfit_batches`` wants the same ones."""
-        return self._loader(self.splits.train, shuffle=not getattr(self.trainer, "overfit_batches", 0))
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        return self._decoding(self._loader(self.splits.train, shuffle=shuffle))
 
-    def val_dataloader(self) -> BatchLoader:
+    def val_dataloader(self) -> BatchLoader | DecodingLoader:
         """Batches of the validation split."""
-        return self._loader(self.splits.validation)
+        return self._decoding(self._loader(self.splits.validation))
 
-    def test_dataloader(self) -> BatchLoader:
+    def test_dataloader(self) -> BatchLoader | DecodingLoader:
         """Batches of the test split, in its own order."""
-        return self._loader(self.splits.test)
+        return self._decoding(self._loader(self.splits.test))
 
-    def predict_dataloader(self) -> BatchLoader:
+    def predict_dataloader(self) -> BatchLoader | DecodingLoader:
         """Batches of the rows to predict, the test split unless others are given; (x,) where y is unknown."""
-        return self._loader(self.splits.predict or self.splits.test)
+        return self._decoding(self._loader(self.splits.predict or self.splits.test))
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Scale images that are bytes, and let those of training vary; Lightning calls it on the network's device.
+
+        What is drawn depends on the seed, the epoch, the batch and the rank alone, as the batches' order does.
+        """
+        if self.pixels is None:
+            return batch
+        x, *rest = batch
+        if x.dtype == torch.uint8:
+            x = self.pixels(x)
+            if self.trainer is not None:  # its precision has been applied already, to numbers that are not whole
+                x = self.trainer.precision_plugin.convert_input(x)
+        if self.trainer is not None and self.trainer.training and not getattr(self.trainer, "overfit_batches", 0):
+            batch_index = self.trainer.fit_loop.batch_idx + 1  # Lightning counts this batch after the transfer
+            seed = (self.seed, self.trainer.current_epoch, batch_index, self.trainer.global_rank)
+            x = self.augmentation(x, self.pixels.black, seed)
+        return (x, *rest)
 
     def _loader(self, tensors: tuple[Tensor, ...], *, shuffle: bool = False) -> BatchLoader:
         rank, world_size = 0, 1
@@ -148,3 +182,7 @@ class InMemoryData(LightningDataModule, ABC):
             if self.device_resident:
                 tensors = tuple(tensor.to(self.trainer.strategy.root_device) for tensor in tensors)
         return BatchLoader(tensors, self.batch_size, shuffle=shuffle, seed=self.seed, rank=rank, world_size=world_size)
+
+    def _decoding(self, order: BatchLoader) -> BatchLoader | DecodingLoader:
+        """For data that is not in memory: a loader that decodes the rows that ``order`` gives."""
+        return order

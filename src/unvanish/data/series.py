@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unvanish.data.module import Description, InMemoryData
 from unvanish.data.splits import Integers, Splits
-from unvanish.data.tabular import READERS, _read_file, _suffix
+from unvanish.data.tabular import READERS, read_table, suffix_of
 from unvanish.data.timetable import numbers_in_time
 from unvanish.names import lookup
 
@@ -130,7 +130,7 @@ class Series(InMemoryData):
             raise ValueError(f"give either dataset, or path and targets, not {given}")
         for file in (path, predict_path):
             if file is not None:
-                lookup("kind of file", _suffix(file), READERS)
+                lookup("kind of file", suffix_of(file), READERS)
         least = {"window": (window, 2 if relative else 1), "horizon": (horizon, 1)}
         if seasonal_period is not None:
             least["seasonal_period"] = (seasonal_period, 1)
@@ -280,7 +280,7 @@ class Series(InMemoryData):
     @cached_property
     def _columns(self) -> pd.DataFrame:
         """The columns of x, (N, F); what is missing is nan."""
-        table = _read_file(self.source) if self.is_file else DATASETS[self.source].read()
+        table = read_table(self.source) if self.is_file else DATASETS[self.source].read()
         return self._checked(table, self.source, self.features)
 
     def _checked(self, table: pd.DataFrame, source: str, features: list[str] | None) -> pd.DataFrame:
@@ -316,7 +316,7 @@ class Series(InMemoryData):
         """The last window there is, (window, F)."""
         if self.predict_path is None:
             return self._filled[-self.window :]
-        columns = self._checked(_read_file(self.predict_path), self.predict_path, self._columns.columns.tolist())
+        columns = self._checked(read_table(self.predict_path), self.predict_path, self._columns.columns.tolist())
         if len(columns) < self.window:
             raise ValueError(f"{self.predict_path}: {len(columns)} rows are too few for a window of {self.window}")
         return _interpolated(columns)[-self.window :]

@@ -105,7 +105,7 @@ class Tabular(InMemoryData):
             raise ValueError(f"give either dataset, or path and target, not {given}")
         for file in (path, predict_path):
             if file is not None:
-                lookup("kind of file", _suffix(file), READERS)
+                lookup("kind of file", suffix_of(file), READERS)
         lookup("task", task, dict.fromkeys(TASKS))
         if not 0 < test_share < 1 - validation_share:
             raise ValueError(f"test_share must lie between 0 and 1 - validation_share, not {test_share}")
@@ -125,7 +125,7 @@ class Tabular(InMemoryData):
 
     @cached_property
     def _table(self) -> tuple[Description, Splits]:
-        frame = _read_file(self.source) if self.is_file else _read_bundled(self.source)
+        frame = read_table(self.source) if self.is_file else _read_bundled(self.source)
         if self.target not in frame:
             raise ValueError(f"{self.source}: no column {self.target!r}{nearest(self.target, frame.columns.tolist())}")
         features, target = frame.drop(columns=self.target), frame[self.target]
@@ -142,7 +142,7 @@ class Tabular(InMemoryData):
 
         coder = FeatureCoder(features, parts[0], impute=self.imputes, source=self.source)
         x = coder(features, self.source)
-        predict = (coder(_read_file(self.predict_path), self.predict_path),) if self.predict_path else ()
+        predict = (coder(read_table(self.predict_path), self.predict_path),) if self.predict_path else ()
         shape = (x.shape[1],)
         if task == "regression":
             if min(map(len, parts)) < 2:
@@ -197,11 +197,17 @@ def _read_bundled(name: str) -> pd.DataFrame:
     return frame.assign(target=bunch.target_names[frame["target"]]) if "target_names" in bunch else frame
 
 
-def _read_file(path: str) -> pd.DataFrame:
+def read_table(path: str) -> pd.DataFrame:
+    """The rows of a file; there is one at least.
+
+    Raises:
+        ValueError: The file cannot be read as what its name says, or has no rows.
+        FileNotFoundError: There is no such file.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
-        frame = READERS[_suffix(path)](path)
+        frame = READERS[suffix_of(path)](path)
     except (ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"cannot read {path}: {reason}") from error
@@ -210,5 +216,6 @@ def _read_file(path: str) -> pd.DataFrame:
     return frame
 
 
-def _suffix(path: str) -> str:
+def suffix_of(path: str) -> str:
+    """What kind of file it is: ``.csv``, also of a compressed one."""
     return Path(path.removesuffix(".gz")).suffix

@@ -1,0 +1,247 @@
+"""Files decoded into bytes: once, to stay in memory or in a file, or anew for every batch, by worker processes.
+
+Shapes: N files, M of them readable; each decodes into (C, ...), C channels and any other axes.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from unvanish.data.loader import BatchLoader
+
+logger = logging.getLogger(__name__)
+
+#: Reads a file, or a folder that is one sample, into uint8 (C, ...).
+Decoder = Callable[[Path], NDArray[np.uint8]]
+
+CACHES = ("auto", "memory", "file", "none")
+MEMORY_SHARE = 0.25  # of the machine's memory, for what auto keeps there
+DISK_SHARE = 0.9  # of the free disk, for what auto writes there
+FORMAT = 1  # of cached files; to be raised when a decoder gives other pixels than before
+CHUNK = 1024  # files that wait to be decoded, or decoded to be kept
+
+
+class Decoded(NamedTuple):
+    """What came of decoding files.
+
+    Args:
+        pixels: uint8 (M, C, ...) of those that can be read, in their order; None where they are not kept.
+        files: (M,) which files they are.
+        sums: int64 (M, 2, C), each one's sum of pixels and sum of squared pixels.
+        refused: Why each of the others cannot be read.
+    """
+
+    pixels: Tensor | None
+    files: NDArray[np.int64]
+    sums: NDArray[np.int64]
+    refused: dict[int, str]
+
+
+def decode(
+    files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], *, cache: str = "auto", folder: Path = Path()
+) -> Decoded:
+    """Decode every file once, on all processors.
+
+    Args:
+        files: What to decode; a folder of files can be one sample.
+        decoder: Its ``repr`` tells what it does.
+        shape: What it gives.
+        cache: memory, file (in ``folder``: the next call with the same files finds it there), none (only learn what can
+            be read, and its sums), or auto: memory up to a quarter of the machine's, else file where that fits on the
+            disk, else none.
+        folder: For files.
+
+    Raises:
+        ValueError: The cache cannot be written.
+    """
+    folder = folder.expanduser().absolute()
+    size = len(files) * int(np.prod(shape))
+    if cache == "auto" and size <= MEMORY_SHARE * _memory():
+        cache = "memory"
+    if cache == "memory":
+        pixels = torch.empty(len(files), *shape, dtype=torch.uint8)
+        found = _scan(files, decoder, lambda row, sample: pixels[row].copy_(torch.from_numpy(sample)))
+        return found._replace(pixels=pixels[: len(found.files)])
+    target = folder / f"{_key(files, decoder)}.npz"
+    if cache == "file" or (cache == "auto" and (target.is_file() or size <= DISK_SHARE * _free_disk(folder))):
+        return _in_file(files, decoder, shape, target)
+    return _scan(files, decoder, lambda row, sample: None)
+
+
+def _scan(files: Sequence[Path], decoder: Decoder, keep: Callable[[int, NDArray[np.uint8]], object]) -> Decoded:
+    logger.info("decoding %d files", len(files))
+    sums: list[NDArray[np.int64]] = []
+    refused = {}
+    # A chunk at a time, so that a slow disk behind `keep` does not let decoded files pile up.
+    with ThreadPoolExecutor(_processors()) as pool:
+        for start in range(0, len(files), CHUNK):
+            results = pool.map(partial(_try, decoder), files[start : start + CHUNK])
+            for index, result in enumerate(results, start):
+                if isinstance(result, str):
+                    refused[index] = result
+                else:
+                    sample, sum_of_sample = result
+                    keep(len(sums), sample)
+                    sums.append(sum_of_sample)
+    readable = np.setdiff1d(np.arange(len(files)), list(refused))
+    return Decoded(None, readable, np.array(sums), refused)
+
+
+def _try(decoder: Decoder, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | str:
+    """A sample with its sums, or why there is none."""
+    try:
+        sample = decoder(path)
+    except Exception as error:  # Pillow and FFmpeg raise many kinds
+        return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    values = sample.reshape(len(sample), -1).astype(np.int64)
+    return sample, np.stack([values.sum(axis=1), np.square(values).sum(axis=1)])
+
+
+def _in_file(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], target: Path) -> Decoded:
+    """Pixels that are read from the disk as they are used; ``target`` holds the rest, and is written last."""
+    bytes_file = target.with_suffix(".bytes")
+    if not (target.is_file() and bytes_file.is_file()):
+        partial_file = target.with_suffix(f".{os.getpid()}.partial")  # ranks may write side by side
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial_file.open("wb") as file:
+                found = _scan(files, decoder, lambda row, sample: file.write(sample.tobytes()))
+            partial_file.replace(bytes_file)
+            with partial_file.open("wb") as file:
+                reasons = list(found.refused.values())
+                np.savez(file, files=found.files, sums=found.sums, refused=list(found.refused), reasons=reasons)
+            partial_file.replace(target)
+        except OSError as error:  # a file that cannot be read is not among them
+            reason = error.strerror or str(error)
+            raise ValueError(f"cannot write the cache {bytes_file}: {reason}; see cache and cache_folder") from error
+        finally:
+            with suppress(OSError):
+                partial_file.unlink()
+    with np.load(target) as stored:
+        readable = stored["files"]
+        refused = dict(zip(stored["refused"].tolist(), stored["reasons"].tolist(), strict=True))
+        found = Decoded(None, readable, stored["sums"], refused)
+    if not len(readable):
+        return found._replace(pixels=torch.empty(0, *shape, dtype=torch.uint8))
+    size = len(readable) * int(np.prod(shape))
+    pixels = torch.from_file(str(bytes_file), shared=False, size=size, dtype=torch.uint8)
+    return found._replace(pixels=pixels.view(-1, *shape))
+
+
+def _key(files: Sequence[Path], decoder: Decoder) -> str:
+    """Changes with the files, with their order, with their contents as far as size and time tell, and the decoder."""
+    stamps = []
+    for path in files:
+        parts = sorted(path.iterdir()) if path.is_dir() else [path]
+        stats = [(part.name, part.stat()) for part in parts]
+        stamps.append((str(path.absolute()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]))
+    return hashlib.sha256(repr((FORMAT, decoder, stamps)).encode()).hexdigest()[:32]
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> int:
+    """Bytes of this machine, or of the container that it is; 8 GiB where the system does not tell."""
+    sizes = []
+    with suppress(AttributeError, ValueError, OSError):
+        sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            sizes.append(int(Path(limit).read_text()))
+    return min(sizes, default=2**33)
+
+
+def _free_disk(folder: Path) -> int:
+    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    return shutil.disk_usage(there).free if os.access(there, os.W_OK) else 0
+
+
+@final
+class DecodingLoader:
+    """Batches (x, ...) whose x, uint8, is decoded by worker processes while the network works on the batch before.
+
+    Its order and its position are those of a ``BatchLoader``, so it resumes as that does.
+
+    Args:
+        order: Gives (rows, ...).
+        files: What row i is decoded from.
+        decoder: Reads one.
+    """
+
+    def __init__(self, order: BatchLoader, files: Sequence[Path], decoder: Decoder) -> None:
+        self.order = order
+        self.files = files
+        self.decoder = decoder
+        self.batch_size = order.batch_size
+        self._position = order.state_dict()
+
+    @property
+    def batch_sampler(self) -> SimpleNamespace:
+        """Where Lightning finds ``set_epoch``."""
+        return self.order.batch_sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """As ``BatchLoader`` does."""
+        self.order.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        """The position of the next batch: ``epoch`` and ``batch``."""
+        return self._position
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next pass begin at the position of ``state``."""
+        self.order.load_state_dict(state)
+        self._position = state
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        batches, positions = [], []
+        for batch in self.order:
+            batches.append(batch)
+            positions.append(self.order.state_dict())
+        decoding: Any = iter(
+            DataLoader(
+                _DecodedBatches([rows.tolist() for rows, *_ in batches], self.files, self.decoder),
+                batch_size=None,
+                num_workers=max(1, _processors() // self.order.world_size),
+                generator=torch.Generator(),  # leaves that of dropout alone
+            )
+        )
+        for (_, *rest), position in zip(batches, positions, strict=True):
+            x = next(decoding)
+            if position is positions[-1]:
+                decoding = None  # ends the workers; Lightning never returns after the last batch
+            self._position = position
+            yield (x, *rest)
+
+
+@final
+class _DecodedBatches(Dataset[Tensor]):
+    def __init__(self, batches: list[list[int]], files: Sequence[Path], decoder: Decoder) -> None:
+        self.batches = batches
+        self.files = files
+        self.decoder = decoder
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(np.stack([self.decoder(self.files[row]) for row in self.batches[index]]))

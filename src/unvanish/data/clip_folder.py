@@ -1,0 +1,198 @@
+"""Short videos in folders, a folder for each class."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from unvanish.data.augmentation import UNCHANGED, Augmentation
+from unvanish.data.cache import DecodingLoader
+from unvanish.data.folders import Kind, SampleFolder, visible_files
+from unvanish.data.image_folder import SUFFIXES as IMAGE_SUFFIXES
+from unvanish.data.image_folder import ImageDecoder
+from unvanish.data.loader import BatchLoader
+from unvanish.data.module import Description, InMemoryData
+from unvanish.data.splits import Splits
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif")
+FRAME_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in SUFFIXES)
+
+
+@final
+@dataclass(frozen=True)
+class ClipDecoder:
+    """Reads clips as bytes of one length and size.
+
+    Of the clip's frames those are taken that lie in the middle of so many equal pieces; a short clip repeats some.
+
+    Args:
+        image: What becomes of a frame.
+        frames: How many are taken.
+    """
+
+    image: ImageDecoder
+    frames: int
+
+    def __call__(self, path: Path) -> NDArray[np.uint8]:
+        """Read a video file, or a folder whose images are the frames, in the order of the numbers in their names.
+
+        Returns:
+            uint8 (channels, frames, height, width).
+
+        Raises:
+            OSError: There is no whole video in it; FFmpeg and Pillow raise other errors as well.
+            ValueError: It has no frames, or fewer than it says.
+        """
+        if path.is_dir():
+            files = sorted((file for file in path.iterdir() if _is_frame(file)), key=_natural)
+            frames = {i: self.image(files[i]) for i in set(self._taken(len(files)))}
+            return self._joined(frames, len(files))
+        with av.open(path) as container:
+            if not container.streams.video:
+                raise ValueError("no video in it")
+            says = container.streams.video[0].frames  # 0 where it does not say
+            packets = sum(packet.size > 0 for packet in container.demux(video=0))
+        count = max(packets, says)
+        frames, decoded = self._decoded(path, count)
+        if decoded < packets and packets >= says:  # nothing is cut off, but not every packet is a frame to show
+            count = decoded
+            frames, _ = self._decoded(path, count)
+        return self._joined(frames, count)
+
+    def _decoded(self, path: Path, count: int) -> tuple[dict[int, NDArray[np.uint8]], int]:
+        """The frames to be taken of ``count``, as far as they are there; and how many are."""
+        taken, frames, decoded = set(self._taken(count)), {}, 0
+        with av.open(path) as container:
+            for frame in container.decode(video=0):
+                if decoded in taken:
+                    frames[decoded] = self.image.fit(Image.fromarray(frame.to_ndarray(format="rgb24")))
+                decoded += 1
+        return frames, decoded
+
+    def _taken(self, count: int) -> list[int]:
+        if not count:
+            raise ValueError("no frames in it")
+        return [(2 * i + 1) * count // (2 * self.frames) for i in range(self.frames)]
+
+    def _joined(self, frames: dict[int, NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
+        taken = self._taken(count)
+        missing = set(taken) - frames.keys()
+        if missing:
+            raise ValueError(f"frame {min(missing) + 1} of {count} is missing: the file is truncated or damaged")
+        return np.stack([frames[i] for i in taken], axis=1)
+
+
+def find_clips(folder: Path) -> list[Path]:
+    """The video files in a folder and below it, and the folders below it that hold frames."""
+    clips = []
+    for root, files in visible_files(folder):
+        clips += [path for path in files if path.suffix.lower() in SUFFIXES]
+        if root != folder and any(map(_is_frame, files)):
+            clips.append(root)
+    return clips
+
+
+CLIPS = Kind("clip", f"{', '.join(SUFFIXES)}, or a folder of frames each", find_clips)
+
+
+def _is_frame(path: Path) -> bool:
+    return path.suffix.lower() in FRAME_SUFFIXES and path.name[0] != "."
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts frame_2 before frame_10."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
+
+
+@final
+class ClipFolder(InMemoryData):
+    """Clips of your own to classify: x is (B, channels, frames, height, width), normalised as ``ImageFolder`` does it.
+
+    A clip is a video file, or a folder with its frames as images. They lie in folders as the images of ``ImageFolder``
+    do, in one of the same two layouts, and share its rules about classes, splits and files that cannot be read.
+
+    Args:
+        path: The folder.
+        frames: How many frames of a clip are taken, evenly spaced; a short clip repeats some.
+        image_size: Side of a square in pixels, or [height, width]; a frame is scaled until it covers that, and its
+            middle cut out.
+        channels: 1 for grey, 3 for colour.
+        validation_share: Share of the training clips to validate on where there is no val/, between 0 and 1.
+        test_share: Share of the clips to test on where there is no test/, between 0 and 1.
+        predict_path: A folder of clips to predict, in the order of their names. Without it the test split is predicted.
+        on_error: refuse or skip clips that cannot be read; of those to predict none is skipped.
+        cache: memory, file, none or auto, as in ``ImageFolder``.
+        cache_folder: For files; delete them when you like.
+        augmentation: How training clips vary; all frames of a clip do so together.
+        batch_size: Rows in a batch, on each device.
+        seed: Fixes the order of the training batches, and how clips vary.
+        split_seed: Fixes which clips go to which split.
+        device_resident: Keep all clips on the trainer's device, as bytes.
+
+    Raises:
+        ValueError: An argument is out of its range, or (on first use) a folder is not as it should be, or clips cannot
+            be read.
+        FileNotFoundError: There is no such folder (on first use).
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        frames: int = 8,
+        image_size: int | list[int] = 64,
+        channels: int = 3,
+        validation_share: float = 0.1,
+        test_share: float = 0.2,
+        predict_path: str | None = None,
+        on_error: str = "refuse",
+        cache: str = "auto",
+        cache_folder: str = "~/.cache/unvanish",
+        augmentation: Augmentation = UNCHANGED,
+        batch_size: int = 16,
+        seed: int = 0,
+        split_seed: int = 0,
+        device_resident: bool = False,
+    ) -> None:
+        super().__init__(
+            validation_share=validation_share,
+            batch_size=batch_size,
+            seed=seed,
+            split_seed=split_seed,
+            device_resident=device_resident,
+            augmentation=augmentation,
+        )
+        if frames < 1:
+            raise ValueError(f"frames must be at least 1, not {frames}")
+        image = ImageDecoder.of_size(image_size, channels)
+        augmentation.fit(image.height, image.width)
+        self.samples = SampleFolder(
+            path=path,
+            predict_path=predict_path,
+            kind=CLIPS,
+            decoder=ClipDecoder(image, frames),
+            shape=(channels, frames, image.height, image.width),
+            validation_share=validation_share,
+            test_share=test_share,
+            split_seed=split_seed,
+            on_error=on_error,
+            cache=cache,
+            cache_folder=cache_folder,
+        )
+
+    @property
+    def description(self) -> Description:
+        """Known from the names of the folders, which are read on first use."""
+        return self.samples.description
+
+    def _read(self) -> Splits:
+        splits, self.pixels = self.samples.read()
+        return splits
+
+    def _decoding(self, order: BatchLoader) -> BatchLoader | DecodingLoader:
+        return self.samples.loader(order, device_resident=self.device_resident)

@@ -1,0 +1,263 @@
+"""Folders of samples by class: what lies where, which samples train, and what cannot be read."""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unvanish.data.augmentation import PixelScale
+from unvanish.data.cache import CACHES, Decoded, Decoder, DecodingLoader, decode
+from unvanish.data.loader import BatchLoader
+from unvanish.data.module import Description
+from unvanish.data.splits import Integers, Splits, split
+from unvanish.names import lookup
+
+logger = logging.getLogger(__name__)
+
+#: Every name of a split's own folder.
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+PARTS = ("train", "validation", "test")
+ON_ERROR = ("refuse", "skip")
+
+
+class Kind(NamedTuple):
+    """A kind of sample.
+
+    Args:
+        noun: What one is called, ``image``.
+        looks: What refusals say it looks like.
+        find: All samples in a folder and below it.
+    """
+
+    noun: str
+    looks: str
+    find: Callable[[Path], list[Path]]
+
+
+class Part(NamedTuple):
+    """The samples of a split, with their classes as indices; none where they are unknown."""
+
+    paths: list[Path]
+    labels: list[int]
+
+
+def visible_files(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Every folder from ``folder`` down, links followed, with its files; names that begin with a dot are hidden."""
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield Path(root), [Path(root, name) for name in sorted(names) if not name.startswith(".")]
+
+
+@final
+@dataclass
+class SampleFolder:
+    """A folder with a folder of samples for each class, or with train/, val/ and test/ that have those.
+
+    Args:
+        path: The folder.
+        predict_path: A folder of samples without classes, or None.
+        kind: What the samples are.
+        decoder: Reads one.
+        shape: Of what it gives.
+        validation_share: Share of the training samples to validate on, where there is no val/.
+        test_share: Share of the samples to test on, where there is no test/.
+        split_seed: Fixes which.
+        on_error: refuse samples that cannot be read, or skip them.
+        cache: auto, memory, file or none.
+        cache_folder: For file.
+
+    Raises:
+        ValueError: An option is unknown or out of its range.
+    """
+
+    path: str | None
+    predict_path: str | None
+    kind: Kind
+    decoder: Decoder
+    shape: tuple[int, ...]
+    validation_share: float
+    test_share: float
+    split_seed: int
+    on_error: str
+    cache: str
+    cache_folder: str
+
+    def __post_init__(self) -> None:
+        if self.path is None:
+            raise ValueError(f"path is missing: the folder that holds a folder of {self.kind.noun}s for each class")
+        lookup("treatment of errors", self.on_error, dict.fromkeys(ON_ERROR))
+        lookup("cache", self.cache, dict.fromkeys(CACHES))
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"test_share must lie between 0 and 1, not {self.test_share}")
+        self._undecoded: list[Path] | None = None  # what is decoded batch by batch
+
+    @property
+    def _root(self) -> Path:
+        return Path(str(self.path))
+
+    @property
+    def description(self) -> Description:
+        """Known from the names of the folders."""
+        names = self._listing[0]
+        if len(names) == 2:
+            return Description("binary", self.shape, 1, names)
+        return Description("multiclass", self.shape, len(names), names)
+
+    def read(self) -> tuple[Splits, PixelScale]:
+        """The splits, and the scale of the training split's pixels.
+
+        Returns:
+            splits: x is uint8 (rows, C, ...), or int64 (rows,) for ``loader`` where nothing is kept.
+            scale: Normalises them.
+
+        Raises:
+            ValueError: Samples cannot be read, or too few are left.
+        """
+        class_names, parts = self._listing
+        predict = Part(self._samples(Path(self.predict_path)), []) if self.predict_path else Part([], [])
+        paths = [path for part in (*parts.values(), predict) for path in part.paths]
+        decoded = decode(paths, self.decoder, self.shape, cache=self.cache, folder=Path(self.cache_folder))
+        self._check(decoded, paths, len(predict.paths))
+        if decoded.pixels is None:
+            self._undecoded = [paths[file] for file in decoded.files]
+            pixels = torch.arange(len(decoded.files))
+        else:
+            pixels = decoded.pixels
+        # The files are in the order of the splits, so that a split is a slice, and not a copy.
+        ends = np.searchsorted(decoded.files, np.cumsum([len(part.paths) for part in parts.values()]))
+        labels = torch.tensor([label for part in parts.values() for label in part.labels])[decoded.files[: ends[-1]]]
+        y = labels.float() if len(class_names) == 2 else labels
+        for part, count in zip(PARTS, np.diff(ends, prepend=0), strict=True):
+            if not count:
+                raise ValueError(f"{self.path}: no {self.kind.noun} of the {part} split can be read")
+        absent = set(range(len(class_names))) - set(labels[: ends[0]].tolist())
+        if absent:
+            name = class_names[min(absent)]
+            raise ValueError(f"{self.path}, class {name!r}: no {self.kind.noun} to train on can be read")
+        train, validation, test = (slice(start, end) for start, end in pairwise((0, *ends)))
+        splits = Splits(
+            (pixels[train], y[train]),
+            (pixels[validation], y[validation]),
+            (pixels[test], y[test]),
+            (pixels[ends[-1] :],) if self.predict_path else (),
+        )
+        return splits, _scale(decoded.sums[train], self.shape)
+
+    def loader(self, order: BatchLoader, *, device_resident: bool) -> BatchLoader | DecodingLoader:
+        """The loader of a split: ``order`` itself, or one that decodes the rows that ``order`` gives.
+
+        Raises:
+            ValueError: The pixels are wanted on the device, and not kept.
+        """
+        if self._undecoded is None:
+            return order
+        if device_resident:
+            raise ValueError("device_resident needs cache=memory or cache=file; here every batch is decoded anew")
+        return DecodingLoader(order, self._undecoded, self.decoder)
+
+    @cached_property
+    def _listing(self) -> tuple[list[str], dict[str, Part]]:
+        """The class names, and the samples of each split in the order of ``PARTS``."""
+        found = {part: self._classes(folder) for part, folder in self._split_folders().items()}
+        class_names = sorted(found["train"])
+        if len(class_names) < 2:
+            raise ValueError(
+                f"{self.path}: one class only, {class_names[0]!r}; classes are told apart by their folders"
+            )
+        for part, classes in found.items():
+            for name in classes:
+                if name not in found["train"]:
+                    raise ValueError(f"{self.path}: class {name!r} of the {part} split has nothing to train on")
+        parts = {
+            part: Part(
+                [path for name in class_names for path in classes.get(name, [])],
+                [label for label, name in enumerate(class_names) for _ in classes.get(name, [])],
+            )
+            for part, classes in found.items()
+        }
+        for part, share in (("test", self.test_share), ("validation", self.validation_share)):
+            if part not in parts:
+                parts["train"], parts[part] = self._cut(parts["train"], share, class_names)
+        counts = ", ".join(f"{len(parts[part].paths)} {part}" for part in PARTS)
+        logger.info("%s: %ss of %d classes, %s", self.path, self.kind.noun, len(class_names), counts)
+        return class_names, {part: parts[part] for part in PARTS}
+
+    def _split_folders(self) -> dict[str, Path]:
+        """The folders of the splits; that of train alone where the classes lie side by side."""
+        folders = _folders(self._root)
+        own = {part: folder for name, folder in folders.items() if (part := SPLIT_FOLDERS.get(name))}
+        if "train" not in own or (len(own) == 1 and len(folders) > 1):
+            return {"train": self._root}
+        if len(own) < len(folders):
+            listed = ", ".join(sorted(folders))
+            raise ValueError(f"{self.path}: either folders of classes, or train, val and test, not {listed}")
+        return own
+
+    def _classes(self, folder: Path) -> dict[str, list[Path]]:
+        folders = _folders(folder)
+        if not folders:
+            raise ValueError(f"{folder}: no folders; {self.kind.noun}s lie in a folder for each class")
+        return {name: self._samples(class_folder) for name, class_folder in folders.items()}
+
+    def _samples(self, folder: Path) -> list[Path]:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}")
+        found = sorted(self.kind.find(folder))
+        if not found:
+            raise ValueError(f"{folder}: no {self.kind.noun}s ({self.kind.looks})")
+        return found
+
+    def _cut(self, part: Part, share: float, class_names: list[str]) -> tuple[Part, Part]:
+        names = [f"{self.path}, class {name!r}" for name in class_names]
+        rest, cut = split(np.array(part.labels), names, [share], self.split_seed)
+        return _take(part, np.sort(rest)), _take(part, cut)
+
+    def _check(self, decoded: Decoded, paths: list[Path], predicted: int) -> None:
+        """Refuse or leave out what cannot be read; to predict, all is needed: a row stands for a file."""
+        needed = range(len(paths) - predicted if self.on_error == "skip" else 0, len(paths))
+        missed = [file for file in decoded.refused if file in needed]
+        text = f"{self.kind.noun}s cannot be read: "
+        if missed:
+            hint = "" if self.on_error == "skip" else "; on_error=skip leaves them out"
+            raise ValueError(f"{len(missed)} of {len(needed)} {text}{_named(missed, decoded, paths)}{hint}")
+        if decoded.refused:
+            left_out = list(decoded.refused)
+            logger.warning("%d of %d %s%s; left out", len(left_out), len(paths), text, _named(left_out, decoded, paths))
+
+
+def _named(files: list[int], decoded: Decoded, paths: list[Path]) -> str:
+    first = "; ".join(f"{paths[file]} ({decoded.refused[file]})" for file in files[:3])
+    return first + (f"; and {len(files) - 3} more" if len(files) > 3 else "")
+
+
+def _folders(path: Path) -> dict[str, Path]:
+    if not path.is_dir():
+        raise FileNotFoundError(f"no folder {path}")
+    return {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir() and folder.name[0] != "."}
+
+
+def _take(part: Part, rows: Integers) -> Part:
+    return Part([part.paths[row] for row in rows], [part.labels[row] for row in rows])
+
+
+def _scale(sums: NDArray[np.int64], shape: tuple[int, ...]) -> PixelScale:
+    """Of samples with the sums (M, 2, C); exact, so that it does not depend on where the pixels are kept."""
+    total, squares = sums.sum(axis=0) / (len(sums) * math.prod(shape[1:]))
+    std = np.sqrt(np.maximum(squares - total**2, 0))
+    axes = (shape[0], *[1] * (len(shape) - 1))
+    return PixelScale(torch.tensor(total).float().view(axes), torch.tensor(std).float().view(axes))

@@ -1,0 +1,179 @@
+"""Images in folders, a folder for each class."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from unvanish.data.augmentation import UNCHANGED, Augmentation
+from unvanish.data.cache import DecodingLoader
+from unvanish.data.folders import Kind, SampleFolder, visible_files
+from unvanish.data.loader import BatchLoader
+from unvanish.data.module import Description, InMemoryData
+from unvanish.data.splits import Splits
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+@final
+@dataclass(frozen=True)
+class ImageDecoder:
+    """Reads images as bytes of one size.
+
+    An image keeps its proportions: it is scaled until it covers the size, and the middle of it is cut out. It is
+    turned as its camera held it; what is transparent becomes black.
+
+    Args:
+        height: Rows of pixels.
+        width: Columns of pixels.
+        channels: 1 for grey, 3 for red, green and blue.
+    """
+
+    height: int
+    width: int
+    channels: int
+
+    @classmethod
+    def of_size(cls, image_size: int | list[int], channels: int) -> Self:
+        """For squares of a side, or for [height, width].
+
+        Raises:
+            ValueError: They are not from 1 on, or the channels neither 1 nor 3.
+        """
+        sizes = [image_size, image_size] if isinstance(image_size, int) else image_size
+        if len(sizes) != 2 or min(sizes) < 1:
+            raise ValueError(f"image_size is {image_size}; it is the side of a square, or [height, width]")
+        if channels not in (1, 3):
+            raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
+        return cls(sizes[0], sizes[1], channels)
+
+    def __call__(self, path: Path) -> NDArray[np.uint8]:
+        """Read a file; of one that moves, the first frame.
+
+        Returns:
+            uint8 (channels, height, width).
+
+        Raises:
+            OSError: There is no whole image in it; Pillow raises other errors as well.
+            ValueError: It is no image, or has pixels that are not bytes.
+        """
+        try:
+            with Image.open(path) as image:
+                # A JPEG can be decoded to an eighth at once; twice the size leaves the scaling its quality.
+                image.draft(None, (2 * max(self.height, self.width),) * 2)
+                return self.fit(ImageOps.exif_transpose(image))
+        except UnidentifiedImageError as error:
+            raise ValueError("not an image") from error
+
+    def fit(self, image: Image.Image) -> NDArray[np.uint8]:
+        """An open image as (channels, height, width)."""
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would cut at 255
+        elif image.mode in ("I", "F"):
+            raise ValueError(f"its pixels are of Pillow's mode {image.mode!r}, whose white is not known")
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        pixels = np.asarray(ImageOps.fit(image, (self.width, self.height), Image.Resampling.BILINEAR))
+        return pixels.reshape(self.height, self.width, self.channels).transpose(2, 0, 1).copy()
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The image files in a folder and below it."""
+    return [path for _, files in visible_files(folder) for path in files if path.suffix.lower() in SUFFIXES]
+
+
+IMAGES = Kind("image", ", ".join(SUFFIXES), find_images)
+
+
+@final
+class ImageFolder(InMemoryData):
+    """Images of your own to classify: x is (B, channels, height, width), normalised per channel by the training split.
+
+    Either ``path`` holds a folder for each class, and the splits are cut from those, with every class's share; or it
+    holds train/, and val/ or test/ or both, each with a folder for each class; what is absent is cut from train/.
+    Two classes are a binary task; of them, sorted by name, the second is positive.
+
+    An image is scaled until it covers ``image_size``, and its middle cut out. All files are decoded once, which finds
+    those that cannot be read, and stay bytes until they are on the network's device.
+
+    Args:
+        path: The folder.
+        image_size: Side of a square in pixels, or [height, width].
+        channels: 1 for grey, 3 for colour.
+        validation_share: Share of the training images to validate on where there is no val/, between 0 and 1.
+        test_share: Share of the images to test on where there is no test/, between 0 and 1.
+        predict_path: A folder of images to predict, in the order of their names. Without it the test split is
+            predicted.
+        on_error: refuse or skip images that cannot be read; of those to predict none is skipped.
+        cache: memory; file (in ``cache_folder``, where the next run finds it); none (worker processes decode every
+            batch anew); or auto: memory if a quarter of the machine's is enough, else file if it fits on the disk,
+            else none.
+        cache_folder: For files; delete them when you like.
+        augmentation: How training images vary.
+        batch_size: Rows in a batch, on each device.
+        seed: Fixes the order of the training batches, and how images vary.
+        split_seed: Fixes which images go to which split.
+        device_resident: Keep all images on the trainer's device, as bytes.
+
+    Raises:
+        ValueError: An argument is out of its range, or (on first use) a folder is not as it should be, or images
+            cannot be read.
+        FileNotFoundError: There is no such folder (on first use).
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        image_size: int | list[int] = 64,
+        channels: int = 3,
+        validation_share: float = 0.1,
+        test_share: float = 0.2,
+        predict_path: str | None = None,
+        on_error: str = "refuse",
+        cache: str = "auto",
+        cache_folder: str = "~/.cache/unvanish",
+        augmentation: Augmentation = UNCHANGED,
+        batch_size: int = 32,
+        seed: int = 0,
+        split_seed: int = 0,
+        device_resident: bool = False,
+    ) -> None:
+        super().__init__(
+            validation_share=validation_share,
+            batch_size=batch_size,
+            seed=seed,
+            split_seed=split_seed,
+            device_resident=device_resident,
+            augmentation=augmentation,
+        )
+        decoder = ImageDecoder.of_size(image_size, channels)
+        augmentation.fit(decoder.height, decoder.width)
+        self.samples = SampleFolder(
+            path=path,
+            predict_path=predict_path,
+            kind=IMAGES,
+            decoder=decoder,
+            shape=(channels, decoder.height, decoder.width),
+            validation_share=validation_share,
+            test_share=test_share,
+            split_seed=split_seed,
+            on_error=on_error,
+            cache=cache,
+            cache_folder=cache_folder,
+        )
+
+    @property
+    def description(self) -> Description:
+        """Known from the names of the folders, which are read on first use."""
+        return self.samples.description
+
+    def _read(self) -> Splits:
+        splits, self.pixels = self.samples.read()
+        return splits
+
+    def _decoding(self, order: BatchLoader) -> BatchLoader | DecodingLoader:
+        return self.samples.loader(order, device_resident=self.device_resident)
