@@ -9,7 +9,8 @@ RESULT = re.compile(r"test/(\w+) ([\d.]+) \+- ([\d.]+)")
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart", "mlp/digits", "mlp/breast_cancer", "mlp/wine", "mlp/iris", "mlp/diabetes"]
+    "name",
+    ["quickstart", "mlp/digits", "mlp/breast_cancer", "mlp/wine", "mlp/iris", "mlp/diabetes", "recurrent/sunspots"],
 )
 def test_a_recipe_gives_what_its_head_says(name, workplace, capsys):
     head = next(line for line in recipes.locate(name).read_text().splitlines() if line.startswith("# expect:"))

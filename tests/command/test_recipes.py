@@ -75,11 +75,12 @@ def test_an_overlay_says_on_what_any_recipe_runs(overlay):
     assert recipes.locate(overlay).read_text().startswith(f"# unvanish fit -c RECIPE -c {overlay}\n")
     keys = recipes.flat(recipes.load([overlay]).config)
     assert keys
-    for recipe in RECIPES:
-        under = recipes.load([recipe.paths[0].as_posix(), overlay]) if not recipe.name.startswith("vanishing") else None
-        if under is not None:
-            parsed = recipes.flat(Experiment.parse(under, OWN_FILES.get(recipe.name, [])).arguments.as_dict())
-            assert {key: parsed[key] for key in keys} == keys
+    names = [recipe.name for recipe in RECIPES if not recipe.name.startswith("vanishing/")]
+    assert names
+    for name in names:
+        experiment = Experiment.parse(recipes.load([name, overlay]), OWN_FILES.get(name, []))
+        found = recipes.flat(experiment.arguments.as_dict())
+        assert {key: found[key] for key in keys} == keys
 
 
 def test_variants_differ_from_their_base_by_what_the_comparison_says():

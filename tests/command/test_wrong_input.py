@@ -20,6 +20,7 @@ FILES = {
     "nan.csv": "a,y\n" + "".join(f"{i},{'' if i == 7 else i % 2}\n" for i in range(60)),
     "lonely.csv": "a,y\n" + "".join(f"{i},{'z' if i == 7 else 'xw'[i % 2]}\n" for i in range(60)),
     "plain_file": "x",
+    "empty.txt": "",
 }
 
 CASES = [
@@ -92,6 +93,24 @@ CASES = [
     ("diagnose --model torch.nn.ReLU --input-shape 3", "ReLU has no weight that trains"),
     ("diagnose --model os.getcwd --input-shape 3", "gives str, not an nn.Module"),
     ("diagnose --model torch.nn.ReLU -c quickstart --input-shape 3", "--model stands for itself"),
+    ("check", "which network? Say its dotted path"),
+    ("check unvanish.MPL", "'unvanish.MPL' cannot be imported"),
+    ("generate -c recurrent/text", "no run in runs/recurrent/text: train one"),
+    ("fit -c hardware/gpu", "model.class_path is missing"),
+    ("fit -c cnn/digits --model.normalization layer", "normalization 'layer' is not for images"),
+    ("fit -c cnn/digits --data.augmentation.crop 8", "crop 8 is too much for images of 8 x 8 pixels"),
+    ("fit -c cnn/image_folder --data.path nowhere", "nowhere"),
+    ("fit -c recurrent/text --model.bidirectional true", "bidirectional is not for task next_token"),
+    ("fit -c recurrent/adding_gru --model.activation relu", "activation 'relu' is for cell rnn"),
+    ("fit -c recurrent/series_csv --data.path table.csv --data.targets [z]", "table.csv: no column 'z'"),
+    ("fit -c recurrent/text_csv --data.path latin.csv", "latin.csv is not UTF-8"),
+    ("fit -c transformer/text --data.path empty.txt", "empty.txt is empty"),
+    ("fit -c transformer/digits --model.patch_size 3", "patch_size is 3; it must divide the image"),
+    (
+        "fit -c wrap/resnet18 --model.module torchvision.models.resnet81",
+        "'torchvision.models.resnet81' cannot be imported",
+        "did you mean 'resnet18'",
+    ),
     ("frobnicate", "invalid choice: 'frobnicate'"),
     ("doctor now", "unrecognized arguments: now"),
 ]
@@ -103,6 +122,7 @@ def test_every_wrong_input_is_answered_by_one_line_and_2_and_writes_nothing(work
     for name, text in FILES.items():
         (workplace / name).write_text(text)
     torch.save({"state_dict": {}, "hyper_parameters": {"input_shape": (7,)}}, workplace / "other.ckpt")
+    (workplace / "latin.csv").write_bytes("caf\u00e9,good\n".encode("latin-1"))
     before = sorted(workplace.rglob("*"))
     for words, *expected in CASES:
         assert main(shlex.split(words)) == 2, words

@@ -55,7 +55,7 @@ def diagnose(options: Namespace, overrides: list[str]) -> int:
 
 def _diagnose_recipe(experiment: Experiment) -> Diagnosis:
     built = experiment.build()
-    batch = next(iter(built.data.train_dataloader()))
+    batch = built.data.on_after_batch_transfer(next(iter(built.data.train_dataloader())), 0)
     found = _diagnose(built.model, batch)
     arguments = dict(built.model.hparams)
     tried = []

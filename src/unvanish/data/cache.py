@@ -194,11 +194,12 @@ class DecodingLoader:
     @property
     def batch_sampler(self) -> SimpleNamespace:
         """Where Lightning finds ``set_epoch``."""
-        return self.order.batch_sampler
+        return SimpleNamespace(sampler=self, batch_size=self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """As ``BatchLoader`` does."""
-        self.order.set_epoch(epoch)
+        """Go to the first batch of ``epoch``, unless the position is inside that epoch already, as after a resume."""
+        if epoch != self._position["epoch"]:
+            self._position = {"epoch": epoch, "batch": 0}
 
     def state_dict(self) -> dict[str, int]:
         """The position of the next batch: ``epoch`` and ``batch``."""
@@ -213,6 +214,8 @@ class DecodingLoader:
         return len(self.order)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        # The order is read to its end before the first batch is decoded, so a pass that was broken off is wound back.
+        self.order.set_epoch(self._position["epoch"])
         batches, positions = [], []
         for batch in self.order:
             batches.append(batch)
