@@ -8,10 +8,19 @@ from unvanish.command.main import main
 RESULT = re.compile(r"test/(\w+) ([\d.]+) \+- ([\d.]+)")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["quickstart", "mlp/digits", "mlp/breast_cancer", "mlp/wine", "mlp/iris", "mlp/diabetes", "recurrent/sunspots"],
+NAMES = (
+    "quickstart",
+    "mlp/digits",
+    "mlp/breast_cancer",
+    "mlp/wine",
+    "mlp/iris",
+    "mlp/diabetes",
+    "recurrent/sunspots",
+    "recurrent/adding_lstm",
 )
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_gives_what_its_head_says(name, workplace, capsys):
     head = next(line for line in recipes.locate(name).read_text().splitlines() if line.startswith("# expect:"))
     assert main(["fit", "-c", name]) == 0
