@@ -27,8 +27,8 @@ def build(input_shape=(T, F), output_size=C, task="regression", dropout=0.0, **a
     return model
 
 
-def recurrence(module, cell, activation, x):
-    """The states h_1..h_T as a list, for x (B, T, features), from a module's weights."""
+def recurrence(module, cell, activation, x, cells=None):
+    """The states h_1..h_T as a list, for x (B, T, features), from a module's weights; ``cells`` takes an LSTM's c_t."""
     w_ih, w_hh = module.weight_ih_l0, module.weight_hh_l0
     b_ih, b_hh = module.bias_ih_l0, module.bias_hh_l0
     h = c = x.new_zeros(len(x), H)
@@ -43,6 +43,9 @@ def recurrence(module, cell, activation, x):
             i, f, g, o = (a + b for a, b in zip(from_x, from_h, strict=True))
             c = c / (1 + (-f).exp()) + g.tanh() / (1 + (-i).exp())
             h = c.tanh() / (1 + (-o).exp())
+            c = c.clone()  # what goes on, apart from what h_t is made of
+            if cells is not None:
+                cells.append(c)
         else:
             r, z = (1 / (1 + (-a - b).exp()) for a, b in zip(from_x[:2], from_h[:2], strict=True))
             h = (1 - z) * (from_x[2] + r * from_h[2]).tanh() + z * h
@@ -254,18 +257,19 @@ def test_the_recorder_sees_the_gradient_of_the_states_of_every_layer(cell, activ
     names = ["layers.0.recurrence", "layers.1.recurrence"]
     assert list(found) == names
     assert notes == []
-    states, a = {}, X
+    states, cells, a = {}, {name: [] for name in names}, X
     for depth, layer in enumerate(model.layers):
-        states[names[depth]] = recurrence(layer.recurrence, cell, activation, a)
+        states[names[depth]] = recurrence(layer.recurrence, cell, activation, a, cells[names[depth]])
         h = torch.stack(states[names[depth]], 1)
         a = nn.functional.layer_norm(h, (H,), layer.normalization.weight, layer.normalization.bias) + (
             a if depth else 0
         )
     loss = (a[:, -1] @ model.output.weight.T + model.output.bias).pow(2).sum()
     for name in names:
-        expected = torch.autograd.grad(loss, states[name], retain_graph=True)
+        parts = torch.autograd.grad(loss, [*states[name], *cells[name]], retain_graph=True, materialize_grads=True)
+        expected = [torch.stack(parts[t::T]).norm().item() for t in range(T)]  # of h_t, and of an LSTM's cell
         assert set(found[name]) >= {1, T}
-        assert found[name] == {t: pytest.approx(expected[t - 1].norm().item(), rel=1e-9) for t in found[name]}
+        assert found[name] == {t: pytest.approx(expected[t - 1], rel=1e-9) for t in found[name]}
         assert min(found[name].values()) > 0
 
 
