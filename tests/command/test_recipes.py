@@ -149,3 +149,16 @@ def test_an_empty_group_is_no_argument(workplace):
         "model: {class_path: unvanish.MLP, hidden_sizes: 3}\ndata: {class_path: unvanish.Images}\ntrainer:\n",
     )
     assert Experiment.parse(recipes.load([path]), []).arguments.trainer.max_epochs is None
+
+
+def test_data_without_arguments_is_resolved_too(workplace, monkeypatch):
+    write(
+        workplace / "fixed.py",
+        "import lightning\nclass Data(lightning.LightningDataModule):\n"
+        "    task, input_shape, output_size = 'binary', (3,), 1\n",
+    )
+    monkeypatch.syspath_prepend(workplace)
+    path = write(
+        workplace / "f.yaml", "model: {class_path: unvanish.MLP, hidden_sizes: 3}\ndata: {class_path: fixed.Data}"
+    )
+    assert yaml.safe_load(Experiment.parse(recipes.load([path]), []).resolved())["data"] == {"class_path": "fixed.Data"}

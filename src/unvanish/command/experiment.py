@@ -76,7 +76,7 @@ class Experiment:
         """The whole configuration as YAML, itself a recipe."""
         config = {"name": self.recipe.name} | yaml.safe_load(self.parser.dump(self.arguments, skip_unset=False))
         for group in ("model", "data"):
-            config[group] = {"class_path": self.recipe.config[group]["class_path"], **config[group]}
+            config[group] = {"class_path": self.recipe.config[group]["class_path"], **config.get(group, {})}
         return str(yaml.safe_dump(config, sort_keys=False))
 
     def build(self) -> Built:

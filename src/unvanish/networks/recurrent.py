@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unvanish.names import lookup
 from unvanish.networks.initialization import find_scheme, initialize
 from unvanish.networks.normalization import build_normalization
+from unvanish.networks.sizes import check_sequence, check_sizes
 from unvanish.training import ReferenceModule, Training
 
 log = logging.getLogger(__name__)
@@ -131,10 +132,15 @@ class Recurrent(ReferenceModule):
             "embedding_dim": embedding_dim,
             "vocabulary_size": vocabulary_size,
         }
-        for name, size in sizes.items():
-            if size is not None and size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1")
-        _check_input(input_shape, embedding_dim, vocabulary_size, padding_index)
+        check_sizes(sizes)
+        check_sequence(tuple(input_shape), vocabulary_size, padding_index)
+        if vocabulary_size is None and embedding_dim is not None:
+            raise ValueError("embedding_dim is for tokens, and goes with vocabulary_size")
+        if vocabulary_size is None and len(input_shape) != 2:
+            raise ValueError(
+                f"input_shape is {tuple(input_shape)}; a recurrent network reads series (T, F), or tokens (T,) with "
+                "vocabulary_size"
+            )
         if training.task == "next_token":
             _check_next_token(bidirectional, output_size, vocabulary_size)
         self.padding_index = padding_index
@@ -268,32 +274,6 @@ def _builder(cell: str, activation: str) -> Callable[[int, int], nn.RNNBase]:
     if activation != "tanh":
         raise ValueError(f"activation {activation!r} is for cell rnn: the gates of {cell} suppose tanh")
     return partial(kind, batch_first=True)
-
-
-def _check_input(
-    input_shape: tuple[int, ...], embedding_dim: int | None, vocabulary_size: int | None, padding_index: int | None
-) -> None:
-    """Refuse what is neither series nor tokens, and options for tokens where there are none."""
-    shape = tuple(input_shape)
-    if min(shape, default=0) < 1:
-        raise ValueError(f"input_shape is {shape}; every axis needs a length of at least 1")
-    if vocabulary_size is None:
-        for name, value in (("embedding_dim", embedding_dim), ("padding_index", padding_index)):
-            if value is not None:
-                raise ValueError(f"{name} is for tokens, and goes with vocabulary_size")
-        if len(shape) == 1:
-            raise ValueError(
-                f"input_shape {shape} is that of tokens, which need vocabulary_size; series of one number a step are "
-                f"({shape[0]}, 1)"
-            )
-        if len(shape) != 2:
-            raise ValueError(
-                f"input_shape is {shape}; a recurrent network reads series (T, F), or tokens (T,) with vocabulary_size"
-            )
-    elif len(shape) != 1:
-        raise ValueError(f"input_shape is {shape}; with vocabulary_size the input is tokens, (T,)")
-    elif padding_index is not None and not 0 <= padding_index < vocabulary_size:
-        raise ValueError(f"padding_index is {padding_index}; the vocabulary's tokens are 0 to {vocabulary_size - 1}")
 
 
 def _check_next_token(bidirectional: bool, output_size: int, vocabulary_size: int | None) -> None:

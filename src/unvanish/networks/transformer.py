@@ -19,6 +19,7 @@ from unvanish.networks.attention import Block, KeysValues
 from unvanish.networks.initialization import find_scheme
 from unvanish.networks.normalization import build_normalization
 from unvanish.networks.positions import rotation, sinusoids
+from unvanish.networks.sizes import check_sequence, check_sizes
 from unvanish.training import ReferenceModule, Training
 
 log = logging.getLogger(__name__)
@@ -102,12 +103,10 @@ class Transformer(ReferenceModule):
             "vocabulary_size": vocabulary_size,
             "patch_size": patch_size,
         }
-        for name, size in sizes.items():
-            if size is not None and size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1")
+        check_sizes(sizes)
         lookup("positions", positions, dict.fromkeys(_POSITIONS))
         _check_heads(embedding_dim, num_heads, positions)
-        _check_padding(padding_index, vocabulary_size)
+        check_sequence(tuple(input_shape), vocabulary_size, padding_index)
         length, features = _sequence(tuple(input_shape), vocabulary_size, patch_size)
         is_decoder = training.task == "next_token"
         if is_decoder and vocabulary_size != output_size:
@@ -255,35 +254,16 @@ def _check_heads(embedding_dim: int, num_heads: int, positions: str) -> None:
         )
 
 
-def _check_padding(padding_index: int | None, vocabulary_size: int | None) -> None:
-    """Refuse padding where there are no tokens, or that is none."""
-    if padding_index is None:
-        return
-    if vocabulary_size is None:
-        raise ValueError("padding_index is for tokens, and goes with vocabulary_size")
-    if not 0 <= padding_index < vocabulary_size:
-        raise ValueError(f"padding_index is {padding_index}; the vocabulary's tokens are 0 to {vocabulary_size - 1}")
-
-
 def _sequence(shape: tuple[int, ...], vocabulary_size: int | None, patch_size: int | None) -> tuple[int, int]:
     """The tokens T of an input, and the features F of each where they are not from a vocabulary.
 
     Raises:
-        ValueError: the shape is neither that of tokens nor of series nor of images, or does not go with the others.
+        ValueError: the shape is neither that of tokens nor of series nor of images, or patches do not go with it.
     """
-    if min(shape, default=0) < 1:
-        raise ValueError(f"input_shape is {shape}; every axis needs a length of at least 1")
     if patch_size is not None and (vocabulary_size is not None or len(shape) != 3):
         raise ValueError(f"patch_size is for images (C, H, W); input_shape is {shape}")
     if vocabulary_size is not None:
-        if len(shape) != 1:
-            raise ValueError(f"input_shape is {shape}; with vocabulary_size the input is tokens, (T,)")
         return shape[0], 0
-    if len(shape) == 1:
-        raise ValueError(
-            f"input_shape {shape} is that of tokens, which need vocabulary_size; series of one number a step are "
-            f"({shape[0]}, 1)"
-        )
     if len(shape) == 2:
         return shape
     if len(shape) != 3:
