@@ -54,6 +54,7 @@ FAMILIES = [
     *((TRANSFORMER, LABELLED | SMALL | {"positions": positions}) for positions in POSITIONS),
     (TRANSFORMER, TEXT | SMALL | {"tie_weights": True, "norm_first": False}),
     (TRANSFORMER, SERIES | SMALL | {"normalization": "none"}),
+    (TRANSFORMER, SERIES | SMALL | {"normalization": "none", "residual": False}),
     (TRANSFORMER, IMAGES | SMALL | {"patch_size": 4}),
     (TRANSFORMER, BINARY | {"input_shape": (1, 8, 8)} | SMALL | {"patch_size": 4}),
     (WRAP, IMAGES | {"module": "torchvision.models.VisionTransformer", "arguments": VISION}),

@@ -134,11 +134,13 @@ class Specimen:
             torch.autograd.backward(loss)
         return z.detach()
 
-    def fingerprint(self, seed: int = 0, changes: dict[str, Any] | None = None) -> Tensor:
-        """Weights, outputs and gradients, (N,): two networks that share it are one."""
-        model = self.build(seed, changes)
+    def fingerprint(self, seed: int = 0, changes: dict[str, Any] | None = None, *, precise: bool = False) -> Tensor:
+        """Weights, outputs and gradients, (N,), in float64 if ``precise``: two networks that share it are one."""
+        model, x = self.build(seed, changes), self.x
+        if precise:
+            model, x = model.double(), x.double() if x.is_floating_point() else x
         weights = [tensor.clone() for tensor in model.state_dict().values()]
-        tensors = [*weights, self.backward(model), *gradients(model), self.evaluate(model)]
+        tensors = [*weights, self.backward(model, x), *gradients(model), self.evaluate(model, x)]
         return torch.cat([tensor.double().flatten() for tensor in tensors])
 
 

@@ -162,3 +162,10 @@ def test_data_without_arguments_is_resolved_too(workplace, monkeypatch):
         workplace / "f.yaml", "model: {class_path: unvanish.MLP, hidden_sizes: 3}\ndata: {class_path: fixed.Data}"
     )
     assert yaml.safe_load(Experiment.parse(recipes.load([path]), []).resolved())["data"] == {"class_path": "fixed.Data"}
+
+
+def test_a_network_s_own_dict_arrives_as_it_was_written(workplace):
+    text = "model: {class_path: unvanish.networks.Wrap, module: m.f, arguments: {first: {a: {b: 1}}, second: 2}}\n"
+    path = write(workplace / "f.yaml", text + "data: {class_path: unvanish.Images}")
+    typed = Experiment.parse(recipes.load([path]), ["--model.arguments.second=3"]).arguments
+    assert typed.model.arguments == {"first": {"a": {"b": 1}}, "second": 3}

@@ -58,13 +58,15 @@ class Experiment:
         A recipe is read as if its keys had been typed, so that one mechanism checks both, and an error in either reads
         the same.
         """
-        config = flat({key: {} if key in _GROUPS and value is None else value for key, value in recipe.config.items()})
-        parser = _parser(config.pop("model.class_path", None), config.pop("data.class_path", None), recipe)
+        groups = {key: {} if key in _GROUPS and value is None else value for key, value in recipe.config.items()}
+        paths = flat(groups)
+        parser = _parser(paths.get("model.class_path"), paths.get("data.class_path"), recipe)
+        config = flat(groups, whole=list(parser.get_defaults().keys()))
         # An empty group, of which a default would be left alone, is no argument.
         typed = [
             f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
             for key, value in config.items()
-            if key not in _GROUPS
+            if key not in (*_GROUPS, "model.class_path", "data.class_path")
         ]
         try:
             arguments = parser.parse_args([*typed, *overrides])

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,12 +134,12 @@ def load(names: list[str], variant: str | None = None) -> Recipe:
     return Recipe(recipe.name, paths, config)
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> Config:
-    """Nested keys as dotted ones."""
+def flat(config: Mapping[str, Any], prefix: str = "", whole: Collection[str] = ()) -> Config:
+    """Nested keys as dotted ones; what a key of ``whole`` holds, a dict that is itself a value, stays as it is."""
     result: Config = {}
     for key, value in config.items():
-        if isinstance(value, dict) and value:
-            result |= flat(value, f"{prefix}{key}.")
+        if isinstance(value, dict) and value and f"{prefix}{key}" not in whole:
+            result |= flat(value, f"{prefix}{key}.", whole)
         else:
             result[f"{prefix}{key}"] = value
     return result
