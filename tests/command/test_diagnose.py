@@ -58,7 +58,9 @@ def test_any_model_is_diagnosed_by_its_path_and_an_input_shape(workplace, capsys
     assert found["verdict"] == "healthy"
     assert found["layers"][0]["name"] == "conv1"
     assert found["theory"] is None
-    (workplace / "five_to_three.py").write_text("from torch import nn\ndef net(): return nn.Sequential(nn.Linear(5, 3))\n")
+    (workplace / "five_to_three.py").write_text(
+        "from torch import nn\ndef net(): return nn.Sequential(nn.Linear(5, 3))\n"
+    )
     monkeypatch.syspath_prepend(workplace)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     assert as_json(capsys, "--model", "five_to_three.net", "--input-shape", "5")["verdict"] == "unknown"

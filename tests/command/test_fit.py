@@ -84,12 +84,14 @@ def test_a_run_s_configuration_repeats_it(workplace):
     assert same(weights(workplace / "runs/mlp/wine/1/checkpoints/last.ckpt"), weights(repeated))
 
 
-def test_the_best_checkpoint_is_the_best_epoch_s_and_the_last_is_the_last_s(workplace):
-    fit("--trainer.max_epochs=6", "--model.training.optimizer.learning_rate=0.3")
+@pytest.mark.parametrize(("learning_rate", "ties"), [(0.3, False), (0.1, True)])
+def test_the_best_checkpoint_is_the_latest_best_epoch_s_and_the_last_is_the_last_s(workplace, learning_rate, ties):
+    fit("--trainer.max_epochs=6", f"--model.training.optimizer.learning_rate={learning_rate}")
     folder = workplace / "runs/mlp/wine/1"
     accuracy = pd.read_csv(folder / "metrics.csv").dropna(subset="val/accuracy")
+    assert ((accuracy["val/accuracy"] == accuracy["val/accuracy"].max()).sum() > 1) == ties
     best, last = (torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True) for name in ("best", "last"))
-    assert best["epoch"] == accuracy.loc[accuracy["val/accuracy"].idxmax(), "epoch"]
+    assert best["epoch"] == accuracy.loc[accuracy["val/accuracy"].iloc[::-1].idxmax(), "epoch"]
     assert last["epoch"] == 5
 
 
@@ -167,7 +169,11 @@ def test_predictions_are_written_with_probabilities_that_agree_with_the_metrics(
     shown = capsys.readouterr().out
     from unvanish import Tabular
 
-    truth = Tabular("breast_cancer").splits.test[1].numpy()
+    data = Tabular("breast_cancer")
+    truth = data.splits.test[1].numpy()
+    from sklearn.datasets import load_breast_cancer
+
+    assert (load_breast_cancer().target[table["row"]] == 1 - truth).all()  # its 1 is benign, and m follows b
     accuracy = ((table["prediction"] == "malignant") == truth).mean()
     assert f"test/accuracy {accuracy:.4f}" in shown
 
@@ -180,7 +186,7 @@ def test_a_csv_is_trained_on_and_new_rows_are_predicted_in_the_target_s_units(wo
     fit(*options, "--trainer.max_epochs=60", "--model.training.optimizer.learning_rate=1e-2", recipe="mlp/csv")
     config = "runs/mlp/csv/1/config.yaml"
     assert main(["predict", "-c", config, "--data.predict_path=new.csv", "--out=there/p.csv"]) == 0
-    predicted = pd.read_csv("there/p.csv")["prediction_0"]
+    predicted = pd.read_csv("there/p.csv")["prediction_price"]
     assert predicted.tolist() == pytest.approx([1200, 1610, 1900], abs=100)
 
 

@@ -1,5 +1,7 @@
 import logging
+import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -300,9 +302,16 @@ def test_the_commands_train_and_predict(pets, workplace, capsys):
     assert "images of 3 classes, 38 train, 4 validation, 11 test" in capsys.readouterr().out
     run = "runs/pets/1/config.yaml"
     assert main(["test", "-c", run]) == 0
+    shown = re.search(r"test/accuracy ([\d.]+)", capsys.readouterr().out)
+    assert main(["predict", "-c", run]) == 0
+    table = pd.read_csv("runs/pets/1/predictions.csv")
+    right = [
+        Path(row).parent.name == prediction for row, prediction in zip(table["row"], table["prediction"], strict=True)
+    ]
+    assert f"{sum(right) / 11:.4f}" == shown[1]
     assert main(["predict", "-c", run, f"--data.predict_path={workplace / 'new'}"]) == 0
     table = pd.read_csv("runs/pets/1/predictions.csv")
-    assert list(table["row"]) == [0, 1, 2]
+    assert list(table["row"]) == sorted(map(str, (workplace / "new").iterdir()))
     assert list(table.columns[2:]) == ["probability_cat", "probability_dog", "probability_owl"]
 
 

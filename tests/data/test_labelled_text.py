@@ -75,6 +75,7 @@ def test_two_labels_are_a_binary_task(load):
     for (x, y), rows in zip(data.splits[:3], rows_of(data), strict=True):
         assert (x.dtype, y.dtype) == (torch.int64, torch.float32)
         assert y.tolist() == (rows % 2).tolist()
+    assert data.splits.rows == rows_of(data)[2].tolist()
 
 
 def test_more_labels_are_a_multiclass_task(load):

@@ -313,6 +313,6 @@ def test_the_forecast_of_a_file_follows_its_last_row(workplace, save):
         assert main(["predict", "-c", "line.yaml", *options]) == 0
         (out,) = workplace.rglob("predictions.csv")
         forecast = pd.read_csv(out, index_col="row")
-        assert forecast.shape == (1, 2)
+        assert list(forecast) == ["prediction_row+1", "prediction_row+2"]
         # The changes of a line are constants, so their scale is 1 and an untrained network is off by its output.
         assert forecast.iloc[0].tolist() == pytest.approx([last + 3, last + 6], abs=3)

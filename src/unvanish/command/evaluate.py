@@ -29,7 +29,7 @@ def evaluate(options: Namespace, overrides: list[str]) -> int:
 
 
 def predict(options: Namespace, overrides: list[str]) -> int:
-    """Write a prediction for each row, with the probabilities of the classes, as CSV."""
+    """Write a prediction for each row of a file, or each file, with the probabilities of the classes, as CSV."""
     _, built, checkpoint = load_trained(options, overrides)
     if built.model.settings.task == "next_token":
         raise WrongInputError("predict is for tasks with one answer a row; of next_token, see `unvanish generate`")
@@ -37,6 +37,8 @@ def predict(options: Namespace, overrides: list[str]) -> int:
     with as_wrong_input():
         batches = cast("list[Tensor]", quiet_trainer(built).predict(built.model, built.data))
         table = _table(torch.cat(batches).float().cpu(), built)
+        if isinstance(built.data, InMemoryData) and (rows := built.data.splits.rows):
+            table.index = pd.Index(rows)
     with as_wrong_input("cannot write the predictions: "):
         target.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(target, index_label="row")
@@ -73,7 +75,8 @@ def _table(outputs: Tensor, built: Built) -> pd.DataFrame:
     task = built.model.settings.task
     if task == "regression":
         values = built.data.in_units(outputs) if isinstance(built.data, InMemoryData) else outputs
-        return pd.DataFrame(values.numpy(), columns=[f"prediction_{i}" for i in range(values.shape[1])])
+        names = getattr(built.data, "target_names", None) or range(values.shape[1])
+        return pd.DataFrame(values.numpy(), columns=[f"prediction_{name}" for name in names])
     probabilities = torch.stack([1 - outputs, outputs], dim=1) if task == "binary" else outputs
     classes = getattr(built.data, "class_names", None) or list(map(str, range(probabilities.shape[1])))
     table = pd.DataFrame(probabilities.numpy(), columns=[f"probability_{name}" for name in classes])

@@ -13,6 +13,7 @@ from typing import NamedTuple, final
 import lightning as L
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
 
 from unvanish.command.checkpoints import BEST, LAST
 from unvanish.command.errors import as_wrong_input
@@ -77,7 +78,7 @@ def train(
     monitor.verbose = monitor.verbose and not quiet
     objective = OBJECTIVES[model.settings.task]
     checkpoints = folder / "checkpoints"
-    best = ModelCheckpoint(checkpoints, BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
+    best = LaterBest(checkpoints, BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
     # save_last of the first would copy the best checkpoint, not the last.
     last = ModelCheckpoint(checkpoints, LAST.removesuffix(".ckpt"), save_on_train_epoch_end=True)
     on_terminal = sys.stdout.isatty() and not quiet
@@ -146,6 +147,15 @@ def _row(experiment: Experiment) -> Config:
         "optimizer": optimizer.name,
         "learning_rate": optimizer.learning_rate,
     }
+
+
+@final
+class LaterBest(ModelCheckpoint):
+    """Keeps the best epoch, and of equal ones the latest: a small validation split is full of ties."""
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
+        """Whether an epoch of this metric is kept."""
+        return super().check_monitor_top_k(trainer, current) or bool(current == self.best_model_score)
 
 
 @final

@@ -155,6 +155,7 @@ class SampleFolder:
             (pixels[validation], y[validation]),
             (pixels[test], y[test]),
             (pixels[ends[-1] :],) if self.predict_path else (),
+            [str(paths[file]) for file in decoded.files[slice(ends[-1], None) if self.predict_path else test]],
         )
         return splits, _scale(decoded.sums[train], self.shape)
 

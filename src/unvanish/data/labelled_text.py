@@ -193,7 +193,8 @@ class LabelledText(InMemoryData):
             vocabulary_size=tokenizer.vocabulary_size,
             padding_index=PADDING,
         )
-        return _Loaded(description, tokenizer, Splits(train, validation, test, predict))
+        numbers = parts[2].tolist() if rest and not predict else []
+        return _Loaded(description, tokenizer, Splits(train, validation, test, predict, numbers))
 
     def _learn(self, texts: list[str]) -> Tokenizer:
         if self.unit is None:

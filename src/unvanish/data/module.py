@@ -25,6 +25,7 @@ class Description:
     class_names: list[str] | None = None
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
+    target_names: list[str] | None = None
     vocabulary_size: int | None = None
     padding_index: int | None = None
 
@@ -111,6 +112,11 @@ class InMemoryData(LightningDataModule, ABC):
     def target_std(self) -> Tensor | None:
         """(D,) standard deviation of the training targets; ``y * target_std + target_mean`` has their own units."""
         return self.description.target_std
+
+    @property
+    def target_names(self) -> list[str] | None:
+        """What each of the D targets is called, with the step of a forecast; None where that is not known."""
+        return self.description.target_names
 
     @property
     def vocabulary_size(self) -> int | None:

@@ -153,7 +153,9 @@ class Series(InMemoryData):
     def description(self) -> Description:
         """Known from the file, which is read on first use."""
         mean, std = torch.tensor(self._scaled.target_mean).float(), torch.tensor(self._scaled.target_std).float()
-        return Description("regression", (self.window, self._columns.shape[1]), len(mean), None, mean, std)
+        steps = [f"+{step}" for step in range(1, self.horizon + 1)]
+        names = [name + step for step in steps for name in self.targets]
+        return Description("regression", (self.window, self._columns.shape[1]), len(mean), None, mean, std, names)
 
     @cached_property
     def baselines(self) -> dict[str, dict[str, float]]:

@@ -11,12 +11,16 @@ Integers = NDArray[np.integer[Any]]
 
 
 class Splits(NamedTuple):
-    """The tensors (x, y) of every split. ``predict`` is empty for the test split, (x,) where y is unknown."""
+    """The tensors (x, y) of every split. ``predict`` is empty for the test split, (x,) where y is unknown.
+
+    ``rows`` says what each sample to predict is: a file, or a row of the table, from 0; empty where that is its place.
+    """
 
     train: tuple[Tensor, ...]
     validation: tuple[Tensor, ...]
     test: tuple[Tensor, ...]
     predict: tuple[Tensor, ...] = ()
+    rows: Sequence[int] | Sequence[str] = ()
 
 
 def split(groups: Integers, names: Sequence[str], shares: Sequence[float], seed: int) -> list[Integers]:

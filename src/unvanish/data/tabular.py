@@ -148,12 +148,12 @@ class Tabular(InMemoryData):
             if min(map(len, parts)) < 2:
                 raise ValueError(f"{self.source}: {len(x)} rows are too few; R2 needs two in each split")
             y, mean, std = _standardised(target, parts[0])
-            description = Description(task, shape, 1, None, mean, std)
+            description = Description(task, shape, 1, None, mean, std, [self.target])
         else:
             y = torch.tensor(labels, dtype=torch.float32 if task == "binary" else torch.int64)
             description = Description(task, shape, 1 if task == "binary" else len(class_names), class_names)
         train, validation, test = ((x[rows], y[rows]) for rows in parts)
-        return description, Splits(train, validation, test, predict)
+        return description, Splits(train, validation, test, predict, () if predict else parts[2].tolist())
 
     def _task_of(self, target: "pd.Series[Any]") -> str:
         """The task that was asked for or is guessed, once the target allows it."""
