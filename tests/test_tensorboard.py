@@ -164,7 +164,7 @@ def test_histograms_shows_the_gradients_of_each_layer(page):
 
 def test_text_shows_the_verdict(page):
     seen = page.open("text", has("gradient/verdict", "healthy"))
-    assert "of the gradient that output gets" in seen["text"]
+    assert "times the gradient that output gets" in seen["text"]
 
 
 def test_hparams_shows_the_run_in_a_row(page):

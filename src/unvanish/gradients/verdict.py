@@ -37,12 +37,17 @@ _ADVICE = {
     "vanishing through time": _Advice(
         "each time step multiplies the gradient by the recurrent weights and by the activation's derivative; where "
         "that product is below one, what came early is not learnt from.",
-        ["LSTM or GRU cells", "a forget-gate bias of 1", "orthogonal recurrent weights", "shorter sequences"],
+        [
+            "LSTM or GRU cells in place of tanh ones",
+            "a forget-gate bias of 1",
+            "orthogonal recurrent weights",
+            "shorter sequences",
+        ],
     ),
     "exploding through time": _Advice(
         "each time step multiplies the gradient by the recurrent weights and by the activation's derivative; where "
         "that product is above one, early steps throw the weights about.",
-        ["gradient clipping", "LSTM or GRU cells", "orthogonal recurrent weights"],
+        ["gradient clipping", "LSTM or GRU cells in place of tanh ones", "orthogonal recurrent weights"],
     ),
     "dead": _Advice(
         "a unit that returns a constant, such as a ReLU unit that is never positive, passes no gradient on, and learns "
@@ -139,7 +144,7 @@ def judge(
     if status == "healthy" and by_time:
         return by_time
     evidence = (
-        f"{names[0]} gets {ratio:.2g} of the gradient that {names[-1]} gets, a factor of {factor:.3g} a layer "
+        f"{names[0]} gets {ratio:.2g} times the gradient that {names[-1]} gets, a factor of {factor:.3g} a layer "
         f"over {len(names)} layers"
     )
     return Verdict(status, ratio, factor, evidence)
@@ -184,7 +189,7 @@ def _judge_time(through_time: Mapping[str, Mapping[int, float]], ratio: float, f
         if status != "healthy":
             step = (early / late) ** (1 / (last - first))
             evidence = (
-                f"in {name}, h_{first} gets {early / late:.2g} of the gradient that h_{last} gets, "
+                f"in {name}, h_{first} gets {early / late:.2g} times the gradient that h_{last} gets, "
                 f"a factor of {step:.3g} a time step"
             )
             return Verdict(status, ratio, factor, evidence, through_time=True)
