@@ -14,7 +14,7 @@ EPSILONS, DECAYS = st.sampled_from([1e-8, 1e-3, 0.1]), st.floats(0.01, 0.5)
 SIZES = 10 ** torch.linspace(-2, 2, 7, dtype=torch.float64)  # of the gradients
 
 assert_close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
-settings = settings(max_examples=25, deadline=None)
+draws = settings(max_examples=15, deadline=None)
 
 
 def stateless_sgd(theta, g, state, eta):
@@ -47,34 +47,34 @@ def follows(optimizer, update, start, seed):
         assert_close(theta, twin.detach())
 
 
-@settings
+@draws
 @given(SEEDS, ETAS)
 def test_sgd_is_torchs(seed, eta):
     follows(partial(torch.optim.SGD, lr=eta), partial(stateless_sgd, eta=eta), torch.zeros_like, seed)
 
 
-@settings
+@draws
 @given(SEEDS, ETAS, SHARES)
 def test_momentum_is_torchs(seed, eta, mu):
     twin = partial(torch.optim.SGD, lr=eta, momentum=mu)
     follows(twin, partial(momentum, eta=eta, mu=mu), torch.zeros_like, seed)
 
 
-@settings
+@draws
 @given(SEEDS, ETAS, SHARES, EPSILONS)
 def test_rmsprop_is_torchs(seed, eta, alpha, epsilon):
     twin = partial(torch.optim.RMSprop, lr=eta, alpha=alpha, eps=epsilon)
     follows(twin, partial(rmsprop, eta=eta, alpha=alpha, epsilon=epsilon), torch.zeros_like, seed)
 
 
-@settings
+@draws
 @given(SEEDS, ETAS, SHARES, SHARES, EPSILONS)
 def test_adam_is_torchs(seed, eta, beta1, beta2, epsilon):
     twin = partial(torch.optim.Adam, lr=eta, betas=(beta1, beta2), eps=epsilon)
     follows(twin, partial(adam, eta=eta, beta1=beta1, beta2=beta2, epsilon=epsilon), adam_start, seed)
 
 
-@settings
+@draws
 @given(SEEDS, ETAS, SHARES, SHARES, EPSILONS, DECAYS)
 def test_adam_with_l2_is_torchs_adam_with_twice_lambda(seed, eta, beta1, beta2, epsilon, lambda_):
     twin = partial(torch.optim.Adam, lr=eta, betas=(beta1, beta2), eps=epsilon, weight_decay=2 * lambda_)
@@ -82,7 +82,7 @@ def test_adam_with_l2_is_torchs_adam_with_twice_lambda(seed, eta, beta1, beta2, 
     follows(twin, update, adam_start, seed)
 
 
-@settings
+@draws
 @given(SEEDS, ETAS, SHARES, SHARES, EPSILONS, DECAYS)
 def test_adamw_is_torchs(seed, eta, beta1, beta2, epsilon, decay):
     twin = partial(torch.optim.AdamW, lr=eta, betas=(beta1, beta2), eps=epsilon, weight_decay=decay)

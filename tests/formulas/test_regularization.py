@@ -20,7 +20,7 @@ from unvanish.formulas.regularization import (
 SEEDS, PROBABILITIES, WIDTHS = st.integers(0, 2**31), st.floats(0, 0.99), st.integers(1, 7)
 
 assert_close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
-settings = settings(max_examples=25, deadline=None)
+draws = settings(max_examples=25, deadline=None)
 
 
 def seeded(seed=0):
@@ -31,7 +31,7 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=seeded(seed))
 
 
-@settings
+@draws
 @given(st.lists(st.tuples(WIDTHS, WIDTHS), max_size=3), st.floats(0, 2), SEEDS)
 def test_l2_and_its_gradient(shapes, lambda_, seed):
     weights = [normal(*shape, seed=seed + i).requires_grad_() for i, shape in enumerate(shapes)]
@@ -50,7 +50,7 @@ def test_l2_of_a_loss_that_is_no_scalar_is_refused():
         l2(torch.ones(7), [torch.ones(3, 2)], 0.1)
 
 
-@settings
+@draws
 @given(st.lists(WIDTHS, min_size=1, max_size=3), PROBABILITIES, SEEDS)
 def test_dropout_is_torchs(shape, p, seed):
     a = (normal(*shape, seed=seed).abs() + 1).requires_grad_()  # no 0, so that a 0 in y is a dropped unit
@@ -62,7 +62,7 @@ def test_dropout_is_torchs(shape, p, seed):
     assert_close(dropout_backward(delta, mask, p), torch.autograd.grad(y, a, delta)[0])
 
 
-@settings
+@draws
 @given(WIDTHS, PROBABILITIES, SEEDS)
 def test_mean_and_variance_of_all_masks(width, p, seed):
     a = normal(width, seed=seed)

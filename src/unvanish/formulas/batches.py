@@ -11,13 +11,13 @@ from torch import Tensor
 
 def batches_per_epoch(samples: int, batch_size: int) -> int:
     """ceil(N / B), the number of updates in an epoch: 80 samples by 8 are 10. A last, smaller batch counts."""
-    _check_sizes(samples, batch_size)
+    _check_sizes(samples=samples, batch_size=batch_size)
     return math.ceil(samples / batch_size)
 
 
 def batches(samples: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """One epoch: a random permutation of 0 ... N - 1, cut into batches of indices (B,), each index once."""
-    _check_sizes(samples, batch_size)
+    _check_sizes(samples=samples, batch_size=batch_size)
     return torch.split(torch.randperm(samples, generator=generator, device=generator.device), batch_size)
 
 
@@ -35,14 +35,16 @@ def gradient_variance(sigma_squared: float, batch_size: int, samples: int | None
     Raises:
         ValueError: A size is below 1, or B is above N.
     """
-    _check_sizes(batch_size if samples is None else samples, batch_size)
+    _check_sizes(batch_size=batch_size)
     if samples is None:
         return sigma_squared / batch_size
+    _check_sizes(samples=samples)
     if batch_size > samples:
         raise ValueError(f"batch_size is {batch_size}; without replacement it is at most samples, {samples}")
     return sigma_squared / batch_size * (samples - batch_size) / max(samples - 1, 1)  # 0, not 0 / 0, for N = B = 1
 
 
-def _check_sizes(samples: int, batch_size: int) -> None:
-    if samples < 1 or batch_size < 1:
-        raise ValueError(f"samples is {samples} and batch_size {batch_size}; both must be at least 1")
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}; it must be at least 1")

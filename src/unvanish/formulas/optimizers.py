@@ -2,7 +2,8 @@
 
 Shapes: theta (any), one tensor of parameters; its gradient g and each tensor of its state have theta's shape.
 
-Each function returns the new theta and, where it has a state, the new state; it computes what torch.optim's does.
+Each function returns the new theta and, where it has a state, the new state. It computes what torch.optim's does, and
+raises ValueError for a gradient or state of another shape than theta's.
 """
 
 from typing import NamedTuple
@@ -108,8 +109,9 @@ def adamw(
 ) -> tuple[Tensor, AdamState]:
     """Adam on g alone, then theta <- ... - eta weight_decay theta (Loshchilov and Hutter 2019, algorithm 2).
 
-    The decay passes by v_hat: every weight shrinks by the same share, whatever its gradient. With SGD that equals L2
-    with 2 lambda = weight_decay (proposition 1). The paper's lambda is eta weight_decay here, as in torch.optim.AdamW.
+    The decay is not divided by sqrt(v_hat): every weight shrinks by the same share, whatever its gradient. With SGD
+    that equals L2 with 2 lambda = weight_decay (proposition 1). The paper's lambda is eta weight_decay
+    here, as in torch.optim.AdamW.
     """
     stepped, state = adam(theta, g, state, eta, beta1, beta2, epsilon)
     return stepped - eta * weight_decay * theta, state
