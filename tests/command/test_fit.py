@@ -146,6 +146,12 @@ def test_the_last_checkpoint_is_the_last_epoch_s_also_where_none_was_validated(w
     assert torch.load("runs/mlp/wine/1/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
 
 
+def test_a_run_that_ends_before_it_validates_keeps_its_last_checkpoint(workplace):
+    with pytest.warns(UserWarning, match="could not find the monitored key"):
+        fit("--trainer.max_steps=1")
+    assert [path.name for path in (workplace / "runs/mlp/wine/1/checkpoints").iterdir()] == ["last.ckpt"]
+
+
 def test_a_failing_variant_is_a_row_that_says_so(workplace, capsys):
     diverge = "{model.training.optimizer.learning_rate: 1e30, trainer.detect_anomaly: true}"
     (workplace / "two.yaml").write_text(f"base: mlp/wine\nvariants:\n  bad: {diverge}\n  good: {{}}\n")

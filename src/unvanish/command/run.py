@@ -155,7 +155,8 @@ class LaterBest(ModelCheckpoint):
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether an epoch of this metric is kept."""
-        return super().check_monitor_top_k(trainer, current) or bool(current == self.best_model_score)
+        is_tie = current is not None and bool(current == self.best_model_score)
+        return is_tie or super().check_monitor_top_k(trainer, current)
 
 
 @final
