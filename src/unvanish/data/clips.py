@@ -104,8 +104,8 @@ class MovingDigits(InMemoryData):
         ]
         std, mean = torch.std_mean(splits[0][0], correction=0)
         self.pixels = scale = PixelScale(mean.view(1, 1, 1, 1), std.view(1, 1, 1, 1))
-        train, validation, tested = ((scale(clips), labels) for clips, labels in splits)
-        return Splits(train, validation, tested)
+        parts = [(scale(clips), labels) for clips, labels in splits]
+        return Splits(parts[0], parts[1], parts[2])
 
     def _draw(self, x: Tensor, y: Tensor, count: int, part: int) -> tuple[Tensor, Tensor]:
         """Clips (count, 1, T, size, size) of the digits (x, y), and their labels."""
