@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from unvanish.formulas._shapes import expect
 from unvanish.formulas.activations import softmax, softmax_backward
 
 
@@ -36,7 +37,7 @@ def attention(Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None = None) -> Te
         V: (..., S, d_v).
         mask: As in ``attention_weights``, which also says what is refused.
     """
-    _expect("V", V, (*K.shape[:-1], V.shape[-1]))
+    expect("V", V, (*K.shape[:-1], V.shape[-1]))
     return attention_weights(Q, K, mask) @ V
 
 
@@ -48,8 +49,8 @@ def attention_backward(
     dL/dV = A^T delta; dL/dA = delta V^T; dL/dZ = A (dL/dA - sum_s A dL/dA) for A = softmax(Z), 0 where A = 0;
     dL/dQ = dL/dZ K / sqrt(d); dL/dK = dL/dZ^T Q / sqrt(d).
     """
-    _expect("V", V, (*K.shape[:-1], V.shape[-1]))
-    _expect("delta", delta, (*Q.shape[:-1], V.shape[-1]))
+    expect("V", V, (*K.shape[:-1], V.shape[-1]))
+    expect("delta", delta, (*Q.shape[:-1], V.shape[-1]))
     Z = _scores(Q, K, mask)
     dV = softmax(Z).mT @ delta
     dZ = softmax_backward(delta @ V.mT, Z) / math.sqrt(Q.shape[-1])
@@ -92,7 +93,7 @@ def multi_head_backward(
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """dL/d(x, W_q, W_k, W_v, W_o) of ``multi_head``, for delta (B, T, D): x gets a part from each of Q, K and V."""
-    _expect("delta", delta, x.shape)
+    expect("delta", delta, x.shape)
     Q, K, V = (_split(x @ W.T, heads) for W in (W_q, W_k, W_v))
     dW_o = _weight_gradient(delta, _join(attention(Q, K, V, mask)))
     dQ, dK, dV = (_join(d) for d in attention_backward(_split(delta @ W_o, heads), Q, K, V, mask))
@@ -122,7 +123,7 @@ def sinusoidal_positions(T: int, d: int, like: Tensor | None = None) -> Tensor:
 
 def _scores(Q: Tensor, K: Tensor, mask: Tensor | None) -> Tensor:
     """Z = Q K^T / sqrt(d), (..., T, S), and -inf where the mask is False."""
-    _expect("K", K, (*Q.shape[:-2], *K.shape[-2:]))
+    expect("K", K, (*Q.shape[:-2], *K.shape[-2:]))
     Z = Q @ K.mT / math.sqrt(Q.shape[-1])
     if mask is None:
         return Z
@@ -143,9 +144,3 @@ def _join(x: Tensor) -> Tensor:
 def _weight_gradient(delta: Tensor, a: Tensor) -> Tensor:
     """dL/dW = sum over samples and tokens of delta a^T."""
     return delta.flatten(0, -2).T @ a.flatten(0, -2)
-
-
-def _expect(name: str, found: Tensor, shape: tuple[int, ...]) -> None:
-    """Torch would broadcast some wrong shapes to a wrong answer."""
-    if found.shape != shape:
-        raise ValueError(f"{name} has shape {tuple(found.shape)}: must be {tuple(shape)} to fit the other arguments")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from unvanish.formulas._shapes import expect
+
 
 def output_size(n: int, k: int, stride: int = 1, padding: int = 0) -> int:
     """floor((n + 2p - k) / s) + 1: places of a kernel of k along n pixels (Dumoulin and Visin 2016, relationship 6).
@@ -39,8 +41,8 @@ def convolution(x: Tensor, W: Tensor, b: Tensor, stride: int = 1, padding: int =
     Returns:
         (B, O, I, J), with I and J by ``output_size``.
     """
-    _expect("W", W, (W.shape[0], x.shape[1], *W.shape[2:]))
-    _expect("b", b, (W.shape[0],))
+    expect("W", W, (W.shape[0], x.shape[1], *W.shape[2:]))
+    expect("b", b, (W.shape[0],))
     y = b.view(-1, 1, 1)
     for u, v, pixels in _shifted(_pad(x, padding), W, stride):
         y = y + torch.einsum("oc,bcij->boij", W[:, :, u, v], pixels)
@@ -57,9 +59,9 @@ def convolution_backward(
     The last two are summed over the batch as well.
     """
     (rows, columns), (kh, kw) = x.shape[2:], W.shape[2:]
-    _expect("W", W, (W.shape[0], x.shape[1], kh, kw))
+    expect("W", W, (W.shape[0], x.shape[1], kh, kw))
     places = output_size(rows, kh, stride, padding), output_size(columns, kw, stride, padding)
-    _expect("delta", delta, (x.shape[0], W.shape[0], *places))
+    expect("delta", delta, (x.shape[0], W.shape[0], *places))
     dx, dW = _pad(torch.zeros_like(x), padding), torch.zeros_like(W)
     for u, v, pixels in _shifted(dx, W, stride):
         pixels.add_(torch.einsum("oc,boij->bcij", W[:, :, u, v], delta))  # a view: this adds to dx
@@ -82,7 +84,7 @@ def max_pool_backward(delta: Tensor, x: Tensor, size: int) -> Tensor:
     Where several pixels are equally large the first one has it all, row by row, as in torch.
     """
     windows = _windows(x, size)
-    _expect("delta", delta, windows.shape[:-1])
+    expect("delta", delta, windows.shape[:-1])
     largest = windows.argmax(-1, keepdim=True)
     return _images(torch.zeros_like(windows).scatter(-1, largest, delta.unsqueeze(-1)), x, size)
 
@@ -95,7 +97,7 @@ def average_pool(x: Tensor, size: int) -> Tensor:
 def average_pool_backward(delta: Tensor, x: Tensor, size: int) -> Tensor:
     """dL/dx[i size + u, j size + v] = delta[i, j] / size^2."""
     windows = _windows(x, size)
-    _expect("delta", delta, windows.shape[:-1])
+    expect("delta", delta, windows.shape[:-1])
     return _images((delta / size**2).unsqueeze(-1).expand_as(windows), x, size)
 
 
@@ -130,9 +132,3 @@ def _images(windows: Tensor, x: Tensor, size: int) -> Tensor:
     tiles = windows.reshape(*windows.shape[:-1], size, size).transpose(3, 4).flatten(4, 5).flatten(2, 3)
     image[:, :, : tiles.shape[2], : tiles.shape[3]] = tiles
     return image
-
-
-def _expect(name: str, found: Tensor, shape: tuple[int, ...]) -> None:
-    """Torch would broadcast some wrong shapes to a wrong answer."""
-    if found.shape != shape:
-        raise ValueError(f"{name} has shape {tuple(found.shape)}: must be {tuple(shape)} to fit the other arguments")

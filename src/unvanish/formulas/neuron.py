@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from unvanish.formulas._shapes import expect
+
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -26,8 +28,8 @@ def neuron(x: Tensor, w: Tensor, b: Tensor, sigma: Activation) -> Tensor:
     Raises:
         ValueError: If w or b has another shape.
     """
-    _expect("w", w, (x.shape[-1],))
-    _expect("b", b, ())
+    expect("w", w, (x.shape[-1],))
+    expect("b", b, ())
     return sigma(x @ w + b)
 
 
@@ -37,8 +39,8 @@ def layer(a: Tensor, W: Tensor, b: Tensor) -> Tensor:
     Raises:
         ValueError: If W is not (n_out, n_in), or b not (n_out,).
     """
-    _expect("b", b, W.shape[:1])
-    _expect("W", W, (*b.shape, a.shape[-1]))
+    expect("b", b, W.shape[:1])
+    expect("W", W, (*b.shape, a.shape[-1]))
     return a @ W.T + b
 
 
@@ -56,8 +58,8 @@ def layer_backward(delta: Tensor, a: Tensor, W: Tensor) -> tuple[Tensor, Tensor,
     Raises:
         ValueError: If delta or a does not fit the others.
     """
-    _expect("delta", delta, (len(a), len(W)))
-    _expect("a", a, (len(delta), W.shape[-1]))
+    expect("delta", delta, (len(a), len(W)))
+    expect("a", a, (len(delta), W.shape[-1]))
     return delta @ W, delta.T @ a, delta.sum(dim=0)
 
 
@@ -87,9 +89,3 @@ def forward(
         zs.append(layer(activations[-1], W, b))
         activations.append(sigma(zs[-1]))
     return zs, activations
-
-
-def _expect(name: str, found: Tensor, shape: tuple[int, ...]) -> None:
-    """Torch would broadcast some wrong shapes to a wrong answer."""
-    if found.shape != shape:
-        raise ValueError(f"{name} has shape {tuple(found.shape)}: must be {tuple(shape)} to fit the other arguments")

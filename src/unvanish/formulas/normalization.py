@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unvanish.formulas._shapes import expect
+
 
 class BatchNormalized(NamedTuple):
     """What ``batch_norm`` returns: its output (B, n), and the batch's mean and biased variance, each (n,)."""
@@ -157,7 +159,4 @@ def _check_batch(z: Tensor) -> None:
 
 def _check_shape(shape: torch.Size, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
-        if tensor.shape != shape:
-            raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)}: must be {tuple(shape)} to fit the other arguments"
-            )
+        expect(name, tensor, shape)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unvanish.formulas._shapes import expect
 from unvanish.formulas.activations import sigmoid, tanh
 from unvanish.formulas.neuron import layer, layer_backward
 
@@ -239,7 +240,4 @@ def _expect(gates: int, x: Tensor, W: Tensor, U: Tensor, states: dict[str, Tenso
     shapes: dict[str, tuple[int, ...]] = {"W": (gates * units, features), "U": (gates * units, units)}
     shapes |= dict.fromkeys(states, (samples, units)) | dict.fromkeys(biases, (gates * units,))
     for name, found in ({"W": W, "U": U} | states | biases).items():
-        if found.shape != shapes[name]:
-            raise ValueError(
-                f"{name} has shape {tuple(found.shape)}: must be {shapes[name]} to fit the other arguments"
-            )
+        expect(name, found, shapes[name])
