@@ -152,17 +152,6 @@ def test_a_run_that_ends_before_it_validates_keeps_its_last_checkpoint(workplace
     assert [path.name for path in (workplace / "runs/mlp/wine/1/checkpoints").iterdir()] == ["last.ckpt"]
 
 
-def test_a_failing_variant_is_a_row_that_says_so(workplace, capsys):
-    diverge = "{model.training.optimizer.learning_rate: 1e30, trainer.detect_anomaly: true}"
-    (workplace / "two.yaml").write_text(f"base: mlp/wine\nvariants:\n  bad: {diverge}\n  good: {{}}\n")
-    assert main(["compare", "two.yaml", *SMALL]) == 1
-    table = capsys.readouterr().out
-    assert "failed: " in next(line for line in table.splitlines() if line.startswith("bad "))
-    bad, good = json.loads((workplace / "runs/two/1/comparison.json").read_text())
-    assert bad["test"] == "nan"
-    assert good["test"] > 0
-
-
 def test_predictions_are_written_with_probabilities_that_agree_with_the_metrics(workplace, capsys):
     fit("--trainer.max_epochs=10", recipe="mlp/breast_cancer")
     config = "runs/mlp/breast_cancer/1/config.yaml"
@@ -229,30 +218,3 @@ def test_two_processes_measure_what_one_with_the_whole_batch_does_in_one_folder(
         for quantity in ours.keys() - {"name"}:
             for moment in ("start", "end"):
                 assert ours[quantity][moment] == pytest.approx(theirs[quantity][moment], rel=1e-4), quantity
-
-
-def test_a_comparison_prints_one_table_and_keeps_every_run(workplace, capsys):
-    (workplace / "two.yaml").write_text(
-        "base: mlp/digits\nvariants:\n  plain: {}\n  tanh: {model.activation: tanh, model.normalization: batch}\n"
-    )
-    assert main(["compare", "two.yaml", *SMALL]) == 0
-    shown = capsys.readouterr().out
-    table = shown[shown.index("variant") :].splitlines()
-    assert [line.split()[0] for line in table[1:3]] == ["plain", "tanh"]
-    assert table[0].split()[:3] == ["variant", "test", "accuracy"]
-    assert shown.rstrip().endswith("tensorboard --logdir runs/two/1")
-    results = json.loads((workplace / "runs/two/1/comparison.json").read_text())
-    for row, line in zip(results, table[1:3], strict=True):
-        folder = workplace / "runs/two/1" / row["variant"]
-        report = json.loads((folder / "gradient_report.json").read_text())
-        assert row["verdict"] == report["verdict"] == line.split()[-2]
-        assert row["factor_per_layer"] == report["factor_per_layer"]
-        assert f"{row['test']:.4f}" in line
-
-
-def test_a_variant_is_trained_alone_as_in_its_comparison(workplace):
-    (workplace / "two.yaml").write_text("base: mlp/digits\nvariants:\n  plain: {}\n  tanh: {model.activation: tanh}\n")
-    assert main(["compare", "two.yaml", *SMALL]) == 0
-    fit("--variant=tanh", recipe="two.yaml")
-    together, alone = (workplace / f"runs/two/{n}/checkpoints/last.ckpt" for n in ("1/tanh", "tanh/1"))
-    assert same(weights(together), weights(alone))

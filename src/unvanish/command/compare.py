@@ -1,103 +1,120 @@
-"""``unvanish compare``: the variants of a recipe on the same data, in the same order, from the same seed."""
+"""``unvanish compare``: variants of recipes on the same data, in the same order, from the same seeds."""
 
-import json
-import math
+import logging
+import multiprocessing
+import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
+
+import torch
 
 from unvanish.command import recipes
-from unvanish.command.checkpoints import checkpoint_of, load_weights
-from unvanish.command.errors import WrongInputError, one_line
-from unvanish.command.experiment import Built, Experiment
-from unvanish.command.run import new_folder, train
-from unvanish.gradients.diagnosis import table
-from unvanish.gradients.report import json_number
+from unvanish.command.compare_figure import figure
+from unvanish.command.compare_run import Result, Run, parse
+from unvanish.command.compare_table import Comparison, Row
+from unvanish.command.errors import WrongInputError, as_wrong_input
+from unvanish.command.main import quieten
+from unvanish.command.run import new_folder
 from unvanish.training import OBJECTIVES
-
-
-class Row(NamedTuple):
-    """What is compared; NaN where a variant has failed, and ``verdict`` then says why.
-
-    Args:
-        variant: Its name.
-        test: The task's metric on the test split, by the best checkpoint.
-        first_over_last_start: |delta| of the first layer over that of the last, in the first steps.
-        first_over_last_end: The same in the last steps.
-        factor_per_layer: By how much |delta| changes from a layer to the one before it, in the last steps.
-        verdict: On the last steps.
-        seconds: Time of the training.
-    """
-
-    variant: str
-    test: float = math.nan
-    first_over_last_start: float = math.nan
-    first_over_last_end: float = math.nan
-    factor_per_layer: float = math.nan
-    verdict: str = ""
-    seconds: float = math.nan
+from unvanish.training.metrics import Objective
 
 
 def compare(options: Namespace, overrides: list[str]) -> int:
-    """Train every variant, test its best checkpoint, and print one table."""
-    path = recipes.locate(options.comparison)
-    if not recipes.is_comparison(recipes.read(path)):
-        raise WrongInputError(f"{path} is a recipe, not a comparison; `unvanish fit -c {options.comparison}` trains it")
-    experiments = {name: Experiment.parse(recipe, overrides) for name, recipe in recipes.variants(path).items()}
-    # All are built before the first is trained, so that a mistake in the last shows at once.
-    parts = {name: experiment.build() for name, experiment in experiments.items()}
-    metric = OBJECTIVES[next(iter(parts.values())).model.settings.task].metric
-    folder = new_folder(Path(options.runs) / recipes.name_of(path))
-    rows: list[Row] = []
-    for name, experiment in experiments.items():
-        print(f"{len(rows) + 1}/{len(experiments)} {name} ...", flush=True)
-        try:
-            rows.append(_row(name, experiment, parts.pop(name), folder / name))
-        except Exception as error:  # the other variants are worth their time all the same
-            rows.append(Row(name, verdict=f"failed: {one_line(error)}"))
-        (folder / "comparison.json").write_text(_as_json(rows), encoding="utf-8")
-    print(f"\n{_table(rows, metric)}\n\nfirst/last: |dL/dz| of the first layer over that of the last")
-    print(f"next: tensorboard --logdir {folder}")
-    return int(any(row.verdict.startswith("failed") for row in rows))
-
-
-def _row(name: str, experiment: Experiment, built: Built, folder: Path) -> Row:
-    folder.mkdir(exist_ok=True)
-    run = train(experiment, built, folder, gradients=True, quiet=True)
-    if any(folder.glob("checkpoints/*.ckpt")):
-        load_weights(checkpoint_of(folder), built.model)
-    (metrics,) = run.trainer.test(built.model, built.data, verbose=False)
-    start, end = run.report.start, run.report.end
-    return Row(
-        name,
-        metrics[f"test/{OBJECTIVES[built.model.settings.task].metric}"],
-        start.first_over_last,
-        end.first_over_last,
-        end.factor_per_layer,
-        end.status,
-        run.seconds,
-    )
-
-
-def _as_json(rows: Sequence[Row]) -> str:
-    values = [{k: json_number(v) if isinstance(v, float) else v for k, v in row._asdict().items()} for row in rows]
-    return json.dumps(values, indent=2, allow_nan=False) + "\n"
-
-
-def _table(rows: Sequence[Row], metric: str) -> str:
-    """The rows in columns."""
-    head = ("variant", f"test {metric}", "first/last, start", "end", "factor a layer", "verdict", "seconds")
-    cells = [
-        (
-            row.variant,
-            f"{row.test:.4f}",
-            f"{row.first_over_last_start:.1e}",
-            f"{row.first_over_last_end:.1e}",
-            f"{row.factor_per_layer:.3f}",
-            row.verdict,
-            f"{row.seconds:.0f}",
-        )
-        for row in rows
+    """Train every variant with every seed, test it, and print one table; 1 where a run has failed."""
+    for name, value in (("--seeds", options.seeds), ("--jobs", options.jobs)):
+        if value < 1:
+            raise WrongInputError(f"{name} is {value}; it must be at least 1")
+    _hush()
+    chosen = recipes.side_by_side(options.recipes, options.set)
+    target = recipes.target_of(options.recipes) if options.target is None else options.target
+    seeds, objective = _understood(chosen, overrides)
+    folder = _folder(options)
+    # Seed by seed, so that what is there after a while is a comparison.
+    runs = [
+        Run(name, seeds[name] + index, recipe, tuple(overrides), folder)
+        for index in range(options.seeds)
+        for name, recipe in chosen.items()
     ]
-    return table(head, cells)
+    results = {run.folder: result for run in runs if (result := run.kept())}
+    there = f", {len(results)} of them there already" if results else ""
+    print(f"{len(runs)} runs of {len(chosen)} variants{there}; if interrupted, go on with --out {folder}", flush=True)
+    for run, result in _trained([run for run in runs if run.folder not in results], options.jobs):
+        results[run.folder] = result
+        print(f"{len(results)}/{len(runs)} {_line(result, objective.metric)}", flush=True)
+    rows = [Row(name, [results[run.folder] for run in runs if run.variant == name]) for name in chosen]
+    comparison = Comparison(rows, objective, target)
+    comparison.save(folder)
+    if picture := figure(comparison, folder):
+        (folder / "comparison.png").write_bytes(picture)
+    print(f"\n{comparison}\n\nkept as comparison.md, .csv, .json and .png in {folder}")
+    print(f"next: tensorboard --logdir {folder}")
+    return int(any(result.error for result in results.values()))
+
+
+def _understood(chosen: dict[str, recipes.Recipe], overrides: list[str]) -> tuple[dict[str, int], Objective]:
+    """The first seed of each variant, and the metric of all; a mistake in any shows before the first is trained."""
+    seeds: dict[str, int] = {}
+    objectives: dict[str, Objective] = {}
+    for name, recipe in chosen.items():
+        experiment = parse(recipe, overrides)
+        seeds[name] = experiment.arguments.seed
+        objectives[name] = OBJECTIVES[experiment.build().model.settings.task]
+    if len(set(objectives.values())) > 1:
+        listed = ", ".join(f"{name} has {objective.metric}" for name, objective in objectives.items())
+        raise WrongInputError(f"variants are compared by one metric, and these have several: {listed}")
+    return seeds, next(iter(objectives.values()))
+
+
+def _folder(options: Namespace) -> Path:
+    """Where the comparison is kept: the folder that is asked for, or a new one."""
+    if options.out:
+        folder = Path(options.out)
+        with as_wrong_input("cannot write the comparison: "):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    names = [recipes.name_of(recipes.locate(name)) for name in options.recipes]
+    return new_folder(Path(options.runs) / (names[0] if len(names) == 1 else "compare"))
+
+
+def _trained(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Result]]:
+    """Runs with their results, as they come."""
+    if jobs == 1:
+        for run in runs:
+            yield run, run.train()
+        return
+    context, threads = multiprocessing.get_context("spawn"), max(1, torch.get_num_threads() // jobs)
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (threads,))
+    try:
+        futures = {pool.submit(run.train): run for run in runs}
+        for future in as_completed(futures):
+            run = futures[future]
+            try:
+                result = future.result()
+            except BrokenProcessPool:
+                result = Result(run.variant, run.seed, "a process was killed; was there too little memory?")
+            yield run, result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(threads: int) -> None:
+    sys.path.append("")  # as in ``main``
+    quieten("stdout")
+    _hush()
+    torch.set_num_threads(threads)
+
+
+def _hush() -> None:
+    """Each of many networks would say how it is initialized."""
+    logging.getLogger("unvanish").setLevel(logging.WARNING)
+
+
+def _line(result: Result, metric: str) -> str:
+    what = f"{result.variant}, seed {result.seed}: "
+    if result.error:
+        return f"{what}failed: {result.error}"
+    scores = [f"{name} {metric} {value:.4f}" for name, value in result.scores.items()]
+    return what + ", ".join([*scores, result.verdict, f"{result.seconds:.0f} s"])

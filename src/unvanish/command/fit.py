@@ -6,7 +6,7 @@ from pathlib import Path
 from unvanish.command.checkpoints import load_weights
 from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
-from unvanish.command.run import CONFIG, new_folder, train
+from unvanish.command.run import CONFIG, has_test_split, new_folder, train
 
 
 def fit(options: Namespace, overrides: list[str]) -> int:
@@ -26,6 +26,7 @@ def fit(options: Namespace, overrides: list[str]) -> int:
         return 0
     if run.best.best_model_score is not None:
         print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
-    print(f"next: unvanish test -c {folder / CONFIG}")
+    verb = "test" if has_test_split(built.data) else "validate"
+    print(f"next: unvanish {verb} -c {folder / CONFIG}")
     print(f"      tensorboard --logdir {options.runs}")
     return 0

@@ -104,8 +104,8 @@ def _parser() -> _Parser:
         "--temperature", type=float, default=0.8, metavar="T", help="0 takes the likeliest (default: 0.8)"
     )
     generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
-    compare = add("compare", "train the variants of a comparison and print one table", runs)
-    compare.add_argument("comparison", help="a file, or a packaged name such as vanishing/mlp")
+    compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs)
+    _add_compare(compare)
     known = add("recipes", "list, show or copy the packaged recipes").add_subparsers(dest="action", metavar="ACTION")
     known.add_parser("list", help="their names (the default)")
     show = known.add_parser("show", help="print one")
@@ -126,6 +126,19 @@ def _parser() -> _Parser:
     return parser
 
 
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument(
+        "recipes", nargs="+", metavar="RECIPE", help="comparisons or recipes: files, or packaged names: vanishing/mlp"
+    )
+    compare.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each variant (default: 1)")
+    compare.add_argument(
+        "--set", action="append", default=[], metavar="KEY=V,V", help="a variant for each value; repeat for a grid"
+    )
+    compare.add_argument("--target", type=float, metavar="X", help="count steps and seconds to this validation metric")
+    compare.add_argument("--out", metavar="DIR", help="where to keep it; what is there already is not trained again")
+    compare.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+
+
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.verb == "recipes":
         return _recipes(options)
@@ -136,7 +149,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.verb != "compare" and options.help:
         return _help(options)
     is_output_alone = options.verb == "generate" or getattr(options, "json", False)
-    _quieten("stderr" if is_output_alone else "stdout")
+    quieten("stderr" if is_output_alone else "stdout")
     # Each verb has a function of its name, in a module of its own but for those that evaluate.
     module = "evaluate" if options.verb in _TRAINED else options.verb
     function = "evaluate" if options.verb in ("validate", "test") else options.verb
@@ -144,7 +157,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     return int(run(options, rest))
 
 
-def _quieten(stream: str) -> None:
+def quieten(stream: str) -> None:
     """Let our own words through, and of Lightning's only warnings: each run brings two advertisements."""
     import lightning.pytorch  # noqa: F401 - sets the level of its logger
 

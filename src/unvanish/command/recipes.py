@@ -1,5 +1,7 @@
 """Recipes: YAML files that name a network, its data and what differs from the defaults."""
 
+import itertools
+import json
 import re
 import shutil
 from collections.abc import Collection, Mapping
@@ -14,6 +16,9 @@ from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.names import nearest
 
 Config = dict[str, Any]
+
+_COMPARISON = {"base", "variants", "grid", "target"}
+_SHAPE = "'base', a recipe, and 'variants' or a 'grid' or both, and may have a 'target', a validation metric"
 
 
 @dataclass(frozen=True)
@@ -89,24 +94,75 @@ def read(path: Path) -> Config:
 
 def is_comparison(config: Config) -> bool:
     """Whether a file sets variants of a recipe side by side."""
-    return "variants" in config
+    return "base" in config or "variants" in config
 
 
-def variants(path: Path) -> dict[str, Recipe]:
-    """The recipes that a comparison sets side by side, by name."""
+def variants(path: Path, grid: Config | None = None) -> dict[str, Recipe]:
+    """The recipes that a comparison sets side by side, by name: each of its variants with each point of its grid.
+
+    Args:
+        path: The file.
+        grid: Further dotted keys, with the values that each of them takes.
+    """
     config = read(path)
-    named = config["variants"]
-    if config.keys() != {"base", "variants"} or not isinstance(config["base"], str) or not isinstance(named, dict):
-        raise WrongInputError(f"{path} is not a comparison: it has two keys, 'base', a recipe, and 'variants'")
+    named = config.get("variants", {"": {}} if "grid" in config else None)
+    if not isinstance(config.get("base"), str) or not isinstance(named, dict) or config.keys() - _COMPARISON:
+        raise WrongInputError(f"{path} is not a comparison: it has {_SHAPE}")
     for name, changes in named.items() or [(None, None)]:
-        if not (isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) and isinstance(changes or {}, dict)):
+        if not (isinstance(name, str) and re.fullmatch(r"[\w.-]*", name) and isinstance(changes or {}, dict)):
             raise WrongInputError(f"{path}: variants are names with the keys that each of them changes, not {name!r}")
     base = path.parent / config["base"]
-    common = read(base if base.is_file() else locate(config["base"]))
+    base = base if base.is_file() else locate(config["base"])
+    common = read(base)
+    if is_comparison(common):
+        raise WrongInputError(f"{path}: base {config['base']!r} is a comparison; it must be a recipe")
+    points = _points(_flat_grid(config.get("grid", {}), str(path)) | (grid or {}))
     return {
-        name: Recipe(f"{name_of(path)}/{name}", [path], _with_changes(common, changes or {}))
+        label: Recipe(f"{name_of(path)}/{label}", [path], _with_changes(common, (changes or {}) | point))
         for name, changes in named.items()
+        for suffix, point in points.items()
+        for label in [",".join(filter(None, (name, suffix)))]
     }
+
+
+def side_by_side(names: list[str], settings: list[str]) -> dict[str, Recipe]:
+    """The recipes that a command sets side by side, by name.
+
+    Args:
+        names: Recipes and comparisons.
+        settings: ``KEY=V1,V2``, each a dimension of a grid over all of them.
+    """
+    grid = dict(map(_setting, settings))
+    found: dict[str, Recipe] = {}
+    for name in names:
+        path = locate(name)
+        if is_comparison(read(path)):
+            chosen = variants(path, grid)
+        else:
+            recipe = load([name])
+            chosen = {
+                suffix or recipe.name: Recipe(
+                    "/".join(filter(None, (recipe.name, suffix))), recipe.paths, _with_changes(recipe.config, point)
+                )
+                for suffix, point in _points(grid).items()
+            }
+        if len(names) > 1:
+            chosen = {recipe.name: recipe for recipe in chosen.values()}
+        if twice := found.keys() & chosen.keys():
+            raise WrongInputError(f"{min(twice)} is named twice")
+        found |= chosen
+    return found
+
+
+def target_of(names: list[str]) -> float | None:
+    """The validation metric that a comparison wants to see reached; None where none says."""
+    for name in names:
+        config = read(locate(name))
+        if is_comparison(config) and "target" in config:
+            if isinstance(config["target"], int | float):
+                return float(config["target"])
+            raise WrongInputError(f"{locate(name)}: target is {config['target']!r}, expected a number")
+    return None
 
 
 def load(names: list[str], variant: str | None = None) -> Recipe:
@@ -176,3 +232,37 @@ def _with_changes(config: Config, changes: Config) -> Config:
             change = {group: change}
         config = _merged(config, change)
     return config
+
+
+def _setting(text: str) -> tuple[str, list[Any]]:
+    """The key and the values of ``KEY=V1,V2``, which are read as YAML."""
+    key, equals, values = text.partition("=")
+    try:
+        found = yaml.load(f"[{values}]", _Loader)
+    except yaml.YAMLError as error:
+        raise WrongInputError(f"--set {text}: {one_line(error)}") from error
+    if not key or not equals or not found:
+        raise WrongInputError(f"--set is {text!r}; it is KEY=V1,V2, such as model.num_layers=5,10,20")
+    return key.removeprefix("--"), found
+
+
+def _flat_grid(grid: Any, where: str) -> Config:
+    """The dotted keys of a comparison's grid, with lists of values."""
+    dotted = flat(grid) if isinstance(grid, dict) else {"grid": None}
+    for key, values in dotted.items():
+        if not isinstance(values, list) or not values:
+            raise WrongInputError(f"{where}: a grid has keys with lists of values; {key} has {values!r}")
+    return dotted
+
+
+def _points(grid: Config) -> dict[str, Config]:
+    """Each point of a grid by a name like ``num_layers=5,activation=tanh``; of an empty grid one, without a name."""
+    short = [key.rpartition(".")[2] for key in grid]
+    labels = short if len(set(short)) == len(short) else list(grid)
+    points: dict[str, Config] = {}
+    for values in itertools.product(*grid.values()):
+        texts = (re.sub(r"[^\w.+-]+", "_", json.dumps(value).strip('[]"')) for value in values)
+        points[",".join(f"{label}={text}" for label, text in zip(labels, texts, strict=True))] = dict(
+            zip(grid, values, strict=True)
+        )
+    return points

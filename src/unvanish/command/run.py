@@ -13,12 +13,14 @@ from typing import NamedTuple, final
 import lightning as L
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from unvanish.command.checkpoints import BEST, LAST
 from unvanish.command.errors import as_wrong_input
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.recipes import Config
+from unvanish.data import InMemoryData
 from unvanish.gradients import GradientMonitor, Report
 from unvanish.training import OBJECTIVES
 
@@ -119,6 +121,13 @@ def train(
         with as_wrong_input():
             raise
     return Run(trainer, best, monitor.report, time.perf_counter() - start)
+
+
+def has_test_split(data: L.LightningDataModule) -> bool:
+    """Whether there is anything to test on."""
+    if isinstance(data, InMemoryData):
+        return bool(data.splits.test)
+    return is_overridden("test_dataloader", data)
 
 
 def _log_interval(options: Config, data: L.LightningDataModule) -> int:

@@ -19,8 +19,8 @@ from unvanish.gradients.layers import short_names
 #: What has no place on a logarithmic scale; both are far from any of cividis, also for the colour-blind.
 BROKEN, ZERO = "#FF00FF", "#FFFFFF"
 #: Okabe and Ito's colours.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = "osD^vP"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = "osD^vP"
 #: Decades that a scale shows at least, so that a healthy network looks even: a verdict needs three.
 _DECADES = 3.0
 _DELTA = r"$|\delta|$ = $|\partial L/\partial z|$"
@@ -96,7 +96,7 @@ def delta_by_depth(
     # The first curve is drawn larger, because training may leave the second exactly on it.
     sizes = chain([1.7], repeat(1.0))
     for (label, curve), size, colour, marker in zip(
-        curves.items(), sizes, cycle(_COLOURS), cycle(_MARKERS), strict=False
+        curves.items(), sizes, cycle(COLOURS), cycle(MARKERS), strict=False
     ):
         _draw_curve(axes, layers, curve, label, colour, marker, "-", size)
     if expected:

@@ -1,0 +1,213 @@
+import csv
+import json
+import math
+import re
+
+import pytest
+import torch
+
+from unvanish.command import compare_run, recipes
+from unvanish.command.main import main
+
+PANEL = 700
+SMALL = ["--model.hidden_sizes=[7]", "--trainer.max_epochs=2"]
+TWO = "base: mlp/wine\nvariants:\n  plain: {}\n  tanh: {model.activation: tanh, model.normalization: batch}\n"
+
+
+@pytest.fixture
+def two(workplace):
+    """A folder with a comparison of two variants."""
+    (workplace / "two.yaml").write_text(TWO)
+    return workplace
+
+
+def compare(*words):
+    return main(["compare", *words, *SMALL])
+
+
+def found(folder):
+    return json.loads((folder / "comparison.json").read_text())
+
+
+def width(png):
+    """In pixels, as the header of a PNG has it."""
+    return int.from_bytes(png.read_bytes()[16:20])
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_table_says_what_the_runs_kept(two, capsys):
+    assert compare("two.yaml", "--seeds=3", "--target=0.5") == 0
+    shown = capsys.readouterr().out
+    assert shown.rstrip().endswith("tensorboard --logdir runs/two/1")
+    assert re.search(r"^6/6 tanh, seed 2: test accuracy 0\.\d+, validation accuracy .*, \d+ s$", shown, re.MULTILINE)
+    folder = two / "runs/two/1"
+    kept = found(folder)
+    assert (kept["metric"], kept["target"]) == ("accuracy", 0.5)
+    table = shown[shown.index("\nvariant ") + 1 :].splitlines()
+    assert table[0].split()[:3] == ["variant", "test", "accuracy"]
+    rows = list(csv.DictReader((folder / "comparison.csv").read_text().splitlines()))
+    for variant, line, row in zip(kept["variants"], table[1:3], rows, strict=True):
+        assert variant["variant"] == line.split()[0] == row["variant"]
+        runs = variant["runs"]
+        assert [run["seed"] for run in runs] == variant["seeds"] == [0, 1, 2]
+        tests = torch.tensor([run["test"] for run in runs], dtype=torch.float64)
+        assert variant["test_mean"] == pytest.approx(float(tests.mean()))
+        assert variant["test_std"] == pytest.approx(float(tests.std()))
+        assert f"{variant['test_mean']:.4f} ± {variant['test_std']:.4f}" in line
+        assert float(row["test_mean"]) == variant["test_mean"]
+        for run in runs:
+            report = json.loads((folder / variant["variant"] / f"seed{run['seed']}/gradient_report.json").read_text())
+            assert run["verdict"] == report["verdict"]
+            assert run["factor_per_layer"] == report["factor_per_layer"]
+            assert run["first_over_last_start"] == report["start"]["first_over_last"]
+            assert run["first_update_ratio"] == report["layers"][0]["update_ratio"]["start"]
+            assert run["validation"] == max(point["val/accuracy"] for point in run["curve"])
+            assert [point["step"] for point in run["curve"]] == [run["steps"] / 2, run["steps"]]
+        reached = [next((p["step"] for p in run["curve"] if p["val/accuracy"] >= 0.5), math.inf) for run in runs]
+        assert float(variant["target_steps"]) == sorted(reached)[1]
+    markdown = (folder / "comparison.md").read_text().splitlines()
+    assert {line.count("|") for line in markdown[:4]} == {markdown[0].count("|")}
+    assert width(folder / "comparison.png") == 2 * PANEL
+
+
+def test_what_has_finished_is_not_trained_again_and_what_was_interrupted_is(two, capsys, monkeypatch):
+    once = compare_run.Run.train
+
+    def interrupted(run):
+        if run.variant == "tanh":
+            run.folder.mkdir(parents=True)
+            (run.folder / "config.yaml").write_text(run.experiment().resolved())
+            (run.folder / "events.out.tfevents.half").write_text("")
+            raise KeyboardInterrupt
+        return once(run)
+
+    monkeypatch.setattr(compare_run.Run, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare("two.yaml", "--out=here")
+    assert not (two / "here/comparison.json").exists()
+    first = (two / "here/plain/seed0/result.json").stat().st_mtime_ns
+    monkeypatch.undo()
+    monkeypatch.chdir(two)
+    assert compare("two.yaml", "--out=here") == 0
+    shown = capsys.readouterr().out
+    assert "1 of them there already; if interrupted, go on with --out here" in shown
+    assert "2/2 tanh, seed 0" in shown
+    assert "plain, seed 0" not in shown.rpartition("there already")[2]
+    assert (two / "here/plain/seed0/result.json").stat().st_mtime_ns == first
+    assert not (two / "here/tanh/seed0/events.out.tfevents.half").exists()
+    before = found(two / "here")
+    assert compare("two.yaml", "--out=here") == 0
+    assert found(two / "here") == before
+    assert compare("two.yaml", "--out=here", "--seeds=2", "--data.batch_size=17") == 0
+    assert "there already" not in capsys.readouterr().out.rpartition("4 runs")[2]
+
+
+def test_a_failing_run_is_a_row_that_says_so_and_is_tried_again(workplace, capsys):
+    diverge = "{model.training.optimizer.learning_rate: 1e30, trainer.detect_anomaly: true}"
+    (workplace / "bad.yaml").write_text(f"base: mlp/wine\nvariants:\n  bad: {diverge}\n  good: {{}}\n")
+    assert compare("bad.yaml", "--out=here") == 1
+    shown = capsys.readouterr().out
+    assert "1/2 bad, seed 0: failed: " in shown
+    assert "failed: " in next(line for line in shown.splitlines() if line.startswith("bad "))
+    bad, good = found(workplace / "here")["variants"]
+    assert bad["test_mean"] == "nan"
+    assert bad["runs"][0]["error"]
+    assert good["test_mean"] > 0
+    assert compare("bad.yaml", "--out=here") == 1
+    assert "2 runs of 2 variants, 1 of them there already" in capsys.readouterr().out
+
+
+def test_runs_side_by_side_give_what_they_give_one_after_the_other(two):
+    assert compare("two.yaml", "--out=alone") == 0
+    assert compare("two.yaml", "--out=beside", "--jobs=2") == 0
+    for variant in ("plain", "tanh"):
+        first, second = (two / folder / variant / "seed0/checkpoints/last.ckpt" for folder in ("alone", "beside"))
+        assert same(weights(first), weights(second))
+
+
+def test_a_killed_process_is_said(workplace, capsys):
+    (workplace / "deadly.py").write_text(
+        "import os\nimport lightning as L\nclass Kill(L.Callback):\n"
+        "    def on_train_start(self, trainer, pl_module):\n        os._exit(9)\n"
+    )
+    (workplace / "k.yaml").write_text("base: mlp/wine\nvariants: {k: {trainer.callbacks: {class_path: deadly.Kill}}}")
+    assert compare("k.yaml", "--jobs=2") == 1
+    assert "k, seed 0: failed: a process was killed" in capsys.readouterr().out
+
+
+def test_a_variant_is_trained_alone_as_in_its_comparison(two):
+    assert compare("two.yaml", "--seed=5") == 0
+    assert main(["fit", "-c", "two.yaml", "--variant=tanh", "--seed=5", *SMALL]) == 0
+    together, alone = (two / f"runs/two/{n}/checkpoints/last.ckpt" for n in ("1/tanh/seed5", "tanh/1"))
+    assert same(weights(together), weights(alone))
+
+
+def test_a_grid_is_every_combination_and_each_has_a_name(workplace):
+    (workplace / "g.yaml").write_text(
+        "base: mlp/deep_sigmoid\nvariants:\n  plain: {}\n  fixed: {model.residual: true}\n"
+        "grid:\n  model.num_layers: [5, 11]\n  model.training.optimizer.options.betas: [[0.5, 0.7]]\n"
+    )
+    chosen = recipes.variants(workplace / "g.yaml")
+    assert list(chosen) == [
+        f"{name},num_layers={depth},betas=0.5_0.7" for name in ("plain", "fixed") for depth in (5, 11)
+    ]
+    model = chosen["fixed,num_layers=11,betas=0.5_0.7"].config["model"]
+    assert (model["num_layers"], model["residual"]) == (11, True)
+    assert model["training"]["optimizer"]["options"]["betas"] == [0.5, 0.7]
+    recipe = recipes.load([str(workplace / "g.yaml")], "plain,num_layers=5,betas=0.5_0.7")
+    assert recipe.name == "g/plain,num_layers=5,betas=0.5_0.7"
+    over = recipes.side_by_side([str(workplace / "g.yaml")], ["model.num_layers=3", "model.activation=tanh,relu"])
+    assert next(iter(over)) == "plain,num_layers=3,betas=0.5_0.7,activation=tanh"
+    assert len(over) == 4
+
+
+def test_recipes_and_comparisons_stand_side_by_side(two):
+    assert list(recipes.side_by_side(["mlp/wine"], [])) == ["mlp/wine"]
+    assert list(recipes.side_by_side(["mlp/wine"], ["model.activation=tanh"])) == ["activation=tanh"]
+    assert list(recipes.side_by_side(["mlp/wine", "two.yaml"], [])) == ["mlp/wine", "two/plain", "two/tanh"]
+    clash = recipes.side_by_side(["mlp/wine"], ["model.activation=tanh", "data.activation=3"])
+    assert list(clash) == ["model.activation=tanh,data.activation=3"]
+    assert compare("mlp/wine", "two.yaml", "--set=model.residual=false") == 0
+    names = [variant["variant"] for variant in found(two / "runs/compare/1")["variants"]]
+    assert names == ["mlp/wine/residual=false", "two/plain,residual=false", "two/tanh,residual=false"]
+    assert (two / "runs/compare/1/two/tanh,residual=false/seed0/config.yaml").is_file()
+
+
+def test_a_lower_error_is_the_better_one_and_a_target_may_never_be_reached(workplace, capsys):
+    assert compare("mlp/diabetes", "--set=model.activation=tanh,relu", "--target=1e-3", "--out=here") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("never") == 2
+    for variant in found(workplace / "here")["variants"]:
+        assert variant["target_steps"] == variant["target_seconds"] == "inf"
+        (run,) = variant["runs"]
+        assert run["validation"] == min(point["val/rmse"] for point in run["curve"])
+    highest = max(point["val/rmse"] for point in run["curve"]) + 1
+    assert compare("mlp/diabetes", "--set=model.activation=tanh,relu", f"--target={highest}", "--out=here") == 0
+    assert found(workplace / "here")["variants"][1]["target_steps"] == run["curve"][0]["step"]
+
+
+def test_last_weights_are_tested_where_no_checkpoint_is_kept_and_none_where_there_is_no_test_split(workplace, capsys):
+    words = ["--set=trainer.enable_checkpointing=true,false", "--out=here", "--trainer.max_epochs=9"]
+    assert main(["compare", "mlp/wine", *words, "--model.training.optimizer.learning_rate=0.3"]) == 0
+    best, last = ((workplace / f"here/enable_checkpointing={kept}/seed0") for kept in ("true", "false"))
+    assert (best / "checkpoints/best.ckpt").is_file()
+    assert not (last / "checkpoints").exists()
+    assert not math.isnan(found(workplace / "here")["variants"][1]["test_mean"])
+    (workplace / "t.txt").write_text("to be or not to be " * 200)
+    text = ["--data.path=t.txt", "--data.test_share=0", "--model.hidden_size=7", "--trainer.max_steps=3"]
+    assert main(["compare", "recurrent/text", *text, "--out=there"]) == 0
+    table = capsys.readouterr().out.rpartition("variant ")[2]
+    assert "validation perplexity" in table
+    assert "test" not in table.splitlines()[0]
+    report = json.loads((workplace / "there/recurrent/text/seed0/gradient_report.json").read_text())
+    assert report["through_time"]["start"]
+    assert width(workplace / "there/comparison.png") == 3 * PANEL
+    assert main(["fit", "-c", "recurrent/text", *text]) == 0
+    assert "next: unvanish validate -c " in capsys.readouterr().out
