@@ -4,7 +4,6 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
@@ -17,18 +16,15 @@ from matplotlib.ticker import MaxNLocator
 from unvanish.command.compare_table import Comparison, Row
 from unvanish.gradients.draw import COLOURS, MARKERS
 
-#: Told apart by line and marker as well as by colour, so that print shows it.
-_STYLES = [
-    {"color": colour, "marker": marker, "linestyle": line}
-    for line in ("-", "--", ":")
-    for colour, marker in zip(COLOURS, MARKERS, strict=True)
-]
+_LEGEND_ROWS = 24
+_LINES = ("-", "--", ":", "-.", (0, (1, 3)))
 
 
 class _Curves(NamedTuple):
-    """A variant's numbers: medians over its seeds, by layer or time step."""
+    """A variant's look, and its numbers: medians over its seeds, by layer or time step."""
 
     row: Row
+    style: dict[str, Any]
     deltas: list[float]
     through_time: dict[int, float]
 
@@ -40,27 +36,49 @@ def figure(comparison: Comparison, folder: Path) -> bytes | None:
         comparison: What is drawn.
         folder: Where its runs are kept, with the gradient report of each.
     """
-    curves = [_read(row, folder) for row in comparison.rows if row.finished]
+    rows = [row for row in comparison.rows if row.finished]
+    styles = _styles([row.variant for row in rows])
+    curves = [_read(row, style, folder) for row, style in zip(rows, styles, strict=True)]
     if not curves:
         return None
     panels: list[Callable[[Axes], None]] = [lambda axes: _draw_depth(axes, curves)]
     if any(curve.through_time for curve in curves):
         panels.append(lambda axes: _draw_time(axes, curves))
     panels.append(lambda axes: _draw_learning(axes, curves, comparison))
-    picture = Figure(figsize=(5 * len(panels), 4.6), dpi=140, layout="constrained", facecolor="white")
+    legend_columns = math.ceil(len(rows) / _LEGEND_ROWS)
+    legend_width = legend_columns * (0.6 + 0.065 * max(len(row.variant) for row in rows))
+    size = (5 * len(panels) + legend_width, 4.6)
+    picture = Figure(figsize=size, dpi=140, layout="constrained", facecolor="white")
     FigureCanvasAgg(picture)
     for axes, draw in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         draw(axes)
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = picture.axes[-1].get_legend_handles_labels()
-    picture.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False, fontsize=8)
+    picture.legend(handles, labels, loc="outside right upper", ncols=legend_columns, frameon=False, fontsize=8)
     buffer = io.BytesIO()
     picture.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def _read(row: Row, folder: Path) -> _Curves:
+def _styles(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Colours, markers and lines, told apart in print as well: in a grid variants by colour, its points by line."""
+    heads, tails = (list(dict.fromkeys(name.partition(",")[i] for name in names)) for i in (0, 2))
+    if len(heads) == 1 or len(tails) == 1:
+        places = [(index, index // len(COLOURS)) for index in range(len(names))]
+    else:
+        places = [(heads.index(head), tails.index(tail)) for head, _, tail in (name.partition(",") for name in names)]
+    return [
+        {
+            "color": COLOURS[colour % len(COLOURS)],
+            "marker": MARKERS[colour % len(MARKERS)],
+            "linestyle": _LINES[line % len(_LINES)],
+        }
+        for colour, line in places
+    ]
+
+
+def _read(row: Row, style: dict[str, Any], folder: Path) -> _Curves:
     layers: dict[str, list[float]] = {}
     times: dict[int, list[float]] = {}
     for result in row.finished:
@@ -72,32 +90,35 @@ def _read(row: Row, folder: Path) -> _Curves:
         for norms in list(report.get("through_time", {}).get("start", {}).values())[:1]:
             for t, norm in norms.items():
                 times.setdefault(int(t), []).append(float(norm))
-    return _Curves(row, [*map(median, layers.values())], {t: median(norms) for t, norms in sorted(times.items())})
+    return _Curves(
+        row, style, [*map(median, layers.values())], {t: median(norms) for t, norms in sorted(times.items())}
+    )
 
 
-def _plot(axes: Axes, label: str, style: dict[str, str], x: Sequence[float], y: Sequence[float]) -> None:
-    axes.plot(x, y, **style, markersize=4 if len(x) <= 60 else 0, linewidth=1.4, label=label)  # type: ignore[arg-type]
+def _plot(axes: Axes, label: str, style: dict[str, Any], x: Sequence[float], y: Sequence[float]) -> None:
+    axes.plot(x, y, **style, markersize=4 if len(x) <= 60 else 0, linewidth=1.4, label=label)
 
 
-def _plot_norms(axes: Axes, label: str, style: dict[str, str], norms: Mapping[int, float]) -> None:
+def _plot_norms(axes: Axes, label: str, style: dict[str, Any], norms: Mapping[int, float]) -> None:
     """On a logarithmic axis; what is exactly 0 lies on its lower edge, hollow."""
     _plot(axes, label, style, [*norms], [norm if 0 < norm < math.inf else math.nan for norm in norms.values()])
     zeros = [place for place, norm in norms.items() if norm == 0]
-    edge = axes.get_xaxis_transform()
-    axes.plot(zeros, [0.0] * len(zeros), "v", color=style["color"], fillstyle="none", transform=edge, clip_on=False)
+    height = [0.015] * len(zeros)
+    axes.plot(zeros, height, "v", color=style["color"], fillstyle="none", transform=axes.get_xaxis_transform())
 
 
 def _draw_depth(axes: Axes, curves: Sequence[_Curves]) -> None:
-    for curve, style in zip(curves, cycle(_STYLES), strict=False):
-        _plot_norms(axes, curve.row.variant, style, dict(enumerate(curve.deltas, 1)))
-    axes.set(yscale="log", xlabel="layer, from the input", title="The gradient by layer, first steps")
+    for curve in curves:
+        _plot_norms(axes, curve.row.variant, curve.style, dict(enumerate(curve.deltas, 1)))
+    zeros = ", ▽ exactly 0" if any(0 in curve.deltas for curve in curves) else ""
+    axes.set(yscale="log", xlabel="layer, from the input", title=f"The gradient by layer, first steps{zeros}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(r"$|\delta|$ = $|\partial L/\partial z|$ (L2 norm)")
 
 
 def _draw_time(axes: Axes, curves: Sequence[_Curves]) -> None:
-    for curve, style in zip(curves, cycle(_STYLES), strict=False):
-        _plot_norms(axes, curve.row.variant, style, curve.through_time)
+    for curve in curves:
+        _plot_norms(axes, curve.row.variant, curve.style, curve.through_time)
     axes.set(yscale="log", xlabel="time step t", title="The gradient by time step, first steps")
     axes.set_ylabel(r"$|\partial L/\partial h_t|$ (L2 norm)")
 
@@ -105,14 +126,14 @@ def _draw_time(axes: Axes, curves: Sequence[_Curves]) -> None:
 def _draw_learning(axes: Axes, curves: Sequence[_Curves], comparison: Comparison) -> None:
     """The mean over the seeds, and the range of them."""
     metric = comparison.objective.metric
-    for curve, style in zip(curves, cycle(_STYLES), strict=False):
+    for curve in curves:
         points: dict[float, list[float]] = {}
         for result in curve.row.finished:
             for point in result.curve:
                 points.setdefault(point["step"], []).append(point.get(f"val/{metric}", math.nan))
-        _plot(axes, curve.row.variant, style, [*points], [*map(mean, points.values())])
+        _plot(axes, curve.row.variant, curve.style, [*points], [*map(mean, points.values())])
         low, high = [*map(min, points.values())], [*map(max, points.values())]
-        axes.fill_between([*points], low, high, color=style["color"], alpha=0.15, linewidth=0)
+        axes.fill_between([*points], low, high, color=curve.style["color"], alpha=0.15, linewidth=0)
     if comparison.target is not None:
         axes.axhline(comparison.target, color="black", linewidth=0.8, linestyle=(0, (1, 3)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -259,10 +259,15 @@ def _points(grid: Config) -> dict[str, Config]:
     """Each point of a grid by a name like ``num_layers=5,activation=tanh``; of an empty grid one, without a name."""
     short = [key.rpartition(".")[2] for key in grid]
     labels = short if len(set(short)) == len(short) else list(grid)
-    points: dict[str, Config] = {}
-    for values in itertools.product(*grid.values()):
-        texts = (re.sub(r"[^\w.+-]+", "_", json.dumps(value).strip('[]"')) for value in values)
-        points[",".join(f"{label}={text}" for label, text in zip(labels, texts, strict=True))] = dict(
-            zip(grid, values, strict=True)
-        )
-    return points
+    texts = [_texts(values) for values in grid.values()]
+    names = (zip(labels, point, strict=True) for point in itertools.product(*texts))
+    values = (dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values()))
+    return {",".join(map("=".join, name)): point for name, point in zip(names, values, strict=True)}
+
+
+def _texts(values: list[Any]) -> list[str]:
+    """Values as parts of a name; whole numbers get leading zeros, because TensorBoard sorts names as text."""
+    texts = [re.sub(r"[^\w.+-]+", "_", json.dumps(value).strip('[]"')) for value in values]
+    if all(text.isdecimal() for text in texts):
+        return [text.zfill(max(map(len, texts))) for text in texts]
+    return texts
