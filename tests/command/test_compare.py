@@ -168,6 +168,19 @@ def test_a_grid_is_every_combination_and_each_has_a_name(workplace):
     assert len(over) == 4
 
 
+def test_a_base_may_stand_in_the_comparison(workplace):
+    (workplace / "b.yaml").write_text(
+        "base:\n  model: {class_path: unvanish.networks.MLP, hidden_sizes: [7]}\n"
+        "  data.class_path: unvanish.data.Tabular\n"
+        "variants:\n  small: {}\n  large: {model.hidden_sizes: [11]}\n"
+    )
+    model = {"class_path": "unvanish.networks.MLP", "hidden_sizes": [11]}
+    assert recipes.variants(workplace / "b.yaml")["large"].config == {
+        "model": model,
+        "data": {"class_path": "unvanish.data.Tabular"},
+    }
+
+
 def test_recipes_and_comparisons_stand_side_by_side(two):
     assert list(recipes.side_by_side(["mlp/wine"], [])) == ["mlp/wine"]
     assert list(recipes.side_by_side(["mlp/wine"], ["model.activation=tanh"])) == ["activation=tanh"]

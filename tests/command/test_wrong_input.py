@@ -83,7 +83,7 @@ CASES = [
     ("compare nested.yaml", "nested.yaml: base 'vanishing/mlp' is a comparison; it must be a recipe"),
     ("compare flat_grid.yaml", "a grid has keys with lists of values; model.num_layers has 5"),
     ("compare no_goal.yaml", "no_goal.yaml: target is 'high', expected a number"),
-    ("compare stray_key.yaml", "stray_key.yaml is not a comparison: it has 'base', a recipe, and 'variants'"),
+    ("compare stray_key.yaml", "stray_key.yaml is not a comparison: it has 'base', a recipe or the name of one"),
     ("compare comparison.yaml", "comparison.yaml: unknown key 'model.activaton'"),
     ("fit -c quickstart -c vanishing/mlp", "is a comparison, which cannot overlay a recipe"),
     ("fit -c quickstart --seed=-1", "-1"),

@@ -18,7 +18,7 @@ from unvanish.names import nearest
 Config = dict[str, Any]
 
 _COMPARISON = {"base", "variants", "grid", "target"}
-_SHAPE = "'base', a recipe, and 'variants' or a 'grid' or both, and may have a 'target', a validation metric"
+_SHAPE = "'base', a recipe or the name of one, then 'variants' or a 'grid' or both, and perhaps a 'target'"
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,12 @@ def variants(path: Path, grid: Config | None = None) -> dict[str, Recipe]:
     """
     config = read(path)
     named = config.get("variants", {"": {}} if "grid" in config else None)
-    if not isinstance(config.get("base"), str) or not isinstance(named, dict) or config.keys() - _COMPARISON:
+    if not isinstance(config.get("base"), str | dict) or not isinstance(named, dict) or config.keys() - _COMPARISON:
         raise WrongInputError(f"{path} is not a comparison: it has {_SHAPE}")
     for name, changes in named.items() or [(None, None)]:
         if not (isinstance(name, str) and re.fullmatch(r"[\w.-]*", name) and isinstance(changes or {}, dict)):
             raise WrongInputError(f"{path}: variants are names with the keys that each of them changes, not {name!r}")
-    base = path.parent / config["base"]
-    base = base if base.is_file() else locate(config["base"])
-    common = read(base)
-    if is_comparison(common):
-        raise WrongInputError(f"{path}: base {config['base']!r} is a comparison; it must be a recipe")
+    common = _base(path, config["base"])
     points = _points(_flat_grid(config.get("grid", {}), str(path)) | (grid or {}))
     return {
         label: Recipe(f"{name_of(path)}/{label}", [path], _with_changes(common, (changes or {}) | point))
@@ -123,6 +119,17 @@ def variants(path: Path, grid: Config | None = None) -> dict[str, Recipe]:
         for suffix, point in points.items()
         for label in [",".join(filter(None, (name, suffix)))]
     }
+
+
+def _base(path: Path, base: str | Config) -> Config:
+    """The recipe that a comparison names, or that stands in it."""
+    if isinstance(base, dict):
+        return _with_changes({}, base)
+    beside = path.parent / base
+    config = read(beside if beside.is_file() else locate(base))
+    if is_comparison(config):
+        raise WrongInputError(f"{path}: base {base!r} is a comparison; it must be a recipe")
+    return config
 
 
 def side_by_side(names: list[str], settings: list[str]) -> dict[str, Recipe]:
