@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from unvanish import CNN, CompactCNN, Recurrent, Transformer
 from unvanish.networks.initialization import initialize
 
 FAN_IN, FAN_OUT = 600, 400
@@ -17,7 +18,11 @@ VARIANCES = {
     "he_normal": 2 / FAN_IN,
     "lecun_normal": 1 / FAN_IN,
     "orthogonal": 1 / FAN_IN,
+    "normal(0.1)": 0.01,
+    "mean_field(1.5,0)": 1.5 / FAN_IN,
+    "mean_field(1.76095, 0.05)": 1.76095 / FAN_IN,
 }
+BIAS_VARIANCES = {"default": 1 / (3 * FAN_IN), "mean_field(1.76095, 0.05)": 0.05}
 
 
 def draw(name, activation="relu"):
@@ -32,7 +37,8 @@ def test_the_variance_of_the_weights_is_that_of_the_formula(name):
     layer = draw(name)
     assert layer.weight.var().item() == pytest.approx(VARIANCES[name], rel=0.02)
     assert layer.weight.mean().item() == pytest.approx(0, abs=0.02 * VARIANCES[name] ** 0.5)
-    assert (layer.bias == 0).all().item() is (name != "default")
+    assert layer.bias.var().item() == pytest.approx(BIAS_VARIANCES.get(name, 0), rel=0.2)
+    assert layer.bias.mean().item() == pytest.approx(0, abs=0.2 * BIAS_VARIANCES.get(name, 0) ** 0.5)
 
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(24, 80, (5, 5)), nn.Conv3d(24, 80, (1, 5, 5))], ids=["images", "clips"])
@@ -43,7 +49,8 @@ def test_the_inputs_of_a_convolutions_unit_are_its_channels_times_its_window(nam
     initialize(nn.Sequential(layer), name, "relu")
     variance = 2 / (25 * (24 + 80)) if name.startswith("xavier") else VARIANCES[name]  # as above, 24 * 25 = 600 inputs
     assert layer.weight.var().item() == pytest.approx(variance, rel=0.03)
-    assert (layer.bias == 0).all().item() is (name != "default")
+    # The 80 biases of one draw differ in variance from the law's by 16 % (one standard deviation).
+    assert layer.bias.var().item() == pytest.approx(BIAS_VARIANCES.get(name, 0), rel=0.4)
 
 
 @pytest.mark.parametrize("name", ["default", "xavier_uniform", "he_uniform"])
@@ -96,9 +103,68 @@ def test_layers_without_bias_and_other_modules_are_left_alone():
     ("name", "activation", "message"),
     [
         ("he_norml", "relu", "unknown initialization 'he_norml'; did you mean 'he_normal'? (known: auto, default, "),
+        ("meanfield(1, 0)", "relu", "unknown initialization 'meanfield(1, 0)' (known: auto, default, "),
         ("auto", "reul", "unknown activation 'reul'; did you mean 'relu'?"),
     ],
 )
 def test_unknown_names_are_refused(name, activation, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         initialize(nn.Linear(3, 5), name, activation)
+
+
+def test_the_schemes_that_take_numbers_are_listed_behind_those_that_take_none():
+    with pytest.raises(ValueError, match=re.escape("orthogonal), normal(std) or mean_field(sigma_w2, sigma_b2)") + "$"):
+        initialize(nn.Linear(3, 5), "he_norml", "relu")
+
+
+def test_weights_of_variance_zero_are_zero():
+    layer = draw("normal(0)")
+    assert not layer.weight.any()
+    assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        *((name, " is not of the form normal(std)") for name in ("normal", "normal()", "normal(1, 2)", "normal(a)")),
+        ("normal(0.1", " is not of the form normal(std)"),
+        ("normal(0.1) ", " is not of the form normal(std)"),
+        ("mean_field(1.5)", " is not of the form mean_field(sigma_w2, sigma_b2)"),
+        ("mean_field(1.5, 0.05, 1)", " is not of the form mean_field(sigma_w2, sigma_b2)"),
+        ("normal(-0.1)", ": std is -0.1; it must be finite and not negative"),
+        ("mean_field(inf, 0)", ": sigma_w2 is inf; it must be finite and not negative"),
+        ("mean_field(1.5, nan)", ": sigma_b2 is nan; it must be finite and not negative"),
+    ],
+)
+def test_wrong_numbers_and_wrong_counts_are_refused(name, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'initialization {name!r}{message}')}$"):
+        initialize(nn.Linear(3, 5), name, "tanh")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda scheme: Recurrent((7, 3), 2, 5, initialization=scheme),
+        lambda scheme: Transformer((7, 3), 2, 8, 1, initialization=scheme),
+        lambda scheme: CNN((1, 8, 8), 2, 8, initialization=scheme),
+        lambda scheme: CompactCNN((1, 8, 8), 2, [3], initialization=scheme),
+    ],
+    ids=["recurrent", "transformer", "cnn", "compact cnn"],
+)
+def test_biases_that_a_network_does_not_draw_are_refused_not_forgotten(build):
+    build("mean_field(1.5, 0)")
+    message = r"^initialization 'mean_field\(1.5, 0.05\)' draws biases, and .*: take it with sigma_b2 = 0$"
+    with pytest.raises(ValueError, match=message):
+        build("mean_field(1.5, 0.05)")
+
+
+def test_each_gate_of_a_recurrent_network_has_the_variance_of_its_own_fan_in():
+    torch.manual_seed(7)
+    (layer,) = Recurrent((7, 300), 2, 200, cell="gru", initialization="mean_field(1.5, 0)").layers
+    for gate in (*layer.recurrence.weight_ih_l0.split(200), *layer.recurrence.weight_hh_l0.split(200)):
+        assert gate.var().item() == pytest.approx(1.5 / gate.shape[1], rel=0.03)
+
+
+def test_a_wrong_number_is_not_answered_with_a_list_of_names():
+    with pytest.raises(ValueError, match=r"not negative$"):
+        Transformer((7, 3), 2, 8, 1, initialization="normal(-1)")

@@ -200,5 +200,8 @@ def test_networks_that_cannot_be_are_refused(options, message):
 
 
 def test_gpt2_is_named_among_the_initializations():
-    with pytest.raises(ValueError, match=r", orthogonal\), and gpt2 for Transformers$"):
+    with pytest.raises(
+        ValueError,
+        match=r", orthogonal\), normal\(std\) or mean_field\(sigma_w2, sigma_b2\), and gpt2 for Transformers$",
+    ):
         Transformer(**TEXT, output_size=2, initialization="gtp2")

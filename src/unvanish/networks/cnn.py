@@ -102,7 +102,8 @@ class CNN(ReferenceModule):
         width: Channels of the first stage.
         activation: sigmoid, tanh, relu, leaky_relu, gelu, selu, silu or identity.
         initialization: auto (fits the activation), default (torch's), xavier_uniform, xavier_normal, he_uniform,
-            he_normal, lecun_normal or orthogonal.
+            he_normal, lecun_normal, orthogonal, normal(std) or mean_field(sigma_w2, sigma_b2): see ``initialize``.
+            Biases are drawn, with sigma_b2 above 0, only where convolutions have them.
         normalization: none, batch or group; convolutions have a bias with none only.
         residual: Add a block's input to what its two convolutions make of it; False is the plain network.
         preactivation: Normalize and activate before each convolution, not behind it, so that nothing stands between

@@ -48,7 +48,8 @@ class CompactCNN(ReferenceModule):
         channels: Channels of each stage; every stage halves each axis.
         activation: sigmoid, tanh, relu, leaky_relu, gelu, selu, silu or identity.
         initialization: auto (fits the activation), default (torch's), xavier_uniform, xavier_normal, he_uniform,
-            he_normal, lecun_normal or orthogonal.
+            he_normal, lecun_normal, orthogonal, normal(std) or mean_field(sigma_w2, sigma_b2): see ``initialize``.
+            Biases are drawn, with sigma_b2 above 0, only where convolutions have them.
         normalization: none, batch or group; convolutions have a bias with none only.
         residual: Add its pooled input to the output of each stage but the first, where it has as many channels.
         training: The shared training configuration.

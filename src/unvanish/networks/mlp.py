@@ -47,7 +47,7 @@ class MLP(ReferenceModule):
         num_layers: Layers with weights, the output layer counted; only where hidden_sizes is one number.
         activation: sigmoid, tanh, relu, leaky_relu, gelu, selu, silu or identity.
         initialization: auto (fits the activation), default (torch's), xavier_uniform, xavier_normal, he_uniform,
-            he_normal, lecun_normal or orthogonal.
+            he_normal, lecun_normal, orthogonal, normal(std) or mean_field(sigma_w2, sigma_b2): see ``initialize``.
         normalization: none, batch or layer; between a hidden layer's linear map and its activation.
         residual: Add its input to the output of each hidden layer but the first (He et al. 2016).
         training: The shared training configuration.

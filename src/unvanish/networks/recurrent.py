@@ -93,9 +93,10 @@ class Recurrent(ReferenceModule):
         padding_index: The token that fills a text up, at its end; an empty text is read as one of it.
         activation: tanh or relu for rnn; gru and lstm have tanh alone.
         initialization: auto, default (torch's own draw, untouched), xavier_uniform, xavier_normal, he_uniform,
-            he_normal, lecun_normal or orthogonal; for the two matrices of each gate by themselves, and for the output.
-            auto is xavier_normal, but orthogonal for the recurrent matrices, which then keep the norm of what passes
-            them (Saxe et al. 2014). All but default set the biases to zero, except for forget_bias.
+            he_normal, lecun_normal, orthogonal, normal(std) or mean_field(sigma_w2, 0): see ``initialize``; for the two
+            matrices of each gate by themselves, and for the output. auto is xavier_normal, but orthogonal for the
+            recurrent matrices, which then keep the norm of what passes them (Saxe et al. 2014). All but default set the
+            biases to zero, except for forget_bias.
         normalization: none or layer (Ba et al. 2016); of each layer's states, before they leave it.
         residual: Add its input to the output of each layer where both have one size (Wu et al. 2016).
         forget_bias: b of an LSTM's forget gates, which keep sigmoid(b) of a cell at first. If None it is 1 (Jozefowicz

@@ -58,9 +58,10 @@ class Transformer(ReferenceModule):
             3.5); or rotary (Su et al. 2021).
         activation: sigmoid, tanh, relu, leaky_relu, gelu, selu, silu or identity; in the feed-forward networks.
         initialization: auto (gpt2), gpt2, default (torch's), xavier_uniform, xavier_normal, he_uniform, he_normal,
-            lecun_normal or orthogonal. gpt2 draws all weights from N(0, 0.02^2), and those by which a block adds to the
-            residual stream from 1/sqrt(2 num_layers) of that (Radford et al. 2019). The others are for the linear
-            layers, queries, keys and values each by themselves; embeddings stay N(0, 0.02^2) but for default.
+            lecun_normal, orthogonal, normal(std) or mean_field(sigma_w2, 0): see ``initialize``. gpt2 draws all weights
+            from N(0, 0.02^2), and those by which a block adds to the residual stream from 1/sqrt(2 num_layers) of that
+            (Radford et al. 2019). The others are for the linear layers, queries, keys and values each by themselves;
+            embeddings stay N(0, 0.02^2) but for default.
         normalization: none or layer (Ba et al. 2016).
         norm_first: Normalize what goes into attention and the feed-forward network (pre-LN); else the residual stream
             behind each of them (post-LN), which needs the learning rate warmed up (Xiong et al. 2020).
@@ -239,6 +240,8 @@ def _find_scheme(name: str, activation: str) -> Callable[[Tensor], Tensor] | Non
     try:
         return find_scheme(name, activation)
     except ValueError as error:
+        if not str(error).startswith("unknown"):
+            raise
         raise ValueError(f"{error}, and gpt2 for Transformers") from None
 
 
