@@ -141,6 +141,30 @@ def test_without_validation_the_last_checkpoint_is_used(workplace, capsys):
     assert "checkpoints/last.ckpt: test/loss" in capsys.readouterr().out
 
 
+def test_without_a_validation_split_the_last_weights_are_tested_and_validate_is_refused(workplace, capsys):
+    fit("--data.validation_share=0", "--trainer.max_epochs=2")
+    assert [path.name for path in (workplace / "runs/mlp/wine/1/checkpoints").iterdir()] == ["last.ckpt"]
+    assert main(["test", "-c", "mlp/wine"]) == 0
+    assert "checkpoints/last.ckpt: test/loss" in capsys.readouterr().out
+    assert main(["validate", "-c", "mlp/wine"]) == 2
+    assert capsys.readouterr().err == "unvanish: the data has no validation split\n"
+
+
+def test_other_data_modules_need_not_validate_or_test(workplace, monkeypatch):
+    (workplace / "bare.py").write_text(
+        "import lightning, torch\nfrom unvanish.data import BatchLoader\nclass Data(lightning.LightningDataModule):\n"
+        "    task, input_shape, output_size = 'binary', (3,), 1\n"
+        "    def train_dataloader(self):\n        return BatchLoader((torch.rand(5, 3), torch.ones(5)), 5)\n"
+    )
+    (workplace / "bare.yaml").write_text(
+        "model: {class_path: unvanish.MLP, hidden_sizes: 3}\ndata: {class_path: bare.Data}\ntrainer: {max_epochs: 2}"
+    )
+    monkeypatch.syspath_prepend(workplace)
+    with pytest.warns(UserWarning, match="have no `val_dataloader`"):
+        assert main(["fit", "-c", "bare.yaml"]) == 0
+    assert [path.name for path in (workplace / "runs/bare/1/checkpoints").iterdir()] == ["last.ckpt"]
+
+
 def test_the_last_checkpoint_is_the_last_epoch_s_also_where_none_was_validated(workplace):
     fit("--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
     assert torch.load("runs/mlp/wine/1/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2

@@ -32,6 +32,13 @@ def test_every_image_is_in_one_split_with_its_class_s_share_and_its_pixels(pets,
     ]
 
 
+def test_no_image_validates_where_the_share_is_0_and_there_is_no_folder(pets, tmp_path, image_folder):
+    data = image_folder(pets, validation_share=0)
+    train, validation, test = data.splits[:3]
+    assert (len(train[1]) + len(test[1]), validation) == (53, ())
+    assert data.val_dataloader() == []
+
+
 def test_the_test_split_depends_on_the_split_seed_alone(pets, image_folder):
     def tested(**options):
         return set(numbers(image_folder(pets, **options).splits.test[0]))
@@ -263,7 +270,7 @@ def test_no_folder_is_one_line(tmp_path, image_folder, path):
         ({"on_error": "skp"}, "unknown treatment of errors 'skp'; did you mean 'skip'"),
         ({"cache": "memroy"}, "unknown cache 'memroy'; did you mean 'memory'"),
         ({"test_share": 1.0}, "test_share must lie between 0 and 1, not 1.0"),
-        ({"validation_share": 0.0}, "validation_share must lie between 0 and 1, not 0.0"),
+        ({"validation_share": -0.1}, "validation_share must be at least 0 and below 1, not -0.1"),
         ({"augmentation": Augmentation(crop=5)}, "augmentation: crop 5 is too much for images of 5 x 7"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
     ],

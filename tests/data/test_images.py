@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from unvanish.data import Images
+from unvanish.data import Augmentation, Images
 from unvanish.data.images import SOURCES
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -73,6 +73,39 @@ def test_the_test_split_of_digits_does_not_depend_on_the_validation_share():
     assert torch.equal(*labels)
 
 
+def test_images_are_made_smaller_by_averaging_and_then_normalised():
+    small, whole = Images(image_size=4), Images(normalize=False)
+    assert small.input_shape == (1, 4, 4)
+    (x, y), (full, labels) = small.splits.train, whole.splits.train
+    assert torch.equal(y, labels)
+    assert x.shape == (1294, 1, 4, 4)
+    assert x.mean().item() == pytest.approx(0, abs=1e-6)
+    assert x.std(correction=0).item() == pytest.approx(1, abs=1e-6)
+    means = torch.stack([full[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]).mean(0)
+    torch.testing.assert_close(x, (means - means.mean()) / means.std(correction=0))
+    torch.testing.assert_close(small.splits.test[0].std(), x.std(), rtol=0.05, atol=0)  # they were made smaller as well
+
+
+def test_pixels_that_are_not_normalised_are_from_0_to_1():
+    grey = torch.from_numpy(load_digits().images).float() / 16
+    x = torch.cat([split[0] for split in Images(normalize=False).splits[:3]]).squeeze(1)
+    assert sorted(map(tuple, x.flatten(1).tolist())) == sorted(map(tuple, grey.flatten(1).tolist()))
+
+
+def test_colours_that_are_not_normalised_are_from_0_to_1(cifar, tmp_path):
+    data = Images("cifar10", root=str(tmp_path), batch_size=10, normalize=False)
+    data.prepare_data()
+    assert torch.equal(data.splits.test[0][:, :, 0, 0], torch.tensor([[i, 10 * i, 100 * i] for i in range(30)]) / 255)
+
+
+def test_all_rows_train_where_none_validate():
+    data = Images(validation_share=0)
+    train, validation, test = data.splits[:3]
+    assert (len(train[1]), validation, len(test[1])) == (1438, (), 359)
+    assert data.val_dataloader() == []
+    torch.testing.assert_close(train[0].mean(), torch.tensor(0.0), rtol=0, atol=1e-6)
+
+
 def test_splits_are_stratified():
     for _, y in Images().splits[:3]:
         assert (torch.bincount(y) / len(y)).sub(0.1).abs().max() < 0.01
@@ -132,7 +165,12 @@ def test_absent_files_are_one_line_and_leave_nothing_behind(name, tmp_path):
     ("options", "message"),
     [
         ({"dataset": "mnits"}, "unknown dataset 'mnits'; did you mean 'mnist'"),
-        ({"validation_share": 1.0}, "validation_share must lie between 0 and 1, not 1.0"),
+        ({"validation_share": 1.0}, "validation_share must be at least 0 and below 1, not 1.0"),
+        ({"validation_share": -0.1}, "validation_share must be at least 0 and below 1, not -0.1"),
+        ({"image_size": 3}, "image_size is 3; it must divide 8, the side of the images of digits"),
+        ({"image_size": 16}, "image_size is 16; it must divide 8, the side of the images of digits"),
+        ({"image_size": 0}, "image_size is 0; it must divide 8, the side of the images of digits"),
+        ({"dataset": "mnist", "image_size": 14, "augmentation": Augmentation(crop=14)}, "augmentation: crop 14 is too"),
         ({"batch_size": -3}, "batch_size must be at least 1, not -3"),
         ({"split_seed": -1}, "split_seed must be at least 0, not -1"),
     ],

@@ -62,6 +62,14 @@ def rows_of(data):
     return found
 
 
+def test_all_but_the_test_rows_train_where_none_validate(load):
+    data = load(validation_share=0)
+    train, validation, test = data.splits[:3]
+    assert validation == ()
+    assert len(train[1]) + len(test[1]) == ROWS
+    assert data.val_dataloader() == []
+
+
 def same(data, other):
     pairs = zip(data.splits[:3], other.splits[:3], strict=True)
     return all(torch.equal(a, b) for split, twin in pairs for a, b in zip(split, twin, strict=True))
@@ -246,7 +254,7 @@ def test_device_resident_data_moves_to_the_device_of_the_trainer(load):
         ({"vocabulary": 2}, "vocabulary must be at least 3, not 2"),
         ({"max_length": 0}, "max_length must be at least 1, not 0"),
         ({"text": "text", "header": False}, "text is the name 'text', but header is false: give its position"),
-        ({"validation_share": 1.0}, "validation_share must lie between 0 and 1, not 1.0"),
+        ({"validation_share": 1.0}, "validation_share must be at least 0 and below 1, not 1.0"),
         ({"test_share": 0.9}, "test_share must lie between 0 and 1 - validation_share, not 0.9"),
         ({"test_share": 0.0}, "test_share must lie between 0 and 1 - validation_share, not 0.0"),
         ({"validation_share": 0.8}, "test_share must lie between 0 and 1 - validation_share, not 0.2"),

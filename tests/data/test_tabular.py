@@ -99,6 +99,15 @@ def test_splits_are_disjoint_complete_stratified_and_in_file_order(load):
     assert all(before < after for part in parts[1:] for before, after in pairwise(part))
 
 
+@pytest.mark.parametrize(("name", "rows"), [("iris", 150), ("diabetes", 442)])
+def test_all_but_the_test_rows_train_where_none_validate(name, rows):
+    data = Tabular(name, validation_share=0)
+    train, validation, test = data.splits[:3]
+    assert validation == ()
+    assert len(train[1]) + len(test[1]) == rows
+    assert data.val_dataloader() == []
+
+
 def test_split_seed_alone_decides_the_splits(load):
     first, same, other = (rows_of(load(**seeds)) for seeds in ({}, {"seed": 5}, {"split_seed": 5}))
     assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
@@ -208,7 +217,7 @@ def test_new_rows_are_coded_by_the_training_rows(save, load):
         ({"dataset": "iris", "predict_path": "a.txt"}, "unknown kind of file '.txt'"),
         ({"dataset": "iris", "task": "regresion"}, "unknown task 'regresion'; did you mean 'regression'"),
         ({"dataset": "iris", "missing": "drop"}, "unknown treatment of missing values 'drop'"),
-        ({"dataset": "iris", "validation_share": 0.0}, "validation_share must lie between 0 and 1, not 0.0"),
+        ({"dataset": "iris", "validation_share": -0.1}, "validation_share must be at least 0 and below 1, not -0.1"),
         ({"dataset": "iris", "test_share": 0.9}, "test_share must lie between 0 and 1 - validation_share, not 0.9"),
         ({"dataset": "iris", "batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"dataset": "iris", "seed": -1}, "seed must be at least 0, not -1"),
@@ -254,6 +263,7 @@ def test_tables_that_are_refused(load, columns, options, message):
         (b"a,y\n1,2\n4,5,6\n", "cannot read .*rows.csv: Error tokenizing data"),
         (b"a,y\n\xff\xfe\n", "cannot read .*rows.csv: 'utf-8' codec"),
         (b"a,y\n1,2.5\n2,3.5\n", "rows.csv: 2 rows are too few for 3 splits"),
+        (b"a,y\n1,2.5\n2,3.5\n3,4.5\n4,6.5\n", "rows.csv: 4 rows are too few; R2 needs two in each split"),
     ],
 )
 def test_files_that_are_refused(tmp_path, content, message):

@@ -199,6 +199,14 @@ def test_a_resumed_fit_sees_the_windows_of_an_uninterrupted_one(load, tmp_path):
         assert fit(tmp_path / f"step={step}.ckpt") == uninterrupted[step:]
 
 
+def test_all_windows_but_the_test_split_s_train_where_none_validate(load):
+    data = load(validation_share=0, test_share=0.5, stride=1, context_length=2)
+    train, validation, test = data.splits[:3]
+    assert (len(train[0]), validation) == (len(ENGLISH) // 2 - 2, ())
+    assert len(test[0]) > 1
+    assert data.val_dataloader() == []
+
+
 def test_without_a_test_share_there_is_no_test_split(load):
     data = load(test_share=0.0)
     assert data.splits.test == ()
@@ -216,7 +224,7 @@ def test_without_a_test_share_there_is_no_test_split(load):
         ({"tokenizer": "bpe", "vocabulary": 255}, "vocabulary must be at least 256, not 255"),
         ({"context_length": 0}, "context_length must be at least 1, not 0"),
         ({"stride": 0}, "stride must be at least 1, not 0"),
-        ({"validation_share": 0.0}, "validation_share must lie between 0 and 1, not 0.0"),
+        ({"validation_share": -0.1}, "validation_share must be at least 0 and below 1, not -0.1"),
         ({"test_share": 0.9}, "test_share must be at least 0 and below 1 - validation_share, not 0.9"),
         ({"test_share": -0.1}, "test_share must be at least 0 and below"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),

@@ -13,7 +13,7 @@ from unvanish.command.checkpoints import checkpoint_of, load_weights, newest_run
 from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.recipes import load
-from unvanish.command.run import CONFIG
+from unvanish.command.run import CONFIG, has_validation_split
 from unvanish.data import InMemoryData
 
 
@@ -21,6 +21,8 @@ def evaluate(options: Namespace, overrides: list[str]) -> int:
     """Print the metrics of a checkpoint on the validation or the test split."""
     _, built, checkpoint = load_trained(options, overrides)
     trainer = quiet_trainer(built)
+    if options.verb == "validate" and not has_validation_split(built.data):
+        raise WrongInputError("the data has no validation split")
     run = trainer.validate if options.verb == "validate" else trainer.test
     with as_wrong_input():
         (metrics,) = run(built.model, built.data, verbose=False)

@@ -95,6 +95,8 @@ def train(
         "log_every_n_steps": _log_interval(options, data),
     }
     options |= {key: value for key, value in defaults.items() if options[key] is None}
+    if not has_validation_split(data):
+        options["limit_val_batches"] = 0
     keeps = options["enable_checkpointing"] is not False
     callbacks = [
         *([monitor] if gradients else []),
@@ -121,6 +123,13 @@ def train(
         with as_wrong_input():
             raise
     return Run(trainer, best, monitor.report, time.perf_counter() - start)
+
+
+def has_validation_split(data: L.LightningDataModule) -> bool:
+    """Whether there is anything to validate on."""
+    if isinstance(data, InMemoryData):
+        return bool(data.splits.validation)
+    return is_overridden("val_dataloader", data)
 
 
 def has_test_split(data: L.LightningDataModule) -> bool:

@@ -123,7 +123,7 @@ class ClipFolder(InMemoryData):
         image_size: Side of a square in pixels, or [height, width]; a frame is scaled until it covers that, and its
             middle cut out.
         channels: 1 for grey, 3 for colour.
-        validation_share: Share of the training clips to validate on where there is no val/, between 0 and 1.
+        validation_share: Share of the training clips to validate on where there is no val/, below 1; 0 leaves none.
         test_share: Share of the clips to test on where there is no test/, between 0 and 1.
         predict_path: A folder of clips to predict, in the order of their names. Without it the test split is predicted.
         on_error: refuse or skip clips that cannot be read; of those to predict none is skipped.

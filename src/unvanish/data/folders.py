@@ -143,7 +143,7 @@ class SampleFolder:
         labels = torch.tensor([label for part in parts.values() for label in part.labels])[decoded.files[: ends[-1]]]
         y = labels.float() if len(class_names) == 2 else labels
         for part, count in zip(PARTS, np.diff(ends, prepend=0), strict=True):
-            if not count:
+            if parts[part].paths and not count:
                 raise ValueError(f"{self.path}: no {self.kind.noun} of the {part} split can be read")
         absent = set(range(len(class_names))) - set(labels[: ends[0]].tolist())
         if absent:

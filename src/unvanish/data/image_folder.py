@@ -104,7 +104,7 @@ class ImageFolder(InMemoryData):
         path: The folder.
         image_size: Side of a square in pixels, or [height, width].
         channels: 1 for grey, 3 for colour.
-        validation_share: Share of the training images to validate on where there is no val/, between 0 and 1.
+        validation_share: Share of the training images to validate on where there is no val/, below 1; 0 leaves none.
         test_share: Share of the images to test on where there is no test/, between 0 and 1.
         predict_path: A folder of images to predict, in the order of their names. Without it the test split is
             predicted.

@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision import datasets
 
 from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
@@ -32,16 +33,20 @@ CIFAR100 = """
 
 @dataclass(frozen=True)
 class Source:
-    """Where the images come from: a torchvision class and the folder it reads, or scikit-learn without both."""
+    """Where the images come from: a torchvision class and the folder it reads, or scikit-learn without both.
+
+    ``white`` is the largest value that a pixel can have.
+    """
 
     shape: tuple[int, int, int]
     classes: str
     archive: Any = None
     folder: str = ""
+    white: int = 255
 
 
 SOURCES = {
-    "digits": Source((1, 8, 8), DIGITS),
+    "digits": Source((1, 8, 8), DIGITS, white=16),
     "mnist": Source((1, 28, 28), DIGITS, datasets.MNIST, "MNIST/raw"),
     "fashion_mnist": Source((1, 28, 28), FASHION, datasets.FashionMNIST, "FashionMNIST/raw"),
     "cifar10": Source((3, 32, 32), CIFAR10, datasets.CIFAR10, "cifar-10-batches-py"),
@@ -51,7 +56,7 @@ SOURCES = {
 
 @final
 class Images(InMemoryData):
-    """Small images to classify: x is (B, channels, height, width), normalised per channel by the training split.
+    """Small images to classify: x is (B, channels, height, width), float32.
 
     The official test split stays whole and in its order. ``digits`` has none: the test split is 20 % of its rows, cut
     by ``split_seed``.
@@ -59,7 +64,11 @@ class Images(InMemoryData):
     Args:
         dataset: digits (in scikit-learn), mnist, fashion_mnist, cifar10 or cifar100.
         root: Folder that holds torchvision's data sets; what is absent is downloaded to it.
-        validation_share: Share of the training rows to validate on, between 0 and 1.
+        image_size: Side of the square that each image is made smaller to, by averaging; it divides the side that the
+            images have, which is None's.
+        normalize: Give each channel mean 0 and standard deviation 1 over the training split; if not, pixels are from 0
+            to 1.
+        validation_share: Share of the training rows to validate on, below 1; 0 leaves no validation split.
         batch_size: Rows in a batch, on each device.
         seed: Fixes the order of the training batches.
         split_seed: Fixes which training rows validate.
@@ -75,6 +84,8 @@ class Images(InMemoryData):
         self,
         dataset: str = "digits",
         root: str = "data",
+        image_size: int | None = None,
+        normalize: bool = True,
         validation_share: float = 0.1,
         batch_size: int = 64,
         seed: int = 0,
@@ -91,7 +102,13 @@ class Images(InMemoryData):
             augmentation=augmentation,
         )
         self.source = lookup("dataset", dataset, SOURCES)
-        augmentation.fit(*self.source.shape[1:])
+        channels, side, _ = self.source.shape
+        self.image_size = side if image_size is None else image_size
+        if self.image_size < 1 or side % self.image_size:
+            raise ValueError(f"image_size is {image_size}; it must divide {side}, the side of the images of {dataset}")
+        self.shape = (channels, self.image_size, self.image_size)
+        augmentation.fit(*self.shape[1:])
+        self.normalize = normalize
         self.dataset = dataset
         self.root = Path(root)
 
@@ -99,7 +116,7 @@ class Images(InMemoryData):
     def description(self) -> Description:
         """Known without reading anything."""
         names = self.source.classes.split()
-        return Description("multiclass", self.source.shape, len(names), names)
+        return Description("multiclass", self.shape, len(names), names)
 
     def prepare_data(self) -> None:
         """Download the data set if its folder is absent; a failed download leaves nothing behind."""
@@ -119,10 +136,17 @@ class Images(InMemoryData):
             x, y = self._official(train=True)
             x_test, y_test = self._official(train=False)
         training, validation = cut(y, self.validation_share, self.split_seed, self.dataset, self.source.classes.split())
-        std, mean = torch.std_mean(x[training], dim=(0, 2, 3), correction=0)
-        self.pixels = PixelScale(mean[:, None, None], std[:, None, None])
+        x, x_test = (F.avg_pool2d(images, self.source.shape[1] // self.image_size) for images in (x, x_test))
+        self.pixels = self._scale(x[training])
         x, x_test = self.pixels(x), self.pixels(x_test)
         return Splits((x[training], y[training]), (x[validation], y[validation]), (x_test, y_test))
+
+    def _scale(self, x: Tensor) -> PixelScale:
+        """From the training images (N, C, H, W)."""
+        if not self.normalize:
+            return PixelScale(torch.zeros(len(x[0]), 1, 1), torch.full((len(x[0]), 1, 1), float(self.source.white)))
+        std, mean = torch.std_mean(x, dim=(0, 2, 3), correction=0)
+        return PixelScale(mean[:, None, None], std[:, None, None])
 
     def _official(self, *, train: bool) -> tuple[Tensor, Tensor]:
         try:

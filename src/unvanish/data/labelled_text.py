@@ -78,7 +78,7 @@ class LabelledText(InMemoryData):
         tokenizer: word (lower case), character, or bpe (byte pairs).
         vocabulary: The largest vocabulary; the most frequent tokens stay, of words and characters those seen twice.
         max_length: Tokens in x. Longer texts are cut at the end.
-        validation_share: Share of the rows to validate on, between 0 and 1.
+        validation_share: Share of the rows to validate on, below 1; 0 leaves no validation split.
         test_share: Share of the rows to test on, between 0 and 1. None: 0.2, or nothing where there is ``test_path``.
         test_path: A file of its own to test on, with columns like those of ``path``.
         predict_path: A file of new texts to predict, likewise; it needs no labels. Without it the test split is

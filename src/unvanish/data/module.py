@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Never
 
 import torch
 from lightning import LightningDataModule
@@ -39,7 +39,7 @@ class InMemoryData(LightningDataModule, ABC):
     network's device: a subclass then sets ``pixels`` when it reads, and the trainer's batches are scaled by it.
 
     Args:
-        validation_share: Share of the rows to validate on, between 0 and 1.
+        validation_share: Share of the rows to validate on, below 1; 0 leaves no validation split.
         batch_size: Rows in a batch, on each device.
         seed: Fixes the order of the training batches.
         split_seed: Fixes which rows go to which split.
@@ -61,8 +61,8 @@ class InMemoryData(LightningDataModule, ABC):
         augmentation: Augmentation = UNCHANGED,
     ) -> None:
         super().__init__()
-        if not 0 < validation_share < 1:
-            raise ValueError(f"validation_share must lie between 0 and 1, not {validation_share}")
+        if not 0 <= validation_share < 1:
+            raise ValueError(f"validation_share must be at least 0 and below 1, not {validation_share}")
         for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("split_seed", split_seed, 0)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, not {value}")
@@ -136,7 +136,7 @@ class InMemoryData(LightningDataModule, ABC):
 
     @cached_property
     def splits(self) -> Splits:
-        """The tensors of every split, read once.
+        """The tensors of every split, read once; of one without rows there are none.
 
         Raises:
             ValueError: ``batch_size`` is greater than the training split.
@@ -144,16 +144,16 @@ class InMemoryData(LightningDataModule, ABC):
         splits = self._read()
         if self.batch_size > (rows := len(splits.train[0])):
             raise ValueError(f"batch_size {self.batch_size} is greater than the training split of {rows} rows")
-        return splits
+        return splits if any(map(len, splits.validation)) else splits._replace(validation=())
 
     def train_dataloader(self) -> BatchLoader | DecodingLoader:
         """Batches of the training split, in a new order every epoch unless ``overfit_batches`` wants the same ones."""
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
         return self._decoding(self._loader(self.splits.train, shuffle=shuffle))
 
-    def val_dataloader(self) -> BatchLoader | DecodingLoader:
-        """Batches of the validation split."""
-        return self._decoding(self._loader(self.splits.validation))
+    def val_dataloader(self) -> BatchLoader | DecodingLoader | list[Never]:
+        """Batches of the validation split; an empty list, Lightning's word for nothing to load, where there is none."""
+        return self._decoding(self._loader(self.splits.validation)) if self.splits.validation else []
 
     def test_dataloader(self) -> BatchLoader | DecodingLoader:
         """Batches of the test split, in its own order."""

@@ -11,7 +11,9 @@ Integers = NDArray[np.integer[Any]]
 
 
 class Splits(NamedTuple):
-    """The tensors (x, y) of every split. ``predict`` is empty for the test split, (x,) where y is unknown.
+    """The tensors (x, y) of every split; validation and test may be empty.
+
+    ``predict`` is empty for the test split, (x,) where y is unknown.
 
     ``rows`` says what each sample to predict is: a file, or a row of the table, from 0; empty where that is its place.
     """
@@ -24,7 +26,7 @@ class Splits(NamedTuple):
 
 
 def split(groups: Integers, names: Sequence[str], shares: Sequence[float], seed: int) -> list[Integers]:
-    """Cut shares of the rows off, the same share of every group, and at least one row of it.
+    """Cut shares of the rows off, the same share of every group, and at least one row of it unless the share is 0.
 
     Args:
         groups: (N,) the group of each row, an index into ``names``.
@@ -41,13 +43,14 @@ def split(groups: Integers, names: Sequence[str], shares: Sequence[float], seed:
     rng = np.random.default_rng(seed)
     # Rounded along the running total, so that the parts keep their share of the whole.
     ends = np.cumsum(np.bincount(groups, minlength=len(names)))
-    sizes = [np.maximum(1, np.diff(np.rint(share * ends).astype(int), prepend=0)) for share in shares]
+    sizes = [np.maximum(share > 0, np.diff(np.rint(share * ends).astype(int), prepend=0)) for share in shares]
     pieces = []
     for group, name in enumerate(names):
         rows = rng.permutation(np.flatnonzero(groups == group))
         cuts = np.cumsum([size[group] for size in sizes])
         if cuts[-1] >= len(rows):
-            raise ValueError(f"{name}: {len(rows)} rows are too few for {len(shares) + 1} splits with a row in each")
+            wanted = 1 + np.count_nonzero(shares)
+            raise ValueError(f"{name}: {len(rows)} rows are too few for {wanted} splits with a row in each")
         pieces.append(np.split(rows, cuts))
     *parts, rest = (np.concatenate(part) for part in zip(*pieces, strict=True))
     return [rng.permutation(rest), *map(np.sort, parts)]

@@ -59,7 +59,7 @@ class Tabular(InMemoryData):
         task: binary, multiclass or regression. auto: two values are binary, texts and few whole numbers multiclass,
             other numbers regression.
         missing: impute or refuse the missing values of features; one in the target is always refused.
-        validation_share: Share of the rows to validate on, between 0 and 1.
+        validation_share: Share of the rows to validate on, below 1; 0 leaves no validation split.
         test_share: Share of the rows to test on, between 0 and 1.
         predict_path: A file of new rows to predict, with the features of the table; other columns are ignored.
             Without it the test split is predicted.
@@ -145,7 +145,7 @@ class Tabular(InMemoryData):
         predict = (coder(read_table(self.predict_path), self.predict_path),) if self.predict_path else ()
         shape = (x.shape[1],)
         if task == "regression":
-            if min(map(len, parts)) < 2:
+            if 1 in map(len, parts):
                 raise ValueError(f"{self.source}: {len(x)} rows are too few; R2 needs two in each split")
             y, mean, std = _standardised(target, parts[0])
             description = Description(task, shape, 1, None, mean, std, [self.target])

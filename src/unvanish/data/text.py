@@ -44,7 +44,7 @@ class Text(InMemoryData):
         context_length: Tokens T in a window.
         stride: Tokens from the start of a training window to that of the next. None: ``context_length``, so that none
             overlap. 1: every window that there is, as nanoGPT draws them.
-        validation_share: Share of the text to validate on, between 0 and 1.
+        validation_share: Share of the text to validate on, below 1; 0 leaves no validation split.
         test_share: Share of the text to test on. 0, for comparisons with nanoGPT, leaves no test split.
         batch_size: Windows in a batch, on each device.
         seed: Fixes the order of the training batches.
@@ -117,16 +117,16 @@ class Text(InMemoryData):
     def _read(self) -> Splits:
         _, train, validation, test = self._corpus
         length = self.context_length
-        splits = {"training": train, "validation": validation} | ({"test": test} if self.test_share else {})
-        for name, tokens in splits.items():
-            if len(tokens) <= length:
+        shares = (1.0, self.validation_share, self.test_share)
+        for name, share, tokens in zip(("training", "validation", "test"), shares, self._corpus[1:], strict=True):
+            if share and len(tokens) <= length:
                 raise ValueError(
                     f"{self.path or 'the text'}: the {name} split of {len(tokens)} tokens is too short for a window, "
                     f"which takes context_length + 1 = {length + 1}"
                 )
         return Splits(
             _windows(train, length, self.stride),
-            _windows(validation, length, length),
+            _windows(validation, length, length) if self.validation_share else (),
             _windows(test, length, length) if self.test_share else (),
         )
 
