@@ -8,8 +8,8 @@ from unvanish.command.errors import WrongInputError
 from unvanish.command.experiment import Experiment
 
 FILES = sorted(recipes.packaged().rglob("*.yaml"))
-# Their data is not in a package: what torchvision downloads, and files of the user, with the options that name them.
-DOWNLOADED = {"mlp/mnist", "cnn/mnist", "cnn/cifar10_resnet20", "cnn/cifar10_plain20", "transformer/mnist"}
+# Data that is not in a package: what torchvision downloads, and files of the user, with the options that name them.
+DOWNLOADED = {"mnist", "cifar10"}
 OWN_FILES = {
     "mlp/csv": ["--data.path=table.csv", "--data.target=y"],
     "cnn/image_folder": ["--data.path=images"],
@@ -37,7 +37,8 @@ RECIPES = list(every_recipe())
 def test_there_are_recipes_and_every_file_is_one_of_them():
     assert len(FILES) >= 9
     assert len(recipes.names()) == len(FILES)
-    assert {recipes.name_of(path) for path in FILES} >= {*DOWNLOADED, *OWN_FILES, *OVERLAYS}
+    assert {recipes.name_of(path) for path in FILES} >= {*OWN_FILES, *OVERLAYS}
+    assert {recipe.config["data"].get("dataset") for recipe in RECIPES} > DOWNLOADED
     assert len(RECIPES) >= len(FILES) - len(OVERLAYS)
 
 
@@ -50,7 +51,7 @@ def test_a_recipe_opens_with_its_command_the_result_to_expect_and_its_time(path)
         head.append(line)
     command, *_ = head
     name = recipes.name_of(path)
-    verb = "compare" if path.parent.name == "vanishing" else "fit -c"
+    verb = "compare" if recipes.is_comparison(recipes.read(path)) else "fit -c"
     assert command.startswith(f"# unvanish {verb} {name}")
     text = "\n".join(head)
     assert re.search(r"^# expect: (.*\d|not yet measured)", text, re.MULTILINE)
@@ -64,7 +65,7 @@ def test_a_recipe_builds_and_its_resolved_form_is_a_recipe_that_says_the_same(re
     resolved.write_text(experiment.resolved())
     again = Experiment.parse(recipes.load([str(resolved)]), [])
     assert again.resolved() == experiment.resolved()
-    if recipe.name not in DOWNLOADED | OWN_FILES.keys():
+    if recipe.name not in OWN_FILES and recipe.config["data"].get("dataset") not in DOWNLOADED:
         built = experiment.build()
         x, y = next(iter(built.data.train_dataloader()))
         assert built.model.training_loss(built.model(x), y).isfinite()
@@ -75,7 +76,7 @@ def test_an_overlay_says_on_what_any_recipe_runs(overlay):
     assert recipes.locate(overlay).read_text().startswith(f"# unvanish fit -c RECIPE -c {overlay}\n")
     keys = recipes.flat(recipes.load([overlay]).config)
     assert keys
-    names = [recipe.name for recipe in RECIPES if not recipe.name.startswith("vanishing/")]
+    names = [recipe.name for recipe in RECIPES if not recipes.is_comparison(recipes.read(recipe.paths[0]))]
     assert names
     for name in names:
         experiment = Experiment.parse(recipes.load([name, overlay]), OWN_FILES.get(name, []))
