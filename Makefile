@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+DATA ?= data
+JOBS ?= 2
 
 help:  ## Show these lines
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,8 +40,11 @@ verdicts: .venv/package  ## Judge twenty networks of which it is known what thei
 bench: .venv/tools  ## Measure what the gradient monitor costs, beside its peers
 	$(BIN)/python benchmarks/monitor.py
 
+papers: .venv/package  ## Compute the table "paper | ours" (under 45 minutes; MNIST and tinyshakespeare.txt in DATA=data)
+	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
+
 clean:  ## Remove .venv, caches and builds; runs stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test notebooks verdicts bench clean
+.PHONY: help setup quickstart lint types test notebooks verdicts bench papers clean
