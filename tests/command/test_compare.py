@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from unvanish.command import compare_run, recipes
+from unvanish.command.compare_run import Result
+from unvanish.command.compare_table import Comparison, Row
 from unvanish.command.main import main
+from unvanish.training import OBJECTIVES
 
 PANEL, LEGEND = 700, 350
 SMALL = ["--model.hidden_sizes=[7]", "--trainer.max_epochs=2"]
@@ -206,6 +209,14 @@ def test_a_lower_error_is_the_better_one_and_a_target_may_never_be_reached(workp
     assert found(workplace / "here")["variants"][1]["target_steps"] == run["curve"][0]["step"]
 
 
+def test_a_target_is_reached_by_a_metric_that_float32_has_rounded():
+    points = [{"step": 5.0, "seconds": 1.0, "val/accuracy": 0.95 - 1e-4}]
+    points.append({"step": 7.0, "seconds": 2.0, "val/accuracy": float(torch.tensor(342 / 360))})
+    row = Row("a", [Result("a", 0, curve=points)])
+    assert points[1]["val/accuracy"] < 0.95
+    assert Comparison([row], OBJECTIVES["multiclass"], 0.95).summary(row)["target_steps"] == 7
+
+
 def test_last_weights_are_tested_where_no_checkpoint_is_kept_and_none_where_there_is_no_test_split(workplace, capsys):
     words = ["--set=trainer.enable_checkpointing=true,false", "--out=here", "--trainer.max_epochs=9"]
     assert main(["compare", "mlp/wine", *words, "--model.training.optimizer.learning_rate=0.3"]) == 0
@@ -217,10 +228,14 @@ def test_last_weights_are_tested_where_no_checkpoint_is_kept_and_none_where_ther
     text = ["--data.path=t.txt", "--data.test_share=0", "--model.hidden_size=7", "--trainer.max_steps=3"]
     assert main(["compare", "recurrent/text", *text, "--out=there"]) == 0
     table = capsys.readouterr().out.rpartition("variant ")[2]
-    assert "validation perplexity" in table
+    assert "best validation" in table
     assert "test" not in table.splitlines()[0]
     report = json.loads((workplace / "there/recurrent/text/seed0/gradient_report.json").read_text())
-    assert report["through_time"]["start"]
+    ((_, norms),) = report["through_time"]["start"].items()
+    (run,) = found(workplace / "there")["variants"][0]["runs"]
+    early, *_, late = norms.values()
+    assert run["early_over_late_start"] == pytest.approx(early / late)
+    assert "h_1/h_T, start" in table.splitlines()[0]
     assert width(workplace / "there/comparison.png") == pytest.approx(3 * PANEL, abs=LEGEND)
     assert main(["fit", "-c", "recurrent/text", *text]) == 0
     assert "next: unvanish validate -c " in capsys.readouterr().out

@@ -115,7 +115,7 @@ def test_what_cannot_be_generated_is_answered_in_one_line(workplace, capsys):
         (["-c", "song.yaml", "--top-k=0"], "top_k is 0; it must be at least 1"),
         (["-c", "song.yaml", "--ckpt_path=none.ckpt"], "no checkpoint at none.ckpt"),
         (["-c", "mlp/wine"], "generate is for task next_token; that of "),
-        (["-c", "mlp/digits"], "no run in runs/mlp/digits: train one with `unvanish fit`"),
+        (["-c", "mlp/digits"], "no run with a checkpoint in runs/mlp/digits: train one with `unvanish fit`"),
         ([], "which recipe? Say -c NAME"),
     ]
     for words, message in cases:

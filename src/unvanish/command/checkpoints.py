@@ -15,7 +15,9 @@ def newest_run(parent: Path) -> Path:
     """The folder of the last run of a recipe that has kept a checkpoint."""
     runs = [path for path in parent.glob("*") if path.name.isdigit() and any(path.glob("checkpoints/*.ckpt"))]
     if not runs:
-        raise WrongInputError(f"no run in {parent}: train one with `unvanish fit`, or name a checkpoint by --ckpt_path")
+        raise WrongInputError(
+            f"no run with a checkpoint in {parent}: train one with `unvanish fit`, or name a checkpoint by --ckpt_path"
+        )
     return max(runs, key=lambda path: int(path.name))
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
@@ -16,17 +17,19 @@ from matplotlib.ticker import MaxNLocator
 from unvanish.command.compare_table import Comparison, Row
 from unvanish.gradients.draw import COLOURS, MARKERS
 
+#: The few layers of a recurrent network are not worth a panel beside its time steps.
+_SHALLOW = 3
 _LEGEND_ROWS = 24
 _LINES = ("-", "--", ":", "-.", (0, (1, 3)))
 
 
 class _Curves(NamedTuple):
-    """A variant's look, and its numbers: medians over its seeds, by layer or time step."""
+    """A variant's look and its medians over seeds: by layer, and at the start and the end by time t / T."""
 
     row: Row
     style: dict[str, Any]
     deltas: list[float]
-    through_time: dict[int, float]
+    through_time: dict[str, dict[float, float]]
 
 
 def figure(comparison: Comparison, folder: Path) -> bytes | None:
@@ -41,12 +44,13 @@ def figure(comparison: Comparison, folder: Path) -> bytes | None:
     curves = [_read(row, style, folder) for row, style in zip(rows, styles, strict=True)]
     if not curves:
         return None
-    panels: list[Callable[[Axes], None]] = [lambda axes: _draw_depth(axes, curves)]
-    if any(curve.through_time for curve in curves):
-        panels.append(lambda axes: _draw_time(axes, curves))
-    panels.append(lambda axes: _draw_learning(axes, curves, comparison))
+    moments = [moment for moment in ("start", "end") if any(moment in curve.through_time for curve in curves)]
+    panels: list[Callable[[Axes], None]] = [partial(_draw_time, curves, moment) for moment in moments]
+    if not panels or max(len(curve.deltas) for curve in curves) > _SHALLOW:
+        panels.insert(0, partial(_draw_depth, curves))
+    panels.append(partial(_draw_learning, curves, comparison))
     legend_columns = math.ceil(len(rows) / _LEGEND_ROWS)
-    legend_width = legend_columns * (0.6 + 0.065 * max(len(row.variant) for row in rows))
+    legend_width = legend_columns * (0.8 + 0.065 * max(len(row.variant) for row in rows))
     size = (5 * len(panels) + legend_width, 4.6)
     picture = Figure(figsize=size, dpi=140, layout="constrained", facecolor="white")
     FigureCanvasAgg(picture)
@@ -55,7 +59,9 @@ def figure(comparison: Comparison, folder: Path) -> bytes | None:
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = picture.axes[-1].get_legend_handles_labels()
-    picture.legend(handles, labels, loc="outside right upper", ncols=legend_columns, frameon=False, fontsize=8)
+    picture.legend(
+        handles, labels, loc="outside right upper", ncols=legend_columns, frameon=False, fontsize=8, handlelength=4
+    )
     buffer = io.BytesIO()
     picture.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -80,26 +86,27 @@ def _styles(names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _read(row: Row, style: dict[str, Any], folder: Path) -> _Curves:
     layers: dict[str, list[float]] = {}
-    times: dict[int, list[float]] = {}
+    times: dict[str, dict[int, list[float]]] = {}
     for result in row.finished:
         path = folder / row.variant / f"seed{result.seed}" / "gradient_report.json"
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         for layer in report.get("layers", []):
             if "delta_norm" in layer:
                 layers.setdefault(layer["name"], []).append(float(layer["delta_norm"]["start"]))
-        for norms in list(report.get("through_time", {}).get("start", {}).values())[:1]:
-            for t, norm in norms.items():
-                times.setdefault(int(t), []).append(float(norm))
-    return _Curves(
-        row, style, [*map(median, layers.values())], {t: median(norms) for t, norms in sorted(times.items())}
-    )
+        for moment, norms_by_layer in report.get("through_time", {}).items():
+            for t, norm in next(iter(norms_by_layer.values())).items():
+                times.setdefault(moment, {}).setdefault(int(t), []).append(float(norm))
+    through_time = {
+        moment: {t / max(found): median(norms) for t, norms in sorted(found.items())} for moment, found in times.items()
+    }
+    return _Curves(row, style, [*map(median, layers.values())], through_time)
 
 
 def _plot(axes: Axes, label: str, style: dict[str, Any], x: Sequence[float], y: Sequence[float]) -> None:
-    axes.plot(x, y, **style, markersize=4 if len(x) <= 60 else 0, linewidth=1.4, label=label)
+    axes.plot(x, y, **style, markersize=max(0, 4 - len(x) // 25), linewidth=1.4, label=label)
 
 
-def _plot_norms(axes: Axes, label: str, style: dict[str, Any], norms: Mapping[int, float]) -> None:
+def _plot_norms(axes: Axes, label: str, style: dict[str, Any], norms: Mapping[float, float]) -> None:
     """On a logarithmic axis; what is exactly 0 lies on its lower edge, hollow."""
     _plot(axes, label, style, [*norms], [norm if 0 < norm < math.inf else math.nan for norm in norms.values()])
     zeros = [place for place, norm in norms.items() if norm == 0]
@@ -107,7 +114,7 @@ def _plot_norms(axes: Axes, label: str, style: dict[str, Any], norms: Mapping[in
     axes.plot(zeros, height, "v", color=style["color"], fillstyle="none", transform=axes.get_xaxis_transform())
 
 
-def _draw_depth(axes: Axes, curves: Sequence[_Curves]) -> None:
+def _draw_depth(curves: Sequence[_Curves], axes: Axes) -> None:
     for curve in curves:
         _plot_norms(axes, curve.row.variant, curve.style, dict(enumerate(curve.deltas, 1)))
     zeros = ", ▽ exactly 0" if any(0 in curve.deltas for curve in curves) else ""
@@ -116,14 +123,15 @@ def _draw_depth(axes: Axes, curves: Sequence[_Curves]) -> None:
     axes.set_ylabel(r"$|\delta|$ = $|\partial L/\partial z|$ (L2 norm)")
 
 
-def _draw_time(axes: Axes, curves: Sequence[_Curves]) -> None:
+def _draw_time(curves: Sequence[_Curves], moment: str, axes: Axes) -> None:
     for curve in curves:
-        _plot_norms(axes, curve.row.variant, curve.style, curve.through_time)
-    axes.set(yscale="log", xlabel="time step t", title="The gradient by time step, first steps")
+        _plot_norms(axes, curve.row.variant, curve.style, curve.through_time.get(moment, {}))
+    steps = {"start": "first steps", "end": "last steps"}[moment]
+    axes.set(yscale="log", xlabel="time t / T", title=f"The gradient by time, {steps}")
     axes.set_ylabel(r"$|\partial L/\partial h_t|$ (L2 norm)")
 
 
-def _draw_learning(axes: Axes, curves: Sequence[_Curves], comparison: Comparison) -> None:
+def _draw_learning(curves: Sequence[_Curves], comparison: Comparison, axes: Axes) -> None:
     """The mean over the seeds, and the range of them."""
     metric = comparison.objective.metric
     for curve in curves:

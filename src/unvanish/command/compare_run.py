@@ -36,6 +36,9 @@ class Result:
         first_over_last_start: |delta| of the first layer over that of the last, in the first steps.
         first_over_last_end: The same in the last steps.
         factor_per_layer: By how much |delta| changes from a layer to the one before it, in the last steps.
+        early_over_late_start: |dL/dh_t| of the first time step over that of the last, in the first steps; of the first
+            recurrent layer.
+        early_over_late_end: The same in the last steps.
         first_update_ratio: |update| / |weight| of the first layer, in the first steps.
         noise_scale: The gradient noise scale in samples, in the last steps.
         verdict: On the last steps.
@@ -54,6 +57,8 @@ class Result:
     first_over_last_start: float = math.nan
     first_over_last_end: float = math.nan
     factor_per_layer: float = math.nan
+    early_over_late_start: float = math.nan
+    early_over_late_end: float = math.nan
     first_update_ratio: float = math.nan
     noise_scale: float = math.nan
     verdict: str = ""
@@ -178,15 +183,26 @@ class Run:
 def _of_gradients(report: Report) -> dict[str, Any]:
     """What a result says of them."""
     start, end = report.start, report.end
-    layers = report.as_dict()["layers"]
+    values = report.as_dict()
+    layers, times = values["layers"], values["through_time"]
     return {
         "first_over_last_start": start.first_over_last,
         "first_over_last_end": end.first_over_last,
         "factor_per_layer": end.factor_per_layer,
+        "early_over_late_start": _early_over_late(times.get("start", {})),
+        "early_over_late_end": _early_over_late(times.get("end", {})),
         "first_update_ratio": float(layers[0].get("update_ratio", {}).get("start", "nan")) if layers else math.nan,
         "noise_scale": report.noise_scale,
         "verdict": end.status,
     }
+
+
+def _early_over_late(times: dict[str, dict[str, float | str]]) -> float:
+    """Of |dL/dh_t| by layer and t; NaN where there is none."""
+    for norms in times.values():
+        early, late = float(norms[min(norms, key=int)]), float(norms[max(norms, key=int)])
+        return early / late if late else math.nan
+    return math.nan
 
 
 @final

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any, NamedTuple
@@ -69,10 +70,8 @@ class Comparison(NamedTuple):
             "target_steps": row.over_seeds(lambda result: self._reached(result)["step"]),
             "target_seconds": row.over_seeds(lambda result: self._reached(result)["seconds"]),
         }
-        for key in ("first_over_last_start", "first_over_last_end", "factor_per_layer", "first_update_ratio"):
-            values[key] = row.over_seeds(lambda result, key=key: getattr(result, key))  # type: ignore[misc]
+        values |= {key: row.over_seeds(attrgetter(key)) for key in _MEDIANS}
         values |= {
-            "noise_scale": row.over_seeds(lambda result: result.noise_scale),
             "verdict": row.verdict,
             "parameters": row.over_seeds(lambda result: result.parameters),
             "steps": row.over_seeds(lambda result: result.steps),
@@ -87,7 +86,8 @@ class Comparison(NamedTuple):
             return {"step": math.nan, "seconds": math.nan}
         sign = 1 if self.objective.mode == "max" else -1
         key = f"val/{self.objective.metric}"
-        points = (point for point in result.curve if sign * point.get(key, math.nan) >= sign * self.target)
+        goal = sign * self.target - 1e-6  # a metric comes in float32
+        points = (point for point in result.curve if sign * point.get(key, math.nan) >= goal)
         return next(points, {"step": math.inf, "seconds": math.inf})
 
     def cells(self) -> list[list[str]]:
@@ -96,16 +96,19 @@ class Comparison(NamedTuple):
         columns: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
             ("variant", lambda row: row["variant"]),
             (f"test {metric}", lambda row: _with_spread(row["test_mean"], row["test_std"])),
-            (f"validation {metric}", lambda row: _with_spread(row["validation_mean"], row["validation_std"])),
+            ("best validation", lambda row: _with_spread(row["validation_mean"], row["validation_std"])),
             (f"to {self.target}", lambda row: _time(row["target_steps"], row["target_seconds"])),
             ("first/last, start", lambda row: _number(row["first_over_last_start"], ".1e")),
             ("end", lambda row: _number(row["first_over_last_end"], ".1e")),
             ("factor a layer", lambda row: _number(row["factor_per_layer"], ".3f")),
+            ("h_1/h_T, start", lambda row: _number(row["early_over_late_start"], ".0e")),
+            ("end", lambda row: _number(row["early_over_late_end"], ".0e")),
             ("first update", lambda row: _number(row["first_update_ratio"], ".0e")),
             ("noise scale", lambda row: _number(row["noise_scale"], ".2g")),
             ("verdict", lambda row: row["verdict"]),
             ("parameters", lambda row: _number(row["parameters"], ",.0f")),
             ("seconds", lambda row: _number(row["seconds"], ".0f")),
+            ("an epoch", lambda row: _number(row["seconds_per_epoch"], ".2g")),
         ]
         rows = [self.summary(row) for row in self.rows]
         filled = [[head, *map(show, rows)] for head, show in columns]
@@ -139,9 +142,14 @@ class Comparison(NamedTuple):
             (folder / f"comparison.{suffix}").write_text(content, encoding="utf-8")
 
 
+_MEDIANS = (
+    *("first_over_last_start", "first_over_last_end", "factor_per_layer", "early_over_late_start"),
+    *("early_over_late_end", "first_update_ratio", "noise_scale"),
+)
 _LEGEND = (
     "Metrics: mean and standard deviation over seeds; the rest: medians. first/last: |dL/dz| of the first layer over\n"
-    "that of the last. first update: |dW|/|W| of the first layer in the first steps. noise scale: in samples."
+    "that of the last. h_1/h_T: |dL/dh_t| of the first time step over that of the last. first update: |dW|/|W| of the\n"
+    "first layer in the first steps. noise scale: in samples."
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from unvanish.command.checkpoints import load_weights
 from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
-from unvanish.command.run import CONFIG, has_test_split, new_folder, train
+from unvanish.command.run import CONFIG, has_test_split, has_validation_split, new_folder, train
 
 
 def fit(options: Namespace, overrides: list[str]) -> int:
@@ -26,7 +26,7 @@ def fit(options: Namespace, overrides: list[str]) -> int:
         return 0
     if run.best.best_model_score is not None:
         print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
-    verb = "test" if has_test_split(built.data) else "validate"
-    print(f"next: unvanish {verb} -c {folder / CONFIG}")
-    print(f"      tensorboard --logdir {options.runs}")
+    splits = {"test": has_test_split(built.data), "validate": has_validation_split(built.data)}
+    words = [f"unvanish {verb} -c {folder / CONFIG}" for verb, is_there in splits.items() if is_there][:1]
+    print("next:", "\n      ".join([*words, f"tensorboard --logdir {options.runs}"]))
     return 0
