@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.papers import blocks, images, noise, theory, training
 from benchmarks.papers.row import Figure, Row, Settings
+from unvanish.command.run import new_folder
 from unvanish.names import lookup
 
 #: Initialization, its cures, and training, as a course would go.
@@ -64,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder of the data sets; %(default)s")
     parser.add_argument("--seeds", type=int, default=3, help="draws of each figure; %(default)s")
     parser.add_argument("--jobs", type=int, default=1, help="training runs side by side; %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("runs/papers"), help="keeps training runs; %(default)s")
+    parser.add_argument("--out", type=Path, help="keeps training runs, and goes on with those in it; runs/papers/<n>")
     given = parser.parse_args(words)
     try:
         rows = [lookup("row", key, ROWS) for key in given.keys] or list(ROWS.values())
@@ -74,7 +75,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if getattr(given, name) < 1:
             parser.error(f"--{name} is {getattr(given, name)}; it must be at least 1")
     torch.set_num_threads(1)  # as many runs as jobs, a core each
-    results = [_compute(row, Settings(given.root, given.seeds, given.jobs, given.out)) for row in rows]
+    out = given.out or new_folder(Path("runs/papers"))
+    results = [_compute(row, Settings(given.root, given.seeds, given.jobs, out)) for row in rows]
     command = ["python -m benchmarks.papers", *given.keys, f"--root DIR --seeds {given.seeds} --jobs {given.jobs}"]
     page = _page(results, " ".join(command))
     print(page, end="")

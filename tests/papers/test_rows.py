@@ -68,6 +68,7 @@ def test_the_table_shows_what_fails_and_why(monkeypatch, capsys):
 
 
 def test_only_all_rows_are_written_to_the_page_and_the_exit_code_is_of_all_figures(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
     good = row("a", lambda settings: [Figure("He", "1", [1.0], True)])
     monkeypatch.setattr(papers, "ROWS", {"a": good})
     monkeypatch.setattr(papers, "PAGE", tmp_path / "PAPERS.md")
@@ -75,6 +76,7 @@ def test_only_all_rows_are_written_to_the_page_and_the_exit_code_is_of_all_figur
     assert not papers.PAGE.exists()
     assert papers.main([]) == 0
     assert "| a |" in papers.PAGE.read_text()
+    assert [path.name for path in sorted((tmp_path / "runs/papers").iterdir())] == ["1", "2"]  # nothing is used again
     monkeypatch.setattr(papers, "ROWS", {"a": good, "b": row("b", lambda settings: [])})
     assert papers.main(["b"]) == 1  # a row without a figure shows nothing
     capsys.readouterr()
