@@ -4,7 +4,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.papers import __main__ as papers
+
 TEXT = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_table_of_papers_is_the_one_that_was_computed():
+    page = (Path(__file__).parents[1] / "benchmarks/PAPERS.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(papers.ROWS)
+    assert "\n".join(rows) in TEXT
+    assert all(line.startswith(f"| {key} |") for line, key in zip(rows[2:], papers.ROWS, strict=True))
 
 
 def test_the_raw_loop_of_the_readme_ends_in_a_verdict(capsys):
