@@ -17,7 +17,7 @@ help:  ## Show these lines
 
 setup: .venv/tools  ## Make .venv with the package and its development tools
 
-quickstart: .venv/package  ## Train a 20-layer sigmoid net and four fixes, and compare their gradients (under 4 minutes)
+quickstart: .venv/package  ## Train a 20-layer sigmoid net and its fixes, and compare their gradients (under 4 minutes)
 	$(BIN)/unvanish compare vanishing/mlp
 
 lint: .venv/tools  ## Check style, format and which room imports which
@@ -40,7 +40,7 @@ verdicts: .venv/package  ## Judge twenty networks of which it is known what thei
 bench: .venv/tools  ## Measure what the gradient monitor costs, beside its peers
 	$(BIN)/python benchmarks/monitor.py
 
-papers: .venv/package  ## Compute the table "paper | ours" (under 45 minutes; MNIST and tinyshakespeare.txt in DATA=data)
+papers: .venv/package  ## Compute the table "paper | ours" (about 45 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 
 clean:  ## Remove .venv, caches and builds; runs stay
