@@ -242,3 +242,16 @@ def test_two_processes_measure_what_one_with_the_whole_batch_does_in_one_folder(
         for quantity in ours.keys() - {"name"}:
             for moment in ("start", "end"):
                 assert ours[quantity][moment] == pytest.approx(theirs[quantity][moment], rel=1e-4), quantity
+
+
+def test_the_next_step_is_one_that_the_data_allows(workplace, capsys):
+    (workplace / "t.txt").write_text("to be or not to be " * 200)
+    words = ["fit", "-c", "recurrent/text", "--data.path=t.txt", "--model.hidden_size=7", "--trainer.max_steps=3"]
+    for shares, verb in (
+        ([], "test"),
+        (["--data.test_share=0"], "validate"),
+        (["--data.test_share=0", "--data.validation_share=0"], None),
+    ):
+        assert main([*words, *shares]) == 0
+        shown = capsys.readouterr().out
+        assert ("next: tensorboard" if verb is None else f"next: unvanish {verb} -c runs/recurrent/text/") in shown

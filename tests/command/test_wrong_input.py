@@ -77,6 +77,7 @@ CASES = [
     ("compare quickstart --trainer.devices 2", "compare trains each run on one device; trainer.devices is 2"),
     ("compare quickstart --set model.activation", "it is KEY=V1,V2, such as model.num_layers=5,10,20"),
     ("compare quickstart --set model.activation=[tanh", "--set model.activation=[tanh: "),
+    ("compare quickstart --set model.activation=tanh,tanh", "two values of one name: activation=tanh"),
     ("compare quickstart --set model.activaton=tanh", "unknown key 'model.activaton'"),
     ("compare quickstart --set model.activation=tanh,rleu", "unknown activation 'rleu'"),
     ("compare quickstart --out plain_file/x", "cannot write the comparison: Not a directory"),

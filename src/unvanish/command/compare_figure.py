@@ -1,6 +1,5 @@
 """One picture of a comparison: |delta| by depth, |dL/dh_t| by time where there is any, and learning curves."""
 
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +9,10 @@ from statistics import mean, median
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from unvanish.command.compare_table import Comparison, Row
-from unvanish.gradients.draw import COLOURS, MARKERS
+from unvanish.gradients.draw import COLOURS, MARKERS, as_png, new_figure
 
 #: The few layers of a recurrent network are not worth a panel beside its time steps.
 _SHALLOW = 3
@@ -51,9 +48,7 @@ def figure(comparison: Comparison, folder: Path) -> bytes | None:
     panels.append(partial(_draw_learning, curves, comparison))
     legend_columns = math.ceil(len(rows) / _LEGEND_ROWS)
     legend_width = legend_columns * (0.8 + 0.065 * max(len(row.variant) for row in rows))
-    size = (5 * len(panels) + legend_width, 4.6)
-    picture = Figure(figsize=size, dpi=140, layout="constrained", facecolor="white")
-    FigureCanvasAgg(picture)
+    picture = new_figure(4.6, 5 * len(panels) + legend_width)
     for axes, draw in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         draw(axes)
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
@@ -62,9 +57,7 @@ def figure(comparison: Comparison, folder: Path) -> bytes | None:
     picture.legend(
         handles, labels, loc="outside right upper", ncols=legend_columns, frameon=False, fontsize=8, handlelength=4
     )
-    buffer = io.BytesIO()
-    picture.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return as_png(picture)
 
 
 def _styles(names: Sequence[str]) -> list[dict[str, Any]]:

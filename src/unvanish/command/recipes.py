@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import shutil
 from collections.abc import Collection, Mapping
@@ -269,7 +270,10 @@ def _points(grid: Config) -> dict[str, Config]:
     texts = [_texts(values) for values in grid.values()]
     names = (zip(labels, point, strict=True) for point in itertools.product(*texts))
     values = (dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values()))
-    return {",".join(map("=".join, name)): point for name, point in zip(names, values, strict=True)}
+    points = {",".join(map("=".join, name)): point for name, point in zip(names, values, strict=True)}
+    if len(points) < math.prod(map(len, texts)):
+        raise WrongInputError(f"a grid has two values of one name: {', '.join(points)}")
+    return points
 
 
 def _texts(values: list[Any]) -> list[str]:

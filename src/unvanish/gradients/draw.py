@@ -45,7 +45,7 @@ def heat_map(steps: Sequence[int], deltas: Sequence[Mapping[str, float]]) -> byt
     hidden = missing | broken | zero
     logs = np.log10(values, where=~hidden, out=np.zeros_like(values))
 
-    figure = _figure(min(max(0.2 * len(layers) + 1.6, 3.2), 6.4))
+    figure = new_figure(min(max(0.2 * len(layers) + 1.6, 3.2), 6.4))
     axes = figure.add_subplot()
     low, high = _limits(logs[~hidden])
     scale = ScalarMappable(Normalize(low, high), "cividis")
@@ -73,7 +73,7 @@ def heat_map(steps: Sequence[int], deltas: Sequence[Mapping[str, float]]) -> byt
     axes.set_title("The gradient that reaches each layer", loc="left")
     if notes:
         figure.legend(handles=notes, loc="outside lower right", ncols=len(notes), frameon=False)
-    return _png(figure)
+    return as_png(figure)
 
 
 def delta_by_depth(
@@ -90,7 +90,7 @@ def delta_by_depth(
         ValueError: there is no layer.
     """
     layers = _layers([*curves.values(), expected or {}])
-    figure = _figure(4.4)
+    figure = new_figure(4.4)
     axes = figure.add_subplot()
     axes.set_yscale("log")
     # The first curve is drawn larger, because training may leave the second exactly on it.
@@ -120,7 +120,7 @@ def delta_by_depth(
     # Above the axes, because what is marked at their edges must not be covered.
     longest = max(map(len, axes.get_legend_handles_labels()[1]))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3 if longest < 24 else 1, frameon=False)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _draw_curve(
@@ -200,14 +200,15 @@ def _limits(logs: NDArray[np.float64]) -> tuple[float, float]:
     return low - widening, high + widening
 
 
-def _figure(height: float) -> Figure:
-    """A figure of its own, which pyplot does not know of, (7, height) inches."""
-    figure = Figure(figsize=(7, height), dpi=140, layout="constrained", facecolor="white")
+def new_figure(height: float, width: float = 7) -> Figure:
+    """A figure of its own, which pyplot does not know of, in inches."""
+    figure = Figure(figsize=(width, height), dpi=140, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """What a file of the figure holds."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
