@@ -148,7 +148,7 @@ IMAGE = {"input_shape": (1, 6, 9)}
             "unknown positions 'learnt'; did you mean 'learned'? (known: learned, sinusoidal, rot",
         ),
         ({"activation": "reul"}, "unknown activation 'reul'; did you mean 'relu'?"),
-        ({"initialization": "gpt3"}, "unknown initialization 'gpt3' (known: auto, default, xavier_uniform, "),
+        ({"initialization": "gpt3"}, "unknown initialization 'gpt3'; did you mean 'gpt2'? (known: auto, default, "),
         ({"initialization": "he_norml"}, "unknown initialization 'he_norml'; did you mean 'he_normal'? (known: "),
         ({"normalization": "batch"}, "normalization 'batch' is not for sequences: its statistics would mix the steps"),
         (
@@ -202,6 +202,6 @@ def test_networks_that_cannot_be_are_refused(options, message):
 def test_gpt2_is_named_among_the_initializations():
     with pytest.raises(
         ValueError,
-        match=r", orthogonal\), normal\(std\) or mean_field\(sigma_w2, sigma_b2\), and gpt2 for Transformers$",
+        match=r", orthogonal, gpt2\), normal\(std\) or mean_field\(sigma_w2, sigma_b2\)$",
     ):
         Transformer(**TEXT, output_size=2, initialization="gtp2")

@@ -7,7 +7,7 @@ written with their numbers, for what papers ask of such variances: normal(std) a
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -61,14 +61,21 @@ class _Scheme(NamedTuple):
     bias_variance: float = 0.0
 
 
-def find_scheme(name: str, activation: str) -> Callable[[Tensor], Tensor] | None:
+def find_scheme(
+    name: str, activation: str, own: Mapping[str, Callable[[Tensor], Tensor]] | None = None
+) -> Callable[[Tensor], Tensor] | None:
     """What sets one weight by the scheme ``name``, in place; None for ``default``, which changes nothing.
+
+    Args:
+        name: As in ``initialize``, or one of ``own``.
+        activation: What follows the layer.
+        own: Further schemes, of one network alone.
 
     Raises:
         ValueError: the scheme, or for ``auto`` the activation, is unknown; or the scheme draws biases, which are zero
             where weights are set one by one.
     """
-    scheme = _find(name, activation)
+    scheme = _find(name, activation, own or {})
     if scheme.bias_variance:
         raise ValueError(
             f"initialization {name!r} draws biases, and this network sets its own: take it with sigma_b2 = 0"
@@ -92,7 +99,7 @@ def initialize(module: nn.Module, name: str, activation: str) -> None:
         ValueError: the scheme, or for ``auto`` the activation, is unknown; its numbers are wrong; or it draws biases
             and a layer has none.
     """
-    scheme = _find(name, activation)
+    scheme = _find(name, activation, {})
     if scheme.weight is None:
         return
     for layer in module.modules():
@@ -113,7 +120,7 @@ def _bias_of(layer: nn.Linear | nn.Conv2d | nn.Conv3d, name: str) -> Tensor:
     return layer.bias
 
 
-def _find(name: str, activation: str) -> _Scheme:
+def _find(name: str, activation: str, own: Mapping[str, Callable[[Tensor], Tensor]]) -> _Scheme:
     if name == "auto":
         name = lookup("activation", activation, _FITTING)
         log.info("initialization auto: %s, which fits %s", name, activation)
@@ -122,7 +129,7 @@ def _find(name: str, activation: str) -> _Scheme:
         values = _read(name, _NUMBERS[word], numbers if bracket else "")
         return _Scheme(partial(nn.init.normal_, std=values[0])) if word == "normal" else _mean_field(*values)
     try:
-        return _Scheme(lookup("initialization", name, _SCHEMES))
+        return _Scheme(lookup("initialization", name, {**_SCHEMES, **own}))
     except ValueError as error:
         raise ValueError(f"{error}, {' or '.join(_FORMS)}") from None
 

@@ -213,7 +213,7 @@ class Transformer(ReferenceModule):
         if name == "auto":
             name = "gpt2"
             log.info("initialization auto: gpt2")
-        if scheme := _find_scheme(name, activation):
+        if scheme := find_scheme(name, activation, {"gpt2": partial(nn.init.normal_, std=_STD)}):
             self._draw(scheme)
         if name == "gpt2" and residual:
             for layer, weight in self.named_parameters():
@@ -232,17 +232,6 @@ class Transformer(ReferenceModule):
         for module in self.modules():  # after the output, whose weight may be the embedding's
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=_STD)
-
-
-def _find_scheme(name: str, activation: str) -> Callable[[Tensor], Tensor] | None:
-    if name == "gpt2":
-        return partial(nn.init.normal_, std=_STD)
-    try:
-        return find_scheme(name, activation)
-    except ValueError as error:
-        if not str(error).startswith("unknown"):
-            raise
-        raise ValueError(f"{error}, and gpt2 for Transformers") from None
 
 
 def _check_heads(embedding_dim: int, num_heads: int, positions: str) -> None:
