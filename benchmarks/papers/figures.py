@@ -23,6 +23,16 @@ def near_factor(what: str, exact: float, ours: Sequence[float], share: float) ->
     return Figure(what, expected, ours, abs(geometric_mean(ours) / exact - 1) <= share)
 
 
+def above(what: str, limit: float, ours: Sequence[float], why: str = "") -> Figure:
+    """A figure of which every seed is to be above ``limit``."""
+    return Figure(what, f"> {limit:g}{why}", ours, all(value > limit for value in ours))
+
+
+def below(what: str, limit: float, ours: Sequence[float], why: str = "") -> Figure:
+    """A figure of which every seed is to be below ``limit``."""
+    return Figure(what, f"< {limit:g}{why}", ours, all(value < limit for value in ours))
+
+
 def seeds(settings: Settings) -> Iterator[int]:
     """Each seed, with torch's generator set to it."""
     for seed in range(settings.seeds):

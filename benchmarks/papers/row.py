@@ -47,7 +47,7 @@ class Row(NamedTuple):
         standing: "read" in the paper ("code read", "read in part"), "second hand" in a quotation, or "derived".
         compute: Measures it.
         limit: What it does not show, or why a figure does not come out.
-        is_quick: It takes less than 20 seconds, and is also a test.
+        is_quick: With one seed it takes less than 20 seconds; then it is also a test.
     """
 
     key: str

@@ -105,6 +105,19 @@ def test_he_learns_and_the_others_do_not(kept, tmp_path):
     assert passed(training.he_30_layers(settings)) == [False] * 3
 
 
+def checkpoint(folder, name, bias=0.0, scale=1.0):
+    """An MLP whose last hidden layer has such inputs."""
+    torch.manual_seed(0)
+    model = MLP((1, 28, 28), 10, [8, 8], "sigmoid")
+    with torch.no_grad():
+        model.hidden[-1].linear.weight.mul_(scale)
+        model.hidden[-1].linear.bias.fill_(bias)
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", barebones=True)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(folder / name)
+
+
 def curves(**accuracies):
     return {
         f"{name},initialization=normal_{std}_": [
