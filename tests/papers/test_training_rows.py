@@ -2,10 +2,15 @@ import json
 import math
 from pathlib import Path
 
+import lightning as L
 import pytest
+import torch
+from torch import tensor
+from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks.papers import training
 from benchmarks.papers.row import Settings
+from unvanish import MLP
 from unvanish.command import recipes
 from unvanish.command.experiment import Experiment
 
@@ -105,17 +110,15 @@ def test_he_learns_and_the_others_do_not(kept, tmp_path):
     assert passed(training.he_30_layers(settings)) == [False] * 3
 
 
-def checkpoint(folder, name, bias=0.0, scale=1.0):
-    """An MLP whose last hidden layer has such inputs."""
-    torch.manual_seed(0)
-    model = MLP((1, 28, 28), 10, [8, 8], "sigmoid")
-    with torch.no_grad():
-        model.hidden[-1].linear.weight.mul_(scale)
-        model.hidden[-1].linear.bias.fill_(bias)
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", barebones=True)
-    trainer.strategy.connect(model)
-    trainer.save_checkpoint(folder / name)
+def checkpoint(folder, name, weight, bias):
+    """A network of one hidden unit with the input weight x + bias."""
+    model = MLP((1,), 10, [1], activation="sigmoid")
+    model.load_state_dict(
+        model.state_dict() | {"hidden.0.linear.weight": tensor([[weight]]), "hidden.0.linear.bias": tensor([bias])}
+    )
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    kept = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    torch.save({"pytorch-lightning_version": L.__version__, **kept}, folder / "checkpoints" / name)
 
 
 def curves(**accuracies):
@@ -128,29 +131,45 @@ def curves(**accuracies):
     }
 
 
-def test_batchnorm_is_ahead_at_each_checkpoint_or_it_is_not(kept, tmp_path):
-    settings = Settings(tmp_path, seeds=3, out=tmp_path)
-    calls = kept(**curves(plain=[0.6, 0.70, 0.9], batchnorm=[0.7, 0.75, 0.97]))
+def test_batchnorm_is_ahead_at_each_checkpoint_and_its_inputs_move_less_or_not(kept, tmp_path, monkeypatch):
+    settings = Settings(tmp_path, seeds=1, out=tmp_path)
+    monkeypatch.setattr(training, "mnist", lambda settings: (torch.linspace(0, 1, 5000).unsqueeze(1), None))
+    names = [f"{name},initialization=normal_{std}_" for name in ("plain", "batchnorm") for std in ("0.1", "0.01")]
+    assert [*recipes.variants(FOLDER / "bn_mnist.yaml")] == names
+    for name in names:
+        folder = tmp_path / "bn_mnist" / name / "seed0"
+        checkpoint(folder, "early.ckpt", 1.0, 0.0)
+        checkpoint(folder, "last.ckpt", *((-3.0, 4.0) if "plain" in name else (2.0, 0.0)))
+    kept(**curves(plain=[0.6, 0.70, 0.9], batchnorm=[0.7, 0.75, 0.97]))
     figures = training.bn_mnist(settings)
-    assert "--seeds=1" in calls[0]
-    assert passed(figures) == [True] * 4
-    assert figures[0].ours == pytest.approx([5])
-    assert figures[1].ours == [90]
-    kept(**curves(plain=[0.6, 0.76, 0.98], batchnorm=[0.7, 0.75, 0.97]))
-    assert passed(training.bn_mnist(settings)) == [False] * 4
-    assert [*recipes.variants(FOLDER / "bn_mnist.yaml")] == [
-        f"{name},initialization=normal_{std}_" for name in ("plain", "batchnorm") for std in ("0.1", "0.01")
+    assert passed(figures) == [True] * 8
+    assert [[*figure.ours] for figure in figures[:4]] == [
+        pytest.approx([5]),
+        [90],
+        pytest.approx([2 / 1.4], rel=1e-3),  # from 0.5 to 2.5, between widths of 0.7 and 2.1
+        pytest.approx([3], rel=1e-3),
     ]
+    assert [figure.expected for figure in figures[2:4]] == ["> 0.476191, BatchNorm's", "> 2, BatchNorm's"]
+    kept(**curves(plain=[0.6, 0.76, 0.98], batchnorm=[0.7, 0.75, 0.97]))
+    assert passed(training.bn_mnist(settings)) == [False, False, True, True] * 2
+    for name in names[:2]:
+        checkpoint(tmp_path / "bn_mnist" / name / "seed0", "last.ckpt", 1.5, 0.0)
+    assert passed(training.bn_mnist(settings)) == [False] * 8
 
 
-def losses(folder, **last):
-    """Four networks' loss curves of 100 steps, as a run keeps them, and the runs."""
+def losses(folder, ratios=(1e3, 1.0, 1e-2), **last):
+    """Four networks' loss curves of 100 steps and first/last ratios of |delta|, as a run keeps them, and the runs."""
     for name, loss in last.items():
         kind, _, num_layers = name.partition("_")
         path = folder / "degradation" / f"{kind},num_layers={num_layers}" / "seed0"
         path.mkdir(parents=True, exist_ok=True)
         rows = [f"0,{step},{2.5 if step < 80 else loss + 0.01 * (-1) ** step}," for step in range(100)]
         (path / "metrics.csv").write_text("\n".join(["epoch,step,train/loss,val/loss", *rows, "0,99,,3.5"]) + "\n")
+        for old in path.glob("events*"):
+            old.unlink()
+        with SummaryWriter(path) as writer:
+            for step, ratio in zip((0, 1, 9), ratios, strict=True):
+                writer.add_scalar("gradient/first_over_last", ratio, step)
     return {f"{kind},num_layers={n}": [run(kind, 0.5)] for kind in ("plain", "resnet") for n in (20, 56)}
 
 
@@ -158,13 +177,14 @@ def test_a_plain_network_degrades_and_a_residual_one_less(kept, tmp_path):
     settings = Settings(tmp_path, seeds=1, out=tmp_path)
     kept(**losses(tmp_path, plain_20=0.1, plain_56=2.0, resnet_20=0.09, resnet_56=0.2))
     figures = training.degradation(settings)
-    assert passed(figures) == [True] * 10
+    assert passed(figures) == [True] * 13
+    assert [ratio for figure in figures[7:10] for ratio in figure.ours] == pytest.approx([1e6, 1, 1e-4])
     assert figures[0].ours == [0.269722]
     assert figures[4].ours == [1.727962]
     assert figures[-3].ours == pytest.approx([20])
     assert figures[-1].ours == pytest.approx([0.2])
-    kept(**losses(tmp_path, plain_20=0.1, plain_56=0.9, resnet_20=0.11, resnet_56=1.1))
-    assert passed(training.degradation(settings)[-3:]) == [False] * 3
+    kept(**losses(tmp_path, (20.0, 1.0, 2.0), plain_20=0.1, plain_56=0.9, resnet_20=0.11, resnet_56=1.1))
+    assert passed(training.degradation(settings)[-6:]) == [False] * 6
     assert [*recipes.variants(FOLDER / "degradation.yaml")] == [*losses(tmp_path)]
 
 
