@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from unvanish.command import compare_run, recipes
+from unvanish.command.compare_figure import figure
 from unvanish.command.compare_run import Result
 from unvanish.command.compare_table import Comparison, Row
 from unvanish.command.main import main
 from unvanish.training import OBJECTIVES
 
-PANEL, LEGEND = 700, 350
+PANEL, LEGEND, ROW = 700, 350, 420
 SMALL = ["--model.hidden_sizes=[7]", "--trainer.max_epochs=2"]
 TWO = "base: mlp/wine\nvariants:\n  plain: {}\n  tanh: {model.activation: tanh, model.normalization: batch}\n"
 
@@ -35,6 +36,10 @@ def found(folder):
 def width(png):
     """In pixels, as the header of a PNG has it."""
     return int.from_bytes(png.read_bytes()[16:20])
+
+
+def height(png):
+    return int.from_bytes(png[20:24])
 
 
 def weights(path):
@@ -78,6 +83,20 @@ def test_the_table_says_what_the_runs_kept(two, capsys):
     markdown = (folder / "comparison.md").read_text().splitlines()
     assert {line.count("|") for line in markdown[:4]} == {markdown[0].count("|")}
     assert width(folder / "comparison.png") == pytest.approx(2 * PANEL, abs=LEGEND)
+
+
+def test_a_large_grid_has_a_row_of_panels_for_each_variant(tmp_path):
+    def drawn(heads, points):
+        names = [f"{head},num_layers={point}" for head in "abc"[:heads] for point in range(points)]
+        curve = [{"step": 1, "val/accuracy": 0.5}]
+        rows = [Row(name, [Result(name, 0, curve=curve)]) for name in names]
+        return height(figure(Comparison(rows, OBJECTIVES["multiclass"], None), tmp_path))
+
+    together = drawn(2, 6)  # no more lines than can be told apart
+    assert drawn(1, 30) == together  # nothing to part them by
+    assert drawn(2, 7) == pytest.approx(2 * ROW, abs=20)
+    assert drawn(3, 7) == pytest.approx(3 * ROW, abs=20)
+    assert together < 2 * ROW
 
 
 def test_what_has_finished_is_not_trained_again_and_what_was_interrupted_is(two, capsys, monkeypatch):

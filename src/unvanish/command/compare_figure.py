@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
@@ -16,12 +17,14 @@ from unvanish.gradients.draw import COLOURS, MARKERS, as_png, new_figure
 
 #: The few layers of a recurrent network are not worth a panel beside its time steps.
 _SHALLOW = 3
+#: More curves than these cannot be told apart: a grid then has a row of panels for each variant.
+_TOGETHER = 12
 _LEGEND_ROWS = 24
 _LINES = ("-", "--", ":", "-.", (0, (1, 3)))
 
 
 class _Curves(NamedTuple):
-    """A variant's look and its medians over seeds: by layer, and at the start and the end by time t / T."""
+    """A variant's name and look, and its medians over seeds: by layer, and at the start and the end by time t / T."""
 
     row: Row
     style: dict[str, Any]
@@ -37,43 +40,69 @@ def figure(comparison: Comparison, folder: Path) -> bytes | None:
         folder: Where its runs are kept, with the gradient report of each.
     """
     rows = [row for row in comparison.rows if row.finished]
-    styles = _styles([row.variant for row in rows])
-    curves = [_read(row, style, folder) for row, style in zip(rows, styles, strict=True)]
+    looks = _looks([row.variant for row in rows])
+    groups: dict[str, list[_Curves]] = {}
+    for row, (name, style) in zip(rows, looks, strict=True):
+        groups.setdefault(name, []).append(_read(row, style, folder))
+    curves = [*chain.from_iterable(groups.values())]
     if not curves:
         return None
     moments = [moment for moment in ("start", "end") if any(moment in curve.through_time for curve in curves)]
-    panels: list[Callable[[Axes], None]] = [partial(_draw_time, curves, moment) for moment in moments]
+    panels: list[Callable[[Sequence[_Curves], Axes], None]] = [partial(_draw_time, moment) for moment in moments]
     if not panels or max(len(curve.deltas) for curve in curves) > _SHALLOW:
-        panels.insert(0, partial(_draw_depth, curves))
-    panels.append(partial(_draw_learning, curves, comparison))
-    legend_columns = math.ceil(len(rows) / _LEGEND_ROWS)
-    legend_width = legend_columns * (0.8 + 0.065 * max(len(row.variant) for row in rows))
-    picture = new_figure(4.6, 5 * len(panels) + legend_width)
-    for axes, draw in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        draw(axes)
-        axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = picture.axes[-1].get_legend_handles_labels()
+        panels.insert(0, _draw_depth)
+    panels.append(partial(_draw_learning, comparison))
+    labels = {curve.style["label"] for curve in curves}
+    legend_columns = math.ceil(len(labels) / _LEGEND_ROWS)
+    legend_width = legend_columns * (0.8 + 0.065 * max(map(len, labels)))
+    picture = new_figure(4.6 if len(groups) == 1 else 3 * len(groups), 5 * len(panels) + legend_width)
+    lines = picture.subplots(len(groups), len(panels), squeeze=False, sharex="col", sharey="col")
+    for (name, group), line in zip(groups.items(), lines, strict=True):
+        for axes, draw in zip(line, panels, strict=True):
+            draw(group, axes)
+            axes.set_title(f"{name}: {axes.get_title()}" if name else axes.get_title())
+            axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+            axes.spines[["top", "right"]].set_visible(False)
+    for axes in lines[:-1].flat:
+        axes.set_xlabel("")  # it is that of the last row
+    handles = {handle.get_label(): handle for axes in picture.axes for handle in axes.get_legend_handles_labels()[0]}
     picture.legend(
-        handles, labels, loc="outside right upper", ncols=legend_columns, frameon=False, fontsize=8, handlelength=4
+        handles=[*handles.values()],
+        loc="outside right upper",
+        ncols=legend_columns,
+        frameon=False,
+        fontsize=8,
+        handlelength=4,
     )
     return as_png(picture)
 
 
-def _styles(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Colours, markers and lines, told apart in print as well: in a grid variants by colour, its points by line."""
-    heads, tails = (list(dict.fromkeys(name.partition(",")[i] for name in names)) for i in (0, 2))
+def _looks(names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """The row of panels that a variant is drawn in, and its label, colour, marker and line, told apart in print too.
+
+    In a grid the variants have a colour each and its points a line each; or, in rows of their own, its points a colour.
+    """
+    parts = [name.partition(",")[::2] for name in names]
+    heads, tails = (list(dict.fromkeys(part[i] for part in parts)) for i in (0, 1))
     if len(heads) == 1 or len(tails) == 1:
-        places = [(index, index // len(COLOURS)) for index in range(len(names))]
+        looks = [("", name, index, index // len(COLOURS)) for index, name in enumerate(names)]
+    elif len(names) <= _TOGETHER:
+        looks = [
+            ("", name, heads.index(head), tails.index(tail)) for name, (head, tail) in zip(names, parts, strict=True)
+        ]
     else:
-        places = [(heads.index(head), tails.index(tail)) for head, _, tail in (name.partition(",") for name in names)]
+        looks = [(head, tail, tails.index(tail), tails.index(tail) // len(COLOURS)) for head, tail in parts]
     return [
-        {
-            "color": COLOURS[colour % len(COLOURS)],
-            "marker": MARKERS[colour % len(MARKERS)],
-            "linestyle": _LINES[line % len(_LINES)],
-        }
-        for colour, line in places
+        (
+            group,
+            {
+                "label": label,
+                "color": COLOURS[colour % len(COLOURS)],
+                "marker": MARKERS[colour % len(MARKERS)],
+                "linestyle": _LINES[line % len(_LINES)],
+            },
+        )
+        for group, label, colour, line in looks
     ]
 
 
@@ -95,36 +124,42 @@ def _read(row: Row, style: dict[str, Any], folder: Path) -> _Curves:
     return _Curves(row, style, [*map(median, layers.values())], through_time)
 
 
-def _plot(axes: Axes, label: str, style: dict[str, Any], x: Sequence[float], y: Sequence[float]) -> None:
-    axes.plot(x, y, **style, markersize=max(0, 4 - len(x) // 25), linewidth=1.4, label=label)
+def _plot(axes: Axes, style: dict[str, Any], x: Sequence[float], y: Sequence[float]) -> None:
+    axes.plot(x, y, **style, markersize=max(0, 4 - len(x) // 25), linewidth=1.4)
 
 
-def _plot_norms(axes: Axes, label: str, style: dict[str, Any], norms: Mapping[float, float]) -> None:
+def _plot_norms(axes: Axes, style: dict[str, Any], norms: Mapping[float, float]) -> None:
     """On a logarithmic axis; what is exactly 0 lies on its lower edge, hollow."""
-    _plot(axes, label, style, [*norms], [norm if 0 < norm < math.inf else math.nan for norm in norms.values()])
+    _plot(axes, style, [*norms], [norm if 0 < norm < math.inf else math.nan for norm in norms.values()])
     zeros = [place for place, norm in norms.items() if norm == 0]
     height = [0.015] * len(zeros)
     axes.plot(zeros, height, "v", color=style["color"], fillstyle="none", transform=axes.get_xaxis_transform())
 
 
+def _note(norms: Iterable[Collection[float]]) -> str:
+    """What explains the hollow marks in a title."""
+    return ", ▽ exactly 0" if any(0 in found for found in norms) else ""
+
+
 def _draw_depth(curves: Sequence[_Curves], axes: Axes) -> None:
     for curve in curves:
-        _plot_norms(axes, curve.row.variant, curve.style, dict(enumerate(curve.deltas, 1)))
-    zeros = ", ▽ exactly 0" if any(0 in curve.deltas for curve in curves) else ""
+        _plot_norms(axes, curve.style, dict(enumerate(curve.deltas, 1)))
+    zeros = _note(curve.deltas for curve in curves)
     axes.set(yscale="log", xlabel="layer, from the input", title=f"The gradient by layer, first steps{zeros}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(r"$|\delta|$ = $|\partial L/\partial z|$ (L2 norm)")
 
 
-def _draw_time(curves: Sequence[_Curves], moment: str, axes: Axes) -> None:
-    for curve in curves:
-        _plot_norms(axes, curve.row.variant, curve.style, curve.through_time.get(moment, {}))
-    steps = {"start": "first steps", "end": "last steps"}[moment]
+def _draw_time(moment: str, curves: Sequence[_Curves], axes: Axes) -> None:
+    norms = [curve.through_time.get(moment, {}) for curve in curves]
+    for curve, by_time in zip(curves, norms, strict=True):
+        _plot_norms(axes, curve.style, by_time)
+    steps = {"start": "first steps", "end": "last steps"}[moment] + _note(by_time.values() for by_time in norms)
     axes.set(yscale="log", xlabel="time t / T", title=f"The gradient by time, {steps}")
     axes.set_ylabel(r"$|\partial L/\partial h_t|$ (L2 norm)")
 
 
-def _draw_learning(curves: Sequence[_Curves], comparison: Comparison, axes: Axes) -> None:
+def _draw_learning(comparison: Comparison, curves: Sequence[_Curves], axes: Axes) -> None:
     """The mean over the seeds, and the range of them."""
     metric = comparison.objective.metric
     for curve in curves:
@@ -132,7 +167,7 @@ def _draw_learning(curves: Sequence[_Curves], comparison: Comparison, axes: Axes
         for result in curve.row.finished:
             for point in result.curve:
                 points.setdefault(point["step"], []).append(point.get(f"val/{metric}", math.nan))
-        _plot(axes, curve.row.variant, curve.style, [*points], [*map(mean, points.values())])
+        _plot(axes, curve.style, [*points], [*map(mean, points.values())])
         low, high = [*map(min, points.values())], [*map(max, points.values())]
         axes.fill_between([*points], low, high, color=curve.style["color"], alpha=0.15, linewidth=0)
     if comparison.target is not None:
