@@ -10,7 +10,7 @@ class Settings(NamedTuple):
 
     Args:
         root: Folder of torchvision's data sets and of tinyshakespeare.txt.
-        seeds: How often a row is computed, each time with new weights and data.
+        seeds: How often a row is computed, each time with new weights, and new data where they are random.
         jobs: Training runs side by side.
         out: Folder that keeps training runs.
     """

@@ -172,9 +172,9 @@ def degradation(settings: Settings) -> list[Figure]:
     figures.append(below(f"{what}: ResNet-56", min(plain) / 1000, resnet, ", a thousandth of plain-56's"))
     runs = on_mnist(settings, "papers/degradation")
     start, second, tenth = zip(*map(_first_over_last_in_training, runs["plain,num_layers=56"]), strict=True)
-    what = "the same of plain-56 while it trains, first over last layer"
+    what = "squared gradient in training, first over last layer: plain-56"
     figures += [
-        above(f"{what}, in step 0", 1000, start),
+        above(f"{what}, step 0", 1000, start),
         below(f"{what}, step 1", min(start) / 1000, second, ", a thousandth of step 0's"),
         below(f"{what}, step 9", 1, tenth),
     ]
@@ -277,12 +277,12 @@ ROWS = [
         degradation,
         "The paper trains 64,000 steps on CIFAR-10; this is 300 steps on MNIST of 14x14 pixels, the loss a mean of "
         "the last 20. After so few steps ResNet-56 is still behind ResNet-20. The gradient of plain-56 explodes at "
-        "initialization alone.",
+        "initialization alone. L2 is on weights, not on BatchNorm's.",
     ),
     Row(
         "adding",
         "adding problem, 100 steps: a tanh RNN stays at the error of a constant answer, LSTM and GRU solve it",
-        "Hochreiter and Schmidhuber 1997; the constant's error is exactly 1/6",
+        "Hochreiter and Schmidhuber 1997, Cho et al. 2014; the constant's error is exactly 1/6",
         "derived",
         adding,
         "A run ends where its error on other sequences is below 0.0025, after 4,000 steps at the latest: 2,500 were "

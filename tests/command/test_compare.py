@@ -2,18 +2,22 @@ import csv
 import json
 import math
 import re
+from statistics import median
 
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from unvanish.command import compare_run, recipes
-from unvanish.command.compare_figure import figure
+from unvanish.command.compare_figure import _Curves, _draw_learning, figure
 from unvanish.command.compare_run import Result
 from unvanish.command.compare_table import Comparison, Row
 from unvanish.command.main import main
+from unvanish.gradients.draw import new_figure
 from unvanish.training import OBJECTIVES
 
 PANEL, LEGEND, ROW = 700, 350, 420
+ACCURACY = OBJECTIVES["multiclass"]
 SMALL = ["--model.hidden_sizes=[7]", "--trainer.max_epochs=2"]
 TWO = "base: mlp/wine\nvariants:\n  plain: {}\n  tanh: {model.activation: tanh, model.normalization: batch}\n"
 
@@ -79,7 +83,9 @@ def test_the_table_says_what_the_runs_kept(two, capsys):
             assert run["validation"] == max(point["val/accuracy"] for point in run["curve"])
             assert [point["step"] for point in run["curve"]] == [run["steps"] / 2, run["steps"]]
         reached = [next((p["step"] for p in run["curve"] if p["val/accuracy"] >= 0.5), math.inf) for run in runs]
-        assert float(variant["target_steps"]) == sorted(reached)[1]
+        arrived = [steps for steps in reached if steps < math.inf]
+        assert variant["target_reached"] == len(arrived)
+        assert float(variant["target_steps"]) == (median(arrived) if arrived else math.inf)
     markdown = (folder / "comparison.md").read_text().splitlines()
     assert {line.count("|") for line in markdown[:4]} == {markdown[0].count("|")}
     assert width(folder / "comparison.png") == pytest.approx(2 * PANEL, abs=LEGEND)
@@ -90,13 +96,28 @@ def test_a_large_grid_has_a_row_of_panels_for_each_variant(tmp_path):
         names = [f"{head},num_layers={point}" for head in "abc"[:heads] for point in range(points)]
         curve = [{"step": 1, "val/accuracy": 0.5}]
         rows = [Row(name, [Result(name, 0, curve=curve)]) for name in names]
-        return height(figure(Comparison(rows, OBJECTIVES["multiclass"], None), tmp_path))
+        return height(figure(Comparison(rows, ACCURACY, None), tmp_path))
 
-    together = drawn(2, 6)  # no more lines than can be told apart
+    together = drawn(2, 5)
+    assert drawn(3, 4) == together
     assert drawn(1, 30) == together  # nothing to part them by
-    assert drawn(2, 7) == pytest.approx(2 * ROW, abs=20)
-    assert drawn(3, 7) == pytest.approx(3 * ROW, abs=20)
+    assert drawn(2, 6) == pytest.approx(2 * ROW, abs=20)  # there are five kinds of line
+    assert drawn(3, 5) == pytest.approx(3 * ROW, abs=20)
     assert together < 2 * ROW
+
+
+def test_a_curve_ends_where_the_first_seed_stops_and_breaks_where_there_is_no_number(tmp_path):
+    def result(seed, *accuracies):
+        curve = [{"step": 10 * step, "val/accuracy": accuracy} for step, accuracy in enumerate(accuracies, 1)]
+        return Result("a", seed, curve=curve)
+
+    row = Row("a", [result(0, 0.5, 0.6), result(1, 0.7, math.nan, 0.9), Result("a", 2, "failed")])
+    axes = Axes(new_figure(3), (0, 0, 1, 1))
+    curves = [_Curves(row, {"color": "red"}, [], {})]
+    _draw_learning(Comparison([row], ACCURACY, None), curves, axes)
+    (line,) = axes.get_lines()
+    assert line.get_xdata().tolist() == [10, 20]
+    assert line.get_ydata().tolist() == pytest.approx([0.6, math.nan], nan_ok=True)
 
 
 def test_what_has_finished_is_not_trained_again_and_what_was_interrupted_is(two, capsys, monkeypatch):
@@ -128,7 +149,12 @@ def test_what_has_finished_is_not_trained_again_and_what_was_interrupted_is(two,
     assert compare("two.yaml", "--out=here") == 0
     assert found(two / "here") == before
     assert compare("two.yaml", "--out=here", "--seeds=2", "--data.batch_size=17") == 0
-    assert "there already" not in capsys.readouterr().out.rpartition("4 runs")[2]
+    shown = capsys.readouterr().out.rpartition("4 runs")[2]
+    assert "there already" not in shown
+    assert "2 there of another configuration, which are trained anew" in shown
+    (two / "here/plain/seed1/result.json").write_text('{"of": "another version"}')
+    assert compare("two.yaml", "--out=here", "--seeds=2", "--data.batch_size=17") == 0
+    assert "3 of them there already, 1 there of another configuration" in capsys.readouterr().out
 
 
 def test_a_failing_run_is_a_row_that_says_so_and_is_tried_again(workplace, capsys):
@@ -159,9 +185,14 @@ def test_a_killed_process_is_said(workplace, capsys):
         "import os\nimport lightning as L\nclass Kill(L.Callback):\n"
         "    def on_train_start(self, trainer, pl_module):\n        os._exit(9)\n"
     )
-    (workplace / "k.yaml").write_text("base: mlp/wine\nvariants: {k: {trainer.callbacks: {class_path: deadly.Kill}}}")
+    (workplace / "k.yaml").write_text(
+        "base: mlp/wine\nvariants: {k: {trainer.callbacks: {class_path: deadly.Kill}}, a: {}, b: {}, c: {}}"
+    )
     assert compare("k.yaml", "--jobs=2") == 1
-    assert "k, seed 0: failed: a process was killed" in capsys.readouterr().out
+    assert "k, seed 0: failed: its process was killed" in capsys.readouterr().out
+    killed, *others = found(workplace / "runs/k/1")["variants"]
+    assert killed["test_mean"] == "nan"
+    assert all(variant["test_mean"] > 0 for variant in others)
 
 
 def test_a_variant_is_trained_alone_as_in_its_comparison(two):
@@ -228,12 +259,37 @@ def test_a_lower_error_is_the_better_one_and_a_target_may_never_be_reached(workp
     assert found(workplace / "here")["variants"][1]["target_steps"] == run["curve"][0]["step"]
 
 
+def test_seeds_that_reach_the_target_are_counted_and_numbers_that_are_none_are_said(tmp_path):
+    def result(seed, steps, **values):
+        curve = [{"step": step, "seconds": step / 10, "val/accuracy": step / 100} for step in range(0, steps, 10)]
+        return Result("a", seed, test=0.5, steps=steps, curve=curve, first_over_last_start=1.0, **values)
+
+    broken = [result(0, 60, verdict="healthy"), result(1, 80), result(2, 40, first_over_last_end=math.nan)]
+    whole = [result(0, 100, first_over_last_end=2.0, noise_scale=3.0)]
+    comparison = Comparison([Row("a", broken), Row("b", whole), Row("c", [Result("c", 0, "no memory")])], ACCURACY, 0.5)
+    head, first, second, third = comparison.cells()
+    column = {name: place for place, name in enumerate(head)}
+    assert "to 0.5" in column
+    assert first[column["to 0.5"]] == "50 steps, 5.0 s (2 of 3)"
+    assert second[column["to 0.5"]] == "50 steps, 5.0 s"
+    assert (first[column["end"]], second[column["end"]]) == ("nan", "2.0e+00")
+    assert (first[column["noise scale"]], second[column["noise scale"]]) == ("", "3")  # it is not always known
+    assert "best validation" not in column  # in no row
+    assert third[column["verdict"]] == "failed: no memory"
+
+
+def test_an_epoch_has_a_step_for_what_is_left_of_it(workplace):
+    assert main(["compare", "mlp/wine", "--data.batch_size=40", "--trainer.accumulate_grad_batches=2", *SMALL]) == 0
+    (run,) = found(workplace / "runs/mlp/wine/1")["variants"][0]["runs"]
+    assert run["seconds_per_epoch"] == pytest.approx(run["seconds"] / 2)
+
+
 def test_a_target_is_reached_by_a_metric_that_float32_has_rounded():
     points = [{"step": 5.0, "seconds": 1.0, "val/accuracy": 0.95 - 1e-4}]
     points.append({"step": 7.0, "seconds": 2.0, "val/accuracy": float(torch.tensor(342 / 360))})
     row = Row("a", [Result("a", 0, curve=points)])
     assert points[1]["val/accuracy"] < 0.95
-    assert Comparison([row], OBJECTIVES["multiclass"], 0.95).summary(row)["target_steps"] == 7
+    assert Comparison([row], ACCURACY, 0.95).summary(row)["target_steps"] == 7
 
 
 def test_last_weights_are_tested_where_no_checkpoint_is_kept_and_none_where_there_is_no_test_split(workplace, capsys):

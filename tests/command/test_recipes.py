@@ -34,6 +34,15 @@ def every_recipe():
 RECIPES = list(every_recipe())
 
 
+def test_a_copied_comparison_is_the_same(tmp_path):
+    for path in FILES:
+        if recipes.is_comparison(recipes.read(path)):
+            copy = tmp_path / path.name
+            copy.write_text(path.read_text())
+            configs = [[recipe.config for recipe in recipes.variants(file).values()] for file in (path, copy)]
+            assert configs[0] == configs[1]
+
+
 def test_there_are_recipes_and_every_file_is_one_of_them():
     assert len(FILES) >= 9
     assert len(recipes.names()) == len(FILES)

@@ -5,9 +5,12 @@ import multiprocessing
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from queue import SimpleQueue
+from typing import final
 
 import torch
 
@@ -40,6 +43,8 @@ def compare(options: Namespace, overrides: list[str]) -> int:
     ]
     results = {run.folder: result for run in runs if (result := run.kept())}
     there = f", {len(results)} of them there already" if results else ""
+    if changed := sum(run.is_replaced for run in runs):
+        there += f", {changed} there of another configuration, which are trained anew"
     print(f"{len(runs)} runs of {len(chosen)} variants{there}; if interrupted, go on with --out {folder}", flush=True)
     for run, result in _trained([run for run in runs if run.folder not in results], options.jobs):
         results[run.folder] = result
@@ -47,9 +52,10 @@ def compare(options: Namespace, overrides: list[str]) -> int:
     rows = [Row(name, [results[run.folder] for run in runs if run.variant == name]) for name in chosen]
     comparison = Comparison(rows, objective, target)
     comparison.save(folder)
+    print(f"\n{comparison}\n\nkept as comparison.md, .csv and .json in {folder}")
     if picture := figure(comparison, folder):
         (folder / "comparison.png").write_bytes(picture)
-    print(f"\n{comparison}\n\nkept as comparison.md, .csv, .json and .png in {folder}")
+        print(f"drawn as {folder / 'comparison.png'}")
     print(f"next: tensorboard --logdir {folder}")
     return int(any(result.error for result in results.values()))
 
@@ -85,19 +91,46 @@ def _trained(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Result]]:
         for run in runs:
             yield run, run.train()
         return
-    context, threads = multiprocessing.get_context("spawn"), max(1, torch.get_num_threads() // jobs)
-    pool = ProcessPoolExecutor(jobs, context, _start_worker, (threads,))
-    try:
-        futures = {pool.submit(run.train): run for run in runs}
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+
+    def train(run: Run) -> Result:
+        worker = idle.get()
+        try:
+            return worker.train(run)
+        finally:
+            idle.put(worker)
+
+    with ExitStack() as stack:
+        for _ in range(jobs):
+            idle.put(stack.enter_context(_Worker(max(1, torch.get_num_threads() // jobs))))
+        threads = stack.enter_context(ThreadPoolExecutor(jobs))
+        stack.callback(threads.shutdown, cancel_futures=True)
+        futures = {threads.submit(train, run): run for run in runs}
         for future in as_completed(futures):
-            run = futures[future]
-            try:
-                result = future.result()
-            except BrokenProcessPool:
-                result = Result(run.variant, run.seed, "a process was killed; was there too little memory?")
-            yield run, result
-    finally:
-        pool.shutdown(cancel_futures=True)
+            yield futures[future], future.result()
+
+
+@final
+class _Worker(AbstractContextManager["_Worker"]):
+    """A process that trains one run after another; where it is killed, the next run has a new one."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool = self._started()
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def train(self, run: Run) -> Result:
+        """The result of a run, here or in the process."""
+        try:
+            return self._pool.submit(run.train).result()
+        except BrokenProcessPool:
+            self._pool = self._started()
+            return Result(run.variant, run.seed, "its process was killed; was there too little memory?")
+
+    def _started(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker, (self._threads,))
 
 
 def _start_worker(threads: int) -> None:

@@ -2,17 +2,17 @@
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from statistics import mean, median
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from unvanish.command.compare_table import Comparison, Row
+from unvanish.command.compare_table import Comparison, Row, averaged
 from unvanish.gradients.draw import COLOURS, MARKERS, as_png, new_figure
 
 #: The few layers of a recurrent network are not worth a panel beside its time steps.
@@ -84,9 +84,9 @@ def _looks(names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """
     parts = [name.partition(",")[::2] for name in names]
     heads, tails = (list(dict.fromkeys(part[i] for part in parts)) for i in (0, 1))
-    if len(heads) == 1 or len(tails) == 1:
+    if min(len(heads), len(tails)) == 1:
         looks = [("", name, index, index // len(COLOURS)) for index, name in enumerate(names)]
-    elif len(names) <= _TOGETHER:
+    elif len(names) <= _TOGETHER and len(tails) <= len(_LINES):
         looks = [
             ("", name, heads.index(head), tails.index(tail)) for name, (head, tail) in zip(names, parts, strict=True)
         ]
@@ -113,15 +113,16 @@ def _read(row: Row, style: dict[str, Any], folder: Path) -> _Curves:
         path = folder / row.variant / f"seed{result.seed}" / "gradient_report.json"
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         for layer in report.get("layers", []):
-            if "delta_norm" in layer:
+            if "start" in layer.get("delta_norm", {}):
                 layers.setdefault(layer["name"], []).append(float(layer["delta_norm"]["start"]))
         for moment, norms_by_layer in report.get("through_time", {}).items():
             for t, norm in next(iter(norms_by_layer.values())).items():
                 times.setdefault(moment, {}).setdefault(int(t), []).append(float(norm))
     through_time = {
-        moment: {t / max(found): median(norms) for t, norms in sorted(found.items())} for moment, found in times.items()
+        moment: {t / max(found): averaged(norms) for t, norms in sorted(found.items())}
+        for moment, found in times.items()
     }
-    return _Curves(row, style, [*map(median, layers.values())], through_time)
+    return _Curves(row, style, [*map(averaged, layers.values())], through_time)
 
 
 def _plot(axes: Axes, style: dict[str, Any], x: Sequence[float], y: Sequence[float]) -> None:
@@ -129,16 +130,20 @@ def _plot(axes: Axes, style: dict[str, Any], x: Sequence[float], y: Sequence[flo
 
 
 def _plot_norms(axes: Axes, style: dict[str, Any], norms: Mapping[float, float]) -> None:
-    """On a logarithmic axis; what is exactly 0 lies on its lower edge, hollow."""
+    """On a logarithmic axis; what is exactly 0 lies on its lower edge, hollow, what is no number on its upper one."""
     _plot(axes, style, [*norms], [norm if 0 < norm < math.inf else math.nan for norm in norms.values()])
     zeros = [place for place, norm in norms.items() if norm == 0]
-    height = [0.015] * len(zeros)
-    axes.plot(zeros, height, "v", color=style["color"], fillstyle="none", transform=axes.get_xaxis_transform())
+    broken = [place for place, norm in norms.items() if not math.isfinite(norm)]
+    for places, height, marker in ((zeros, 0.015, "v"), (broken, 0.985, "x")):
+        heights, colour, transform = [height] * len(places), style["color"], axes.get_xaxis_transform()
+        axes.plot(places, heights, marker, color=colour, fillstyle="none", transform=transform)
 
 
-def _note(norms: Iterable[Collection[float]]) -> str:
-    """What explains the hollow marks in a title."""
-    return ", ▽ exactly 0" if any(0 in found for found in norms) else ""
+def _note(curves: Iterable[Iterable[float]]) -> str:
+    """What explains the marks at the edges in a title."""
+    norms = [*chain.from_iterable(curves)]
+    zeros = ", ▽ exactly 0" if 0 in norms else ""
+    return zeros + ("" if all(map(math.isfinite, norms)) else ", x NaN or infinite")
 
 
 def _draw_depth(curves: Sequence[_Curves], axes: Axes) -> None:
@@ -154,22 +159,24 @@ def _draw_time(moment: str, curves: Sequence[_Curves], axes: Axes) -> None:
     norms = [curve.through_time.get(moment, {}) for curve in curves]
     for curve, by_time in zip(curves, norms, strict=True):
         _plot_norms(axes, curve.style, by_time)
-    steps = {"start": "first steps", "end": "last steps"}[moment] + _note(by_time.values() for by_time in norms)
+    steps = {"start": "tenth step", "end": "last step measured"}[moment] + _note(by_time.values() for by_time in norms)
     axes.set(yscale="log", xlabel="time t / T", title=f"The gradient by time, {steps}")
-    axes.set_ylabel(r"$|\partial L/\partial h_t|$ (L2 norm)")
+    axes.set_ylabel(r"$|\partial L/\partial h_t|$ (L2 norm; of an LSTM with its cell)")
 
 
 def _draw_learning(comparison: Comparison, curves: Sequence[_Curves], axes: Axes) -> None:
-    """The mean over the seeds, and the range of them."""
+    """The mean over the seeds, and the range of them, as far as all of them have come."""
     metric = comparison.objective.metric
     for curve in curves:
         points: dict[float, list[float]] = {}
         for result in curve.row.finished:
             for point in result.curve:
                 points.setdefault(point["step"], []).append(point.get(f"val/{metric}", math.nan))
-        _plot(axes, curve.style, [*points], [*map(mean, points.values())])
-        low, high = [*map(min, points.values())], [*map(max, points.values())]
-        axes.fill_between([*points], low, high, color=curve.style["color"], alpha=0.15, linewidth=0)
+        of_all = {step: values for step, values in points.items() if len(values) == len(curve.row.finished)}
+        values = np.reshape([*of_all.values()], (len(of_all), len(curve.row.finished)))
+        _plot(axes, curve.style, [*of_all], values.mean(axis=1))
+        low, high = values.min(axis=1), values.max(axis=1)
+        axes.fill_between([*of_all], low, high, color=curve.style["color"], alpha=0.15, linewidth=0)
     if comparison.target is not None:
         axes.axhline(comparison.target, color="black", linewidth=0.8, linestyle=(0, (1, 3)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -33,15 +33,15 @@ class Result:
         error: Why the run has failed, in one line; empty where it has not.
         test: The task's metric on the test split, by the best checkpoint; by the last weights where none is kept.
         validation: The best value of the metric on the validation split.
-        first_over_last_start: |delta| of the first layer over that of the last, in the first steps.
-        first_over_last_end: The same in the last steps.
-        factor_per_layer: By how much |delta| changes from a layer to the one before it, in the last steps.
-        early_over_late_start: |dL/dh_t| of the first time step over that of the last, in the first steps; of the first
-            recurrent layer.
-        early_over_late_end: The same in the last steps.
-        first_update_ratio: |update| / |weight| of the first layer, in the first steps.
-        noise_scale: The gradient noise scale in samples, in the last steps.
-        verdict: On the last steps.
+        first_over_last_start: |delta| of the first layer over that of the last, in the first ten steps.
+        first_over_last_end: The same in the last ten steps at which everything was measured.
+        factor_per_layer: By how much |delta| changes from a layer to the one before it, in the same.
+        early_over_late_start: |dL/dh_t| (of an LSTM, of h and its cell) of the first time step over that of the last,
+            of the first recurrent layer in the tenth step.
+        early_over_late_end: The same in the last step at which it was measured.
+        first_update_ratio: |update| / |weight| of the first layer, in the first ten steps.
+        noise_scale: The gradient noise scale in samples, in the last ten steps at which everything was measured.
+        verdict: On the same.
         parameters: Numbers that are trained.
         steps: Of the optimizer.
         seconds: Time of the training, validation included.
@@ -133,8 +133,13 @@ class Run:
         try:
             same = (self.folder / CONFIG).read_text(encoding="utf-8") == self.experiment().resolved()
             return Result.from_dict(json.loads((self.folder / RESULT).read_text(encoding="utf-8"))) if same else None
-        except FileNotFoundError:
+        except (FileNotFoundError, KeyError, TypeError, ValueError):  # or of another version of this package
             return None
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether there is the result of another configuration in its place."""
+        return (self.folder / RESULT).is_file() and self.kept() is None
 
     def train(self) -> Result:
         """Train, test and keep the result; a failure is one too, but is not kept."""
@@ -157,7 +162,7 @@ class Run:
         self.folder.mkdir(parents=True)
         run = train(experiment, built, self.folder, gradients=True, quiet=True)
         trainer, steps = run.trainer, run.trainer.global_step
-        epoch = run.seconds * trainer.num_training_batches / (steps * trainer.accumulate_grad_batches or math.nan)
+        steps_per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
         if any(self.folder.glob("checkpoints/*.ckpt")):
             load_weights(checkpoint_of(self.folder), built.model)
         test = math.nan
@@ -165,17 +170,17 @@ class Run:
             (metrics,) = trainer.test(built.model, built.data, verbose=False)
             test = metrics[f"test/{metric}"]
         best = max if OBJECTIVES[built.model.settings.task].mode == "max" else min
-        validated = [point[f"val/{metric}"] for point in curve.points if f"val/{metric}" in point]
+        validated = [point.get(f"val/{metric}", math.nan) for point in curve.points]
         return Result(
             self.variant,
             self.seed,
             test=test,
-            validation=best(validated, default=math.nan),
+            validation=best((value for value in validated if not math.isnan(value)), default=math.nan),
             **_of_gradients(run.report),
             parameters=sum(p.numel() for p in built.model.parameters() if p.requires_grad),
             steps=steps,
             seconds=run.seconds,
-            seconds_per_epoch=epoch,
+            seconds_per_epoch=run.seconds * steps_per_epoch / (steps or math.nan),
             curve=curve.points,
         )
 
@@ -193,7 +198,7 @@ def _of_gradients(report: Report) -> dict[str, Any]:
         "early_over_late_end": _early_over_late(times.get("end", {})),
         "first_update_ratio": float(layers[0].get("update_ratio", {}).get("start", "nan")) if layers else math.nan,
         "noise_scale": report.noise_scale,
-        "verdict": end.status,
+        "verdict": f"{end.status} through time" if end.through_time else end.status,
     }
 
 

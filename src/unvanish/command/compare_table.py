@@ -41,8 +41,12 @@ class Row(NamedTuple):
 
     def over_seeds(self, value: Callable[[Result], float], average: Callable[[list[float]], float] = median) -> float:
         """The median, or another average, over the seeds; NaN where none has finished."""
-        values = [value(result) for result in self.finished]
-        return average(values) if values and not any(map(math.isnan, values)) else math.nan
+        return averaged([value(result) for result in self.finished], average)
+
+
+def averaged(values: list[float], average: Callable[[list[float]], float] = median) -> float:
+    """The median, or another average; NaN where there is no value, or one is NaN."""
+    return average(values) if values and not any(map(math.isnan, values)) else math.nan
 
 
 class Comparison(NamedTuple):
@@ -59,7 +63,12 @@ class Comparison(NamedTuple):
     target: float | None
 
     def summary(self, row: Row) -> dict[str, Any]:
-        """A row in numbers: means of metrics and times, medians of the rest, over the seeds; NaN is unknown."""
+        """A row in numbers: means of metrics and times, medians of the rest, over the seeds; NaN is unknown.
+
+        Steps and seconds to the target are those of the seeds that have reached it, infinite where none has.
+        """
+        reached = [self._reached(result) for result in row.finished]
+        arrived = [point for point in reached if point["step"] < math.inf]
         values = {
             "variant": row.variant,
             "seeds": [result.seed for result in row.results],
@@ -67,8 +76,9 @@ class Comparison(NamedTuple):
             "test_std": row.over_seeds(lambda result: result.test, _spread),
             "validation_mean": row.over_seeds(lambda result: result.validation, mean),
             "validation_std": row.over_seeds(lambda result: result.validation, _spread),
-            "target_steps": row.over_seeds(lambda result: self._reached(result)["step"]),
-            "target_seconds": row.over_seeds(lambda result: self._reached(result)["seconds"]),
+            "target_reached": len(arrived),
+            "target_steps": averaged([point["step"] for point in arrived or reached]),
+            "target_seconds": averaged([point["seconds"] for point in arrived or reached]),
         }
         values |= {key: row.over_seeds(attrgetter(key)) for key in _MEDIANS}
         values |= {
@@ -97,10 +107,10 @@ class Comparison(NamedTuple):
             ("variant", lambda row: row["variant"]),
             (f"test {metric}", lambda row: _with_spread(row["test_mean"], row["test_std"])),
             ("best validation", lambda row: _with_spread(row["validation_mean"], row["validation_std"])),
-            (f"to {self.target}", lambda row: _time(row["target_steps"], row["target_seconds"])),
-            ("first/last, start", lambda row: _number(row["first_over_last_start"], ".1e")),
-            ("end", lambda row: _number(row["first_over_last_end"], ".1e")),
-            ("factor a layer", lambda row: _number(row["factor_per_layer"], ".3f")),
+            (f"to {self.target}", _to_target),
+            ("first/last, start", lambda row: format(row["first_over_last_start"], ".1e")),
+            ("end", lambda row: format(row["first_over_last_end"], ".1e")),
+            ("factor a layer", lambda row: format(row["factor_per_layer"], ".3f")),
             ("h_1/h_T, start", lambda row: _number(row["early_over_late_start"], ".0e")),
             ("end", lambda row: _number(row["early_over_late_end"], ".0e")),
             ("first update", lambda row: _number(row["first_update_ratio"], ".0e")),
@@ -112,7 +122,8 @@ class Comparison(NamedTuple):
         ]
         rows = [self.summary(row) for row in self.rows]
         filled = [[head, *map(show, rows)] for head, show in columns]
-        return [list(line) for line in zip(*(column for column in filled if any(column[1:])), strict=True)]
+        said = [column for column in filled if any(cell not in {"", "nan"} for cell in column[1:])]
+        return [list(line) for line in zip(*said, strict=True)]
 
     def __str__(self) -> str:
         head, *rows = self.cells()
@@ -147,9 +158,11 @@ _MEDIANS = (
     *("early_over_late_end", "first_update_ratio", "noise_scale"),
 )
 _LEGEND = (
-    "Metrics: mean and standard deviation over seeds; the rest: medians. first/last: |dL/dz| of the first layer over\n"
-    "that of the last. h_1/h_T: |dL/dh_t| of the first time step over that of the last. first update: |dW|/|W| of the\n"
-    "first layer in the first steps. noise scale: in samples."
+    "Metrics: mean and standard deviation over seeds; times: means; the rest: medians. first/last: |dL/dz| of the\n"
+    "first layer over that of the last, in the first ten steps, and in the last ten that were measured. h_1/h_T:\n"
+    "|dL/dh_t| (of an LSTM, of h and its cell) of the first time step over that of the last, in the tenth step, and\n"
+    "in the last that was measured. first update: |dW|/|W| of the first layer in the first ten steps. noise scale: in\n"
+    "samples, at the end."
 )
 
 
@@ -158,14 +171,18 @@ def _spread(values: list[float]) -> float:
 
 
 def _with_spread(average: float, spread: float) -> str:
-    return _number(average, ".4f") + ("" if math.isnan(spread) else f" ± {spread:.4f}")
+    return f"{average:.4f}" + ("" if math.isnan(spread) else f" ± {spread:.4f}")
 
 
-def _time(steps: float, seconds: float) -> str:
-    if math.isnan(steps):
+def _to_target(row: dict[str, Any]) -> str:
+    if math.isnan(row["target_steps"]):
         return ""
-    return "never" if steps == math.inf else f"{steps:.0f} steps, {seconds:.1f} s"
+    if not row["target_reached"]:
+        return "never"
+    some = f" ({row['target_reached']} of {len(row['seeds'])})" if row["target_reached"] < len(row["seeds"]) else ""
+    return f"{row['target_steps']:.0f} steps, {row['target_seconds']:.1f} s{some}"
 
 
 def _number(value: float, form: str) -> str:
+    """Nothing where a value is NaN because not every network, or not every step, has it."""
     return "" if math.isnan(value) else format(value, form)

@@ -110,7 +110,7 @@ def variants(path: Path, grid: Config | None = None) -> dict[str, Recipe]:
     if not isinstance(config.get("base"), str | dict) or not isinstance(named, dict) or config.keys() - _COMPARISON:
         raise WrongInputError(f"{path} is not a comparison: it has {_SHAPE}")
     for name, changes in named.items() or [(None, None)]:
-        if not (isinstance(name, str) and re.fullmatch(r"[\w.-]*", name) and isinstance(changes or {}, dict)):
+        if not (isinstance(name, str) and re.fullmatch(r"(?!\.+$)[\w.-]*", name) and isinstance(changes or {}, dict)):
             raise WrongInputError(f"{path}: variants are names with the keys that each of them changes, not {name!r}")
     common = _base(path, config["base"])
     points = _points(_flat_grid(config.get("grid", {}), str(path)) | (grid or {}))
@@ -163,14 +163,17 @@ def side_by_side(names: list[str], settings: list[str]) -> dict[str, Recipe]:
 
 
 def target_of(names: list[str]) -> float | None:
-    """The validation metric that a comparison wants to see reached; None where none says."""
+    """The validation metric that comparisons want to see reached; None where none says."""
+    targets: set[float] = set()
     for name in names:
         config = read(locate(name))
         if is_comparison(config) and "target" in config:
-            if isinstance(config["target"], int | float):
-                return float(config["target"])
-            raise WrongInputError(f"{locate(name)}: target is {config['target']!r}, expected a number")
-    return None
+            if not isinstance(config["target"], int | float):
+                raise WrongInputError(f"{locate(name)}: target is {config['target']!r}, expected a number")
+            targets.add(float(config["target"]))
+    if len(targets) > 1:
+        raise WrongInputError(f"the targets differ: {', '.join(map(str, sorted(targets)))}; choose one by --target")
+    return next(iter(targets), None)
 
 
 def load(names: list[str], variant: str | None = None) -> Recipe:
