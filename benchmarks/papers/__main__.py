@@ -101,7 +101,7 @@ def _page(results: Sequence[Result], command: str) -> str:
         "",
         "Ours is the mean over seeds, and its standard deviation from one seed to another. What is to be above or",
         "below a limit is so with every seed; what is to be within per cent is so in the geometric mean. Test",
-        "accuracies are those of the checkpoint that was best on the validation split, but for keras_mlp, which has no such split.",
+        "accuracies are those of the checkpoint that was best on the validation split; keras_mlp has none.",
         "",
         "| row | claim | figure, and what is expected | ours | as expected | seconds |",
         "|---|---|---|---|---|---|",

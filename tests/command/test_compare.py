@@ -132,8 +132,8 @@ def test_what_has_finished_is_not_trained_again_and_what_was_interrupted_is(two,
         return once(run)
 
     monkeypatch.setattr(compare_run.Run, "train", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        compare("two.yaml", "--out=here")
+    assert compare("two.yaml", "--out=here") == 130
+    assert capsys.readouterr().err.endswith("unvanish: interrupted\n")
     assert not (two / "here/comparison.json").exists()
     first = (two / "here/plain/seed0/result.json").stat().st_mtime_ns
     monkeypatch.undo()

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import warnings
 from importlib import import_module
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: The words after ``unvanish``; those of the process where None.
 
     Returns:
-        0 done, 1 failed, 2 wrong input.
+        0 done, 1 failed, 2 wrong input, 130 interrupted.
     """
     sys.path.append("")  # a recipe may name a class in a file of the current folder
     try:
@@ -46,6 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     except WrongInputError as error:
         print(f"unvanish: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("unvanish: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _parser() -> _Parser:
