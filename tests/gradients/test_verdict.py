@@ -157,9 +157,16 @@ def test_trend_is_in_powers_of_ten():
 
 
 def test_the_noise_scale_is_a_ratio_of_means():
-    report = Report()
-    for variance, signal in ((10.0, 1.0), (20.0, 3.0)):
-        totals = {"noise_variance": variance, "noise_signal": signal}
-        report.add([Record(0, 0.0, {"delta_norm": {"a": 1.0, "b": 1.0}}, totals)])
-    assert report.noise_scale == pytest.approx(30 / 4)
+    def reported(*noise):
+        report = Report()
+        for step, (variance, signal) in enumerate(noise):
+            totals = {"noise_variance": variance, "noise_signal": signal}
+            report.add([Record(step, 0.0, {"delta_norm": {"a": 1.0, "b": 1.0}}, totals)])
+        return report
+
+    early = (100.0, 7.0)
+    assert reported(early, (10.0, 2.0), (20.0, 3.0)).noise_scale == pytest.approx(30 / 5)
+    assert reported(early, early, (10.0, 2.0), (20.0, 3.0)).noise_scale == pytest.approx(30 / 5)
+    assert math.isnan(reported(early, (10.0, 1.0), (20.0, 4.0)).noise_scale)  # |G|^2 may as well be 0
+    assert math.isnan(reported((10.0, 1.0)).noise_scale)
     assert math.isnan(Report().noise_scale)

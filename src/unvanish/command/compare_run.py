@@ -40,8 +40,8 @@ class Result:
             of the first recurrent layer in the tenth step.
         early_over_late_end: The same in the last step at which it was measured.
         first_update_ratio: |update| / |weight| of the first layer, in the first ten steps.
-        noise_scale: The gradient noise scale in samples, in the last ten steps at which everything was measured.
-        verdict: On the same.
+        noise_scale: The gradient noise scale in samples, over the second half of the steps.
+        verdict: On the last ten steps at which everything was measured.
         parameters: Numbers that are trained.
         steps: Of the optimizer.
         seconds: Time of the training, validation included.

@@ -5,7 +5,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any, final
 
 from unvanish.gradients import draw
@@ -88,10 +88,16 @@ class Report:
 
     @property
     def noise_scale(self) -> float:
-        """The gradient noise scale in samples (McCandlish et al. 2018, eq. 2.9) over the last steps; NaN if unknown."""
-        totals = [record.totals for record in self._last if "noise_signal" in record.totals]
-        signal = sum(total["noise_signal"] for total in totals)
-        return sum(total["noise_variance"] for total in totals) / signal if signal > 0 else math.nan
+        """The gradient noise scale in samples (McCandlish et al. 2018, eq. 2.9), over the second half of the run.
+
+        It is a ratio of means over the steps of the sample; NaN where their |G|^2 is not two standard errors above 0.
+        """
+        late = [record.totals for record in self._sample if record.step >= self.last_step / 2]
+        signals = [totals["noise_signal"] for totals in late if "noise_signal" in totals]
+        variances = [totals["noise_variance"] for totals in late if "noise_signal" in totals]
+        if len(signals) < 2 or fmean(signals) <= 2 * stdev(signals) / math.sqrt(len(signals)):
+            return math.nan
+        return fmean(variances) / fmean(signals)
 
     @property
     def expected(self) -> dict[str, float]:
