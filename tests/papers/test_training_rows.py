@@ -132,7 +132,7 @@ def curves(**accuracies):
 
 
 def test_batchnorm_is_ahead_at_each_checkpoint_and_its_inputs_move_less_or_not(kept, tmp_path, monkeypatch):
-    settings = Settings(tmp_path, seeds=1, out=tmp_path)
+    settings = Settings(tmp_path, seeds=3, out=tmp_path)
     monkeypatch.setattr(training, "mnist", lambda settings: (torch.linspace(0, 1, 5000).unsqueeze(1), None))
     names = [f"{name},initialization=normal_{std}_" for name in ("plain", "batchnorm") for std in ("0.1", "0.01")]
     assert [*recipes.variants(FOLDER / "bn_mnist.yaml")] == names
@@ -140,8 +140,9 @@ def test_batchnorm_is_ahead_at_each_checkpoint_and_its_inputs_move_less_or_not(k
         folder = tmp_path / "bn_mnist" / name / "seed0"
         checkpoint(folder, "early.ckpt", 1.0, 0.0)
         checkpoint(folder, "last.ckpt", *((-3.0, 4.0) if "plain" in name else (2.0, 0.0)))
-    kept(**curves(plain=[0.6, 0.70, 0.9], batchnorm=[0.7, 0.75, 0.97]))
+    calls = kept(**curves(plain=[0.6, 0.70, 0.9], batchnorm=[0.7, 0.75, 0.97]))
     figures = training.bn_mnist(settings)
+    assert "--seeds=1" in calls[0]
     assert passed(figures) == [True] * 8
     assert [[*figure.ours] for figure in figures[:4]] == [
         pytest.approx([5]),
