@@ -264,12 +264,12 @@ ROWS = [
         "Ioffe and Szegedy 2015, 4.1, Fig. 1",
         "read",
         bn_mnist,
-        "One seed, whatever --seeds says, for a run has 50,000 steps. With the seeds 0, 1 and 2 all is as expected "
-        "too: without BatchNorm 97.30 +- 0.15 and 94.66 +- 0.22 %, with it 97.89 +- 0.08 and 98.03 +- 0.10 %; its "
-        "least lead is 0.4 +- 0.2 and 3.6 +- 0.4 points. The paper gives no learning rate, ours is 0.1; a third party who "
-        "repeated it has 97.5 to 97.7 % without and 97.8 to 98.0 % with BatchNorm. Checkpoints are judged on 6,000 "
-        "images kept back from training. The inputs are those of the 100 last sigmoids for 5,000 images; their widths go from "
-        "the 15th to the 85th percentile, as in Fig. 1b and c.",
+        "One seed, whatever --seeds says, for a run has 50,000 steps. With the seeds 0, 1 and 2 all is as "
+        "expected too: without BatchNorm 97.30 +- 0.15 and 94.66 +- 0.22 %, with it 97.89 +- 0.08 and 98.03 +- "
+        "0.10 %; its least lead is 0.4 +- 0.2 and 3.6 +- 0.4 points. The paper gives no learning rate, ours is "
+        "0.1; a third party who repeated it has 97.5 to 97.7 % without and 97.8 to 98.0 % with BatchNorm. "
+        "Checkpoints are judged on 6,000 images kept back from training. The inputs are those of the 100 last "
+        "sigmoids for 5,000 images; their widths go from the 15th to the 85th percentile, as in Fig. 1b and c.",
     ),
     Row(
         "degradation",
