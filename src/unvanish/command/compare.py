@@ -104,7 +104,7 @@ def _trained(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Result]]:
         for _ in range(jobs):
             idle.put(stack.enter_context(_Worker(max(1, torch.get_num_threads() // jobs))))
         threads = stack.enter_context(ThreadPoolExecutor(jobs))
-        stack.callback(threads.shutdown, cancel_futures=True)
+        stack.callback(threads.shutdown, cancel_futures=True)  # leaving the pool alone would train all that wait
         futures = {threads.submit(train, run): run for run in runs}
         for future in as_completed(futures):
             yield futures[future], future.result()
