@@ -40,7 +40,7 @@ verdicts: .venv/package  ## Judge twenty networks of which it is known what thei
 bench: .venv/tools  ## Measure what the gradient monitor costs, beside its peers
 	$(BIN)/python benchmarks/monitor.py
 
-papers: .venv/package  ## Compute the table "paper | ours" (about 50 minutes; MNIST and tinyshakespeare.txt in DATA=data)
+papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 
 clean:  ## Remove .venv, caches and builds; runs stay
