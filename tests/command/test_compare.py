@@ -14,6 +14,8 @@ from unvanish.command.compare_run import Result
 from unvanish.command.compare_table import Comparison, Row
 from unvanish.command.main import main
 from unvanish.gradients.draw import new_figure
+from unvanish.gradients.record import Record
+from unvanish.gradients.report import Report
 from unvanish.training import OBJECTIVES
 
 PANEL, LEGEND, ROW = 700, 350, 420
@@ -76,7 +78,8 @@ def test_the_table_says_what_the_runs_kept(two, capsys):
         assert float(row["test_mean"]) == variant["test_mean"]
         for run in runs:
             report = json.loads((folder / variant["variant"] / f"seed{run['seed']}/gradient_report.json").read_text())
-            assert run["verdict"] == report["verdict"]
+            both = dict.fromkeys((report["start"]["verdict"], report["verdict"]))
+            assert run["verdict"] == " then ".join(both)
             assert run["factor_per_layer"] == report["factor_per_layer"]
             assert run["first_over_last_start"] == report["start"]["first_over_last"]
             assert run["first_update_ratio"] == report["layers"][0]["update_ratio"]["start"]
@@ -276,6 +279,16 @@ def test_seeds_that_reach_the_target_are_counted_and_numbers_that_are_none_are_s
     assert (first[column["noise scale"]], second[column["noise scale"]]) == ("", "3")  # it is not always known
     assert "best validation" not in column  # in no row
     assert third[column["verdict"]] == "failed: no memory"
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"),
+    [([1e-5, 1.0, 0.1], "vanishing then healthy"), ([1.0, 1e-5, 0.1], "healthy"), ([1e-5, 1.0, 1e-4], "vanishing")],
+)
+def test_a_verdict_that_training_changes_is_that_of_the_start_and_that_of_the_end(ratios, verdict):
+    report = Report(window=1)
+    report.add(Record(step, step, {"delta_norm": {"a": x, "b": 1.0}}) for step, x in enumerate(ratios))
+    assert compare_run._of_gradients(report)["verdict"] == verdict
 
 
 def test_an_epoch_has_a_step_for_what_is_left_of_it(workplace):

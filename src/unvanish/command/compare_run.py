@@ -41,7 +41,7 @@ class Result:
         early_over_late_end: The same in the last step at which it was measured.
         first_update_ratio: |update| / |weight| of the first layer, in the first ten steps.
         noise_scale: The gradient noise scale in samples, over the second half of the steps.
-        verdict: On the last ten steps at which everything was measured.
+        verdict: On the last ten steps at which everything was measured, after that on the first ten where they differ.
         parameters: Numbers that are trained.
         steps: Of the optimizer.
         seconds: Time of the training, validation included.
@@ -198,7 +198,7 @@ def _of_gradients(report: Report) -> dict[str, Any]:
         "early_over_late_end": _early_over_late(times.get("end", {})),
         "first_update_ratio": float(layers[0].get("update_ratio", {}).get("start", "nan")) if layers else math.nan,
         "noise_scale": report.noise_scale,
-        "verdict": f"{end.status} through time" if end.through_time else end.status,
+        "verdict": end.name if start.name == end.name else f"{start.name} then {end.name}",
     }
 
 

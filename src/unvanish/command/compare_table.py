@@ -162,7 +162,8 @@ _LEGEND = (
     "first layer over that of the last, in the first ten steps, and in the last ten that were measured. h_1/h_T:\n"
     "|dL/dh_t| (of an LSTM, of h and its cell) of the first time step over that of the last, in the tenth step, and\n"
     "in the last that was measured. first update: |dW|/|W| of the first layer in the first ten steps. noise scale: in\n"
-    "samples, over the second half; empty where that does not tell it."
+    "samples, over the second half; empty where that does not tell it. verdict: on the first ten steps, then on the\n"
+    "last where that is another."
 )
 
 

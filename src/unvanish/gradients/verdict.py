@@ -89,8 +89,13 @@ class Verdict:
     through_time: bool = False
 
     @property
+    def name(self) -> str:
+        """The status, and that it is through time, where it is."""
+        return f"{self.status} through time" if self.through_time else self.status
+
+    @property
     def _advice(self) -> _Advice:
-        return _ADVICE[f"{self.status} through time" if self.through_time else self.status]
+        return _ADVICE[self.name]
 
     @property
     def cause(self) -> str:
