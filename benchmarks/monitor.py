@@ -62,6 +62,7 @@ def mlp(layers: int, width: int):
 
 
 NETWORKS = {
+    "MLP, 3 layers of 128": mlp(3, 128),
     "MLP, 20 layers of 128": mlp(20, 128),
     "MLP, 50 layers of 256": mlp(50, 256),
     "MLP, 100 layers of 256": mlp(100, 256),
@@ -235,7 +236,7 @@ def fit(layers: int, width: int, *callbacks: L.Callback) -> float:
 
 def in_a_trainer() -> None:
     print("\nin a Lightning Trainer, reports and pictures included, ratio to the bare one")
-    for layers, width in ((20, 128), (50, 256)):
+    for layers, width in ((3, 128), (20, 128), (50, 256)):
         variants = {
             "bare": lambda: (),
             "GradientMonitor()": lambda: (GradientMonitor(verbose=False),),
