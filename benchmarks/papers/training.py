@@ -94,11 +94,13 @@ def trainable_depth(settings: Settings) -> list[Figure]:
 
 
 def he_30_layers(settings: Settings) -> list[Figure]:
-    """30 ReLU layers by their initialization."""
-    runs = on_mnist(settings, "papers/he_30_layers")
+    """30 ReLU layers by their initialization; twice as many seeds, because Xavier's end depends on them."""
+    runs = on_mnist(settings._replace(seeds=2 * settings.seeds), "papers/he_30_layers")
+    halfway = [100 * p["val/accuracy"] for run in runs["xavier"] for p in run.curve if p["step"] == 1000]
     return [
         above("He, test accuracy in %", 90, percent(runs["he"])),
         below("Xavier", CHANCE, percent(runs["xavier"])),
+        below("Xavier after 1,000 steps, on the validation split", CHANCE, halfway),
         below("torch's default", CHANCE, percent(runs["default"])),
     ]
 
@@ -255,7 +257,10 @@ ROWS = [
         "He et al. 2015, Fig. 3",
         "read in part",
         he_30_layers,
-        "Theirs is a convolutional network on ImageNet; ours an MLP of 128 units a layer, 2,000 steps on MNIST.",
+        "Theirs is a convolutional network on ImageNet; ours an MLP of 128 units a layer, 2,000 steps on MNIST, with "
+        "twice as many seeds. Xavier's stall comes to an end here: the first layer's gradient is 2e-5 to 5e-5 of the "
+        "last one's at the start, but grows to 4e-4 to 0.2 of it in training. After 1,000 steps all six seeds are at "
+        "chance, after 2,000 three of them have got to 20 to 22 %. torch's default stays at 2e-12 and at chance.",
     ),
     Row(
         "bn_mnist",

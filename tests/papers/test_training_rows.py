@@ -103,11 +103,16 @@ def test_a_network_trains_where_the_depth_scale_of_theory_reaches(kept, tmp_path
 
 
 def test_he_learns_and_the_others_do_not(kept, tmp_path):
+    def runs(he, xavier, default, halfway):
+        curve = [{"step": step, "val/accuracy": value} for step, value in ((500, 0.5), (1000, halfway), (2000, 0.5))]
+        return scored(he=he, default=default) | {"xavier": [run("xavier", value, curve=curve) for value in xavier]}
+
     settings = Settings(tmp_path, out=tmp_path)
-    kept(**scored(he=[0.91, 0.95], xavier=[0.1135], default=[0.098]))
-    assert passed(training.he_30_layers(settings)) == [True] * 3
-    kept(**scored(he=[0.95, 0.89], xavier=[0.1135, 0.13], default=[0.1, "nan"]))
-    assert passed(training.he_30_layers(settings)) == [False] * 3
+    calls = kept(**runs([0.91, 0.95], [0.1135], [0.098], 0.1123))
+    assert passed(training.he_30_layers(settings)) == [True] * 4
+    assert "--seeds=6" in calls[0]
+    kept(**runs([0.95, 0.89], [0.1135, 0.13], [0.1, "nan"], 0.2))
+    assert passed(training.he_30_layers(settings)) == [False] * 4
 
 
 def checkpoint(folder, name, weight, bias):
