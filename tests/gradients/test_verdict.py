@@ -92,6 +92,7 @@ def test_a_factor_through_time_is_judged_where_depth_is_healthy(factor, status):
     verdict = judge(geometric(1.0), through_time=through_time)
     assert (verdict.status, verdict.through_time) == (status, status != "healthy")
     if verdict.through_time:
+        assert verdict.name == f"{status} through time"
         assert f"in lstm, h_1 gets {factor**50:.2g} times the gradient that h_51 gets" in verdict.evidence
         assert f"a factor of {factor:g} a time step" in verdict.evidence
         assert any("LSTM" in fix for fix in verdict.fixes)
