@@ -43,8 +43,11 @@ bench: .venv/tools  ## Measure what the gradient monitor costs, beside its peers
 papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 
+gpu: .venv/package  ## See what this does on a GPU, and write benchmarks/GPU.md (about 8 minutes; data in DATA=data)
+	$(BIN)/python -m benchmarks.gpu --root $(DATA)
+
 clean:  ## Remove .venv, caches and builds; runs stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test notebooks verdicts bench papers clean
+.PHONY: help setup quickstart lint types test notebooks verdicts bench papers gpu clean
