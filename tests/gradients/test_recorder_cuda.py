@@ -1,3 +1,7 @@
+import inspect
+import math
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +11,14 @@ from unvanish.gradients import GradientRecorder
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to wait for")
 BATCH, TIMES, FEATURES, CLASSES = 11, 7, 5, 3
+OPTIMIZERS = [
+    torch.optim.SGD,
+    partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    torch.optim.RMSprop,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.Adagrad,
+]
 
 
 class Reads(nn.Module):
@@ -16,6 +28,16 @@ class Reads(nn.Module):
 
     def forward(self, x):
         return self.leave(self.lstm(x)[0][:, -1])
+
+
+class Attends(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave = nn.Linear(FEATURES, 12), nn.Linear(12, CLASSES)
+        self.block = nn.TransformerEncoderLayer(12, 3, 13, dropout=0.0, batch_first=True, norm_first=True)
+
+    def forward(self, x):
+        return self.leave(self.block(self.enter(x)).mean(1))
 
 
 NETWORKS = {
@@ -31,15 +53,28 @@ NETWORKS = {
         nn.Conv1d(TIMES, 13, 3), nn.BatchNorm1d(13), nn.Sigmoid(), nn.Flatten(), nn.Linear(39, CLASSES)
     ),
     "lstm": Reads,
+    "transformer": Attends,
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_between_two_flushes_the_host_never_waits_for_the_device(name):
+def ways_of(kind):
+    """How an optimizer may run: tensor by tensor, as torch chooses, and in one kernel or few."""
+    known = inspect.signature(kind).parameters
+    return [{}, {"foreach": False}, *({way: True} for way in ("foreach", "fused") if way in known)]
+
+
+def new(name):
     torch.manual_seed(0)
     model = NETWORKS[name]().cuda()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    x, y = torch.randn(BATCH, TIMES, FEATURES).cuda(), torch.randint(CLASSES, (BATCH,)).cuda()
+    return model, torch.randn(BATCH, TIMES, FEATURES).cuda(), torch.randint(CLASSES, (BATCH,)).cuda()
+
+
+@pytest.mark.parametrize("way", [{"foreach": True}, {"fused": True}], ids=["foreach", "fused"])
+@pytest.mark.parametrize("clip", [False, True], ids=["whole", "clipped"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_between_two_flushes_the_host_never_waits_for_the_device(name, clip, way):
+    model, x, y = new(name)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01, **way)
     with GradientRecorder(model, every_n_steps=2, first_steps=3, histogram_every_n_steps=2) as recorder:
         for flush in range(2):
             torch.cuda.set_sync_debug_mode("error")
@@ -48,8 +83,65 @@ def test_between_two_flushes_the_host_never_waits_for_the_device(name):
                     optimizer.zero_grad()
                     F.cross_entropy(model(x), y).backward()
                     recorder.before_step(9 * flush + step, batch_size=BATCH)
+                    if clip:
+                        nn.utils.clip_grad_norm_(model.parameters(), 0.01)
                     optimizer.step()
                     recorder.after_step()
             finally:
                 torch.cuda.set_sync_debug_mode("default")
             assert len(recorder.flush()) == 9
+
+
+def test_a_host_that_waits_is_seen():
+    model, x, _ = new("mlp")
+    model[1].register_forward_hook(lambda module, inputs, output: print(output.sum().item()))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with GradientRecorder(model), pytest.raises(RuntimeError, match="synchroniz"):
+            model(x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def norm(tensors):
+    return math.sqrt(sum(tensor.detach().double().cpu().square().sum().item() for tensor in tensors))
+
+
+CASES = [(kind, way) for kind in OPTIMIZERS for way in ways_of(kind)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"), CASES, ids=[f"{getattr(k, 'func', k).__name__}{getattr(k, 'keywords', '')}{w}" for k, w in CASES]
+)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_recorded_is_what_autograd_and_copies_say_however_the_optimizer_runs(name, kind, way):
+    model, x, y = new(name)
+    optimizer = kind(model.parameters(), lr=0.01, **way)
+    layers = {n: [p for p in m.parameters(recurse=False) if p.dim() >= 2] for n, m in model.named_modules()}
+    layers = {n: weights for n, weights in layers.items() if weights}
+    expected, records = [], []
+    with GradientRecorder(model, every_n_steps=1) as recorder:
+        for step in range(4):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            found = {"gradient_norm": {n: norm(w.grad for w in weights) for n, weights in layers.items()}}
+            before = {n: [w.detach().clone() for w in weights] for n, weights in layers.items()}
+            recorder.before_step(step)
+            nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+            found["gradient_norm_clipped"] = {n: norm(w.grad for w in weights) for n, weights in layers.items()}
+            try:
+                optimizer.step()
+            except NotImplementedError:
+                pytest.skip("torch has none for CUDA")
+            recorder.after_step()
+            found["update_ratio"] = {
+                n: norm(w - old for w, old in zip(weights, before[n], strict=True)) / norm(before[n])
+                for n, weights in layers.items()
+            }
+            expected.append(found)
+            if step % 2:  # after the first flush float32 is enough for the recorder
+                records += recorder.flush()
+    assert len(records) == len(expected)
+    for record, found in zip(records, expected, strict=True):
+        for quantity, values in found.items():
+            assert record.values[quantity] == pytest.approx(values, rel=1e-5), (record.step, quantity)
