@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from unvanish import MLP, GradientMonitor, GradientRecorder
 from unvanish.data import BatchLoader
-from unvanish.gradients.events import EventWriter
+from unvanish.gradients.show.events import EventWriter
 
 CLASSES, BATCH, BLOCK, TURN, ROUNDS, WARM = 10, 64, 100, 10, 9, 10
 Loop = Iterator[None]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from unvanish import MLP, GradientRecorder, Images
 from unvanish.gradients import Report, Verdict
-from unvanish.gradients.diagnosis import table
+from unvanish.gradients.judge.diagnosis import table
 
 CLASSES, BATCH, STEPS = 10, 64, 10
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from unvanish.command.main import main
-from unvanish.gradients.events import QUANTITIES
+from unvanish.gradients.show.events import CHARTS
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -141,7 +141,7 @@ def test_scalars_shows_a_chart_for_each_layer(page):
 
 
 def test_custom_scalars_shows_all_layers_in_a_chart_of_each_quantity(page):
-    quantities = [quantity for quantity in QUANTITIES if quantity not in ("saturated_share", "dead_share")]
+    quantities = [quantity for quantity in CHARTS if quantity not in ("saturated_share", "dead_share", "stream_norm")]
     sums = [f"gradient/{name}" for name in ("first_over_last", "first_over_last_log10", "decay_per_layer", "norm")]
     has_titles = has("gradients by layer", "dead_share", *sums, *quantities)
     # Two layers are followed by a ReLU; each curve is there twice, smoothed and as it is.

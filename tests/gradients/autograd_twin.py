@@ -13,10 +13,14 @@ CONVOLUTIONS = nn.Conv1d | nn.Conv2d
 
 
 def layers_of(model):
-    named = (
-        (name, [p for p in module.parameters(recurse=False) if p.dim() >= 2]) for name, module in model.named_modules()
-    )
-    return {name: weights for name, weights in named if weights}
+    found = defaultdict(list)
+    attention = ""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):  # uses the weight of the layer within it without calling that
+            attention = name
+        owner = attention if attention and name.startswith(f"{attention}.") else name
+        found[owner] += [p for p in module.parameters(recurse=False) if p.dim() >= 2]
+    return {name: weights for name, weights in found.items() if weights}
 
 
 def root(tensors):
@@ -41,9 +45,11 @@ class Twin:
     deltas: dict = field(default_factory=lambda: defaultdict(list))
     outputs: list = field(default_factory=list)
     gradients: list = field(default_factory=list)
+    all_gradients: list = field(default_factory=list)
 
     def __post_init__(self):
         self.layers = layers_of(self.model)
+        self.weight_norms = {name: root(weights) for name, weights in self.layers.items()}
         for name, module in self.model.named_modules():
             module.register_forward_hook(lambda _, i, output, name=name: self.see(name, output))
         for x, y in self.parts:
@@ -53,6 +59,9 @@ class Twin:
             probes = [(name, probe) for name, found in self.probes.items() for probe in found]
             weights = [(name, w) for name, found in self.layers.items() for w in found if w.requires_grad]
             inputs = [tensor for _, tensor in [*probes, *weights]]
+            others = [p for p in self.model.parameters() if p.requires_grad]
+            whole = torch.autograd.grad(loss, others, allow_unused=True, retain_graph=True)
+            self.all_gradients.append([g for g in whole if g is not None])
             found = torch.autograd.grad(loss, inputs, allow_unused=True)
             for (name, _), delta in zip(probes, found, strict=False):
                 if delta is not None:
@@ -89,6 +98,7 @@ class Twin:
         """
         found = defaultdict(dict)
         for name, gradients in self.gradient.items():
+            found["weight_norm"][name] = self.weight_norms[name]
             found["gradient_norm"][name] = root(gradients)
             found["gradient_rms"][name] = math.sqrt(flat(gradients).square().mean().item())
         for name, deltas in self.deltas.items():
@@ -108,6 +118,11 @@ class Twin:
                 rows = [tensor.transpose(0, units).flatten(1) for tensor in tensors]
                 found["dead_share"][name] = (torch.cat(rows, 1) <= 0).all(1).double().mean().item()
         return dict(found)
+
+    @property
+    def gradient_of_all(self):
+        """The norm of the whole batch's gradient over all parameters, biases and gains among them."""
+        return root([sum(found) for found in zip(*self.all_gradients, strict=True)])
 
     def noise(self):
         """tr(Sigma) and |G|^2 of McCandlish et al. (2018), appendix A.1, from the parts and the whole batch."""

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from unvanish import MLP, GradientRecorder
-from unvanish.gradients.chain import ChainProbe
+from unvanish.gradients.theory.chain import ChainProbe
 
 WIDTH, BATCH, CLASSES = 509, 61, 3
 

@@ -9,12 +9,14 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.plugins.custom_scalar import layout_pb2
 from torch.utils.tensorboard import SummaryWriter
 
-from unvanish.gradients.draw import heat_map
-from unvanish.gradients.events import CHARTED_LAYERS, QUANTITIES, EventWriter, histogram
+from unvanish.gradients import Record, Report
 from unvanish.gradients.measure import octave_counts
-from unvanish.gradients.record import Record
+from unvanish.gradients.show.events import CHARTED_LAYERS, CHARTED_SUMS, CHARTS, EventWriter, histogram
+from unvanish.gradients.show.pictures import heat_map_of
 
-MEASURED = [quantity for quantity in QUANTITIES if quantity not in ("gradient_norm", "gradient_cosine")]
+#: What is charted of layers; sums of the residual stream have names of their own.
+CHARTED = [quantity for quantity in CHARTS if quantity != "stream_norm"]
+MEASURED = [quantity for quantity in CHARTED if quantity not in ("gradient_norm", "gradient_cosine")]
 
 
 def layers_of(depth):
@@ -72,9 +74,9 @@ def test_each_value_of_a_step_is_written_under_its_quantity_and_the_layer_s_shor
     layers = layers_of(3)
     log = written([record_of(7, layers, cosine=True)], summary={"gradient/first_over_last": 0.25})
     names = ["blocks.0", "blocks.1", "head"]
-    tags = {f"{quantity}/{name}" for quantity in QUANTITIES for name in names}
+    tags = {f"{quantity}/{name}" for quantity in CHARTED for name in names}
     assert set(log.Tags()["scalars"]) == tags | {"gradient/norm", "gradient/first_over_last"}
-    for quantity in QUANTITIES:
+    for quantity in CHARTED:
         for index, name in enumerate(names):
             value = 7 + index / 1024
             expected = math.log10(value) if quantity == "delta_log10" else value
@@ -163,7 +165,7 @@ def test_however_deep_a_network_is_it_gets_fewer_than_500_tags(written):
     assert len(charted) == CHARTED_LAYERS
     assert (charted[0], charted[-1]) == ("blocks.0", "head")
     indices = [int(name.removeprefix("blocks.")) for name in charted[:-1]]
-    assert set(np.diff(indices)) <= {8, 9, 10}
+    assert set(np.diff(indices)) <= {9, 10}
     (note,) = log.Tensors("gradient/charts")
     assert note.tensor_proto.string_val[0].decode() == (
         f"{CHARTED_LAYERS} of 400 layers are charted, evenly spaced.\n\nOf 8 of 20 recurrent layers dL/dh_t is charted."
@@ -223,22 +225,35 @@ def test_the_custom_scalars_page_has_a_chart_for_every_quantity(written):
     (category,) = layout.category
     patterns = [pattern for chart in category.chart for pattern in chart.multiline.tag]
     summary = ["^gradient/first_over_last$", "^gradient/norm$"]
-    assert patterns == [*summary, *(f"^{quantity}/" for quantity in QUANTITIES), "^dh_norm/a/t"]
+    assert patterns == [*summary, *(f"^{quantity}/" for quantity in CHARTED), "^dh_norm/a/t"]
 
 
-def test_texts_and_images_are_written(tmp_path):
-    png = heat_map([0, 1], [{"a": 1.0, "b": 2.0}] * 2)
+def test_the_verdict_and_the_heat_map_are_written(tmp_path):
+    report = Report()
+    report.add([record_of(step, layers_of(3)) for step in range(4)])
     with SummaryWriter(tmp_path) as writer:
         events = EventWriter(writer)
-        events.text("gradient/verdict", "**healthy**", 3)
-        events.image("gradient/delta_heat_map", png, 3)
+        events.tell(report)
+        events.close(report)
     log = read(tmp_path)
     (text,) = log.Tensors("gradient/verdict")
-    assert (text.step, text.tensor_proto.string_val[0]) == (3, b"**healthy**")
+    assert text.step == 3
+    assert text.tensor_proto.string_val[0].startswith(f"**{report.end.name}** after 4 steps: ".encode())
     assert log.summary_metadata["gradient/verdict"].plugin_data.plugin_name == "text"
     (image,) = log.Images("gradient/delta_heat_map")
+    assert image.encoded_image_string == heat_map_of(report)
     from PIL import Image
 
-    assert (tmp_path / "image.png").write_bytes(image.encoded_image_string) == len(png)
+    (tmp_path / "image.png").write_bytes(image.encoded_image_string)
     with Image.open(tmp_path / "image.png") as opened:
         assert opened.size == (image.width, image.height)
+
+
+def test_sums_of_the_residual_stream_are_charted_beside_the_layers(written):
+    streams = {f"blocks.{index}+": 1.0 + index for index in range(50)}
+    record = record_of(0, layers_of(3))
+    record.values["stream_norm"] = streams
+    log = written([record])
+    tags = [tag for tag in log.Tags()["scalars"] if tag.startswith("stream_norm/")]
+    assert (len(tags), tags[0], tags[-1]) == (CHARTED_SUMS, "stream_norm/blocks.0+", "stream_norm/blocks.49+")
+    assert points(log, tags[-1]) == [(0, 50.0)]

@@ -5,6 +5,7 @@ import torch
 from autograd_twin import octaves, root
 
 from unvanish.gradients import measure
+from unvanish.gradients.quantities.noise import estimate
 
 
 @pytest.mark.parametrize("exponent", [-40, -30, -20, -10, 0, 10, 30])
@@ -13,21 +14,18 @@ def test_norms_hold_from_the_smallest_to_the_largest_float32(exponent):
     expected = root([tensor])
     assert measure.norm(tensor).item() == pytest.approx(expected, rel=1e-12, abs=0)
     assert measure.norms([tensor, tensor[:7]]).tolist() == pytest.approx(
-        [expected, root([tensor[:7]])], rel=1e-12, abs=0
+        [expected, root([tensor[:7]])], rel=1e-5, abs=0
     )
 
 
-@pytest.mark.parametrize("dtype", [None, torch.float32])
 @pytest.mark.parametrize("size", [1, 511, 513, 65_537, 1_000_003])
-def test_norms_of_long_tensors_keep_their_digits(size, dtype):
+def test_norms_of_long_tensors_keep_their_digits(size):
     torch.manual_seed(0)
     tensors = [torch.full((size,), 0.1), torch.randn(size), torch.randn(7, size)[:, ::7]]
-    expected = [root([tensor]) for tensor in tensors]
-    found = measure.norms(tensors, dtype).tolist()
     # The sum of equal squares is the worst case of float32: all of them are rounded to the same side.
-    tolerances = [1e-12] * 3 if dtype is None else [2e-5, 1e-6, 1e-6]
-    for norm, value, tolerance in zip(found, expected, tolerances, strict=True):
-        assert norm == pytest.approx(value, rel=tolerance)
+    for norm, tensor, rel in zip(measure.norms(tensors), tensors, [2e-5, 1e-6, 1e-6], strict=True):
+        assert norm.item() == pytest.approx(root([tensor]), rel=rel)
+        assert measure.norm(tensor).item() == pytest.approx(root([tensor]), rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])
@@ -43,30 +41,21 @@ def test_norms_of_nothing_and_of_what_is_not_a_number():
     assert found.tolist() == pytest.approx([0.0, 0.0, math.nan, math.inf], nan_ok=True)
 
 
-@pytest.mark.parametrize("scale", [1e-40, 1e-20, 1.0, 1e20])
-def test_products_of_directions_are_cosines(scale):
+@pytest.mark.parametrize("scale", [1e-40, 1e-20, 1.0, 1e18])
+def test_products_hold_where_their_factors_have_vanished(scale):
     torch.manual_seed(0)
-    a, b = torch.randn(2, 61, 67)
+    a, b = torch.randn(2, 661, 167)
     a, b = a * scale, (a + b) * scale
-    cosine = measure.products([measure.direction(a, measure.norm(a))], [b]) / measure.norms([b])
-    expected = (a.double() * b.double()).sum() / root([a]) / root([b])
-    assert cosine.item() == pytest.approx(expected.item(), rel=1e-4 if scale == 1e-40 else 1e-6)
-
-
-def test_directions_of_nothing_are_zero_and_of_nan_are_nan():
-    tensors = torch.zeros(3), torch.tensor([math.nan, 1.0])
-    zero, unknown = (measure.direction(tensor, measure.norm(tensor)) for tensor in tensors)
-    assert zero.tolist() == [0, 0, 0]
-    assert unknown.isnan().all()
+    (product,) = measure.products([a], [b])
+    assert product.item() == pytest.approx((a.double() * b.double()).sum().item(), rel=1e-12, abs=0)
 
 
 def test_products_of_sparse_tensors_with_different_rows():
     a = torch.sparse_coo_tensor([[1, 5, 1]], torch.randn(3, 2), (7, 2), check_invariants=True)
     b = torch.sparse_coo_tensor([[5, 6]], torch.randn(2, 2), (7, 2), check_invariants=True)
-    expected = (a.to_dense() * b.to_dense()).sum() / a.to_dense().norm()
-    direction = measure.direction(a, measure.norm(a))
+    expected = (a.to_dense() * b.to_dense()).sum()
     for tensor in (b, b.to_dense()):
-        assert measure.products([direction], [tensor]).item() == pytest.approx(expected.item(), rel=1e-5)
+        assert measure.products([a], [tensor])[0].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("offset", "spread"), [(0.0, 1.0), (0.5, 1e-5), (-300.0, 0.01)])
@@ -119,5 +108,5 @@ def test_the_noise_scale_finds_the_variance_and_the_mean_it_was_made_with():
     mean = torch.full((29,), 0.3, dtype=torch.float64)
     small = mean + 2.0 * torch.randn(20_000, 7, 5, 29, dtype=torch.float64).mean(2)  # 7 batches of 5
     big = small.mean(1)
-    found = measure.noise_scale(small.square().sum(-1).mean().item(), big.square().sum(-1).mean().item(), 5, 35)
+    found = estimate(small.square().sum(-1).mean().item(), big.square().sum(-1).mean().item(), 5, 35)
     assert found == pytest.approx((29 * 4.0, 29 * 0.09), rel=0.01)

@@ -4,7 +4,6 @@ Whatever brings a number to the host, or mixes devices, raises there: ``.item()`
 What does not: a copy from the host, for which a GPU may wait; test_recorder_cuda.py and benchmarks/gpu see that.
 """
 
-from contextlib import nullcontext
 from itertools import cycle
 
 import pytest
@@ -179,17 +178,6 @@ def layout(records):
         )
         for record in records
     ]
-
-
-@pytest.fixture(autouse=True)
-def _autocast_knows_meta(monkeypatch):
-    """torch has no autocast for this device, and raises even where one asks whether it is on."""
-    dtype, enabled, autocast = torch.get_autocast_dtype, torch.is_autocast_enabled, torch.autocast
-    monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: dtype("cpu" if kind == "meta" else kind))
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind="cpu": kind != "meta" and enabled(kind))
-    monkeypatch.setattr(
-        torch, "autocast", lambda kind, *args, **kw: nullcontext() if kind == "meta" else autocast(kind, *args, **kw)
-    )
 
 
 def same_on_meta(case, steps, is_full, **cadence):

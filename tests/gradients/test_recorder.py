@@ -186,7 +186,7 @@ def test_a_layer_that_returns_no_tensor_has_a_weight_gradient_and_no_delta():
         model(torch.ones(2, INPUTS))
         kept[0].sum().backward()
         recorder.before_step(0)
-    assert list(recorder.flush()[0].values) == ["gradient_norm", "gradient_rms"]
+    assert list(recorder.flush()[0].values) == ["gradient_norm", "gradient_rms", "weight_norm"]
     (note,) = recorder.notes
     assert note.startswith("delta of Returns was not measured: the first tensor that it returns has no part")
 
@@ -285,8 +285,8 @@ def test_a_backward_pass_outside_of_a_step_does_not_leak_into_the_next_context()
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (nn.ReLU(), {}, "ReLU has no weight that trains"),
-        (nn.Linear(2, 3).requires_grad_(False), {}, "Linear has no weight that trains"),
+        (nn.ReLU(), {}, "ReLU has no weight, so there is no gradient"),
+        (nn.LayerNorm(3), {}, "LayerNorm has no weight, so there is no gradient"),
         (nn.Linear(2, 3), {"every_n_steps": 0}, "every_n_steps is 0; it must be at least 1"),
     ],
 )

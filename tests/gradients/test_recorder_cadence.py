@@ -5,7 +5,7 @@ import torch
 from recorded import NETWORKS, assert_equal, batches, split, train
 from torch import nn
 
-from unvanish.gradients import GradientRecorder
+from unvanish.gradients import GradientRecorder, Report
 
 IN_BETWEEN = {"gradient_norm", "gradient_rms"}
 
@@ -60,36 +60,11 @@ class Scaled(nn.Module):
         return self.last(self.factor * self.first(x) + 1)
 
 
-@pytest.mark.parametrize("factor", [1e-18, 1e-20, 1e-25, 1e-30])
-def test_a_gradient_that_vanishes_between_two_flushes_is_left_out_until_it_is_measured_in_float64(factor):
+@pytest.mark.parametrize("factor", [0.0, 1e-30, 1e-25, 1e-20, 1e-18, 1e-14, 1e-12, 1e12, 1e30])
+def test_a_gradient_that_dies_vanishes_or_explodes_between_two_full_steps_is_right_at_every_step(factor):
     torch.manual_seed(0)
     model, x = Scaled(), torch.randn(11, 5)
-    with GradientRecorder(model, every_n_steps=5, first_steps=1) as recorder:
-
-        def step(number):
-            model.zero_grad()
-            model(x).square().sum().backward()
-            recorder.before_step(number)
-            expected = model.first.weight.grad.double().norm().item()
-            return recorder.flush()[0], pytest.approx(expected, rel=1e-5, abs=0)
-
-        for number in range(3):
-            record, expected = step(number)
-            assert record.values["gradient_norm"]["first"] == expected
-        model.factor = factor
-        record, _ = step(3)
-        assert list(record.values["gradient_norm"]) == ["last"]
-        assert "gradient_norm" not in record.totals
-        for number in range(4, 9):
-            record, expected = step(number)
-            assert record.values["gradient_norm"]["first"] == expected
-
-
-@pytest.mark.parametrize("factor", [1e-14, 1e-12, 1e12])
-def test_a_gradient_that_float32_still_holds_is_right_between_two_flushes(factor):
-    torch.manual_seed(0)
-    model, x = Scaled(), torch.randn(11, 5)
-    with GradientRecorder(model, every_n_steps=5, first_steps=1) as recorder:
+    with GradientRecorder(model, every_n_steps=20, first_steps=1) as recorder:
         for number in range(4):
             model.zero_grad()
             model.factor = 1.0 if number < 2 else factor
@@ -97,8 +72,24 @@ def test_a_gradient_that_float32_still_holds_is_right_between_two_flushes(factor
             recorder.before_step(number)
             if number == 0:
                 recorder.flush()
-        expected = model.first.weight.grad.double().norm().item()
-        assert recorder.flush()[-1].values["gradient_norm"]["first"] == pytest.approx(expected, rel=1e-5, abs=0)
+        record = recorder.flush()[-1]
+    expected = model.first.weight.grad.double().norm().item()
+    assert record.values["gradient_norm"]["first"] == pytest.approx(expected, rel=1e-5, abs=0)
+    everything = torch.cat([p.grad.double().flatten() for p in model.parameters()]).norm().item()
+    assert record.totals["gradient_norm"] == pytest.approx(everything, rel=1e-5, abs=0)
+
+
+def test_an_infinite_gradient_between_two_full_steps_is_infinite_and_said():
+    model, report = Scaled(), Report()
+    with GradientRecorder(model, every_n_steps=20, first_steps=1) as recorder:
+        for number in range(3):
+            model.zero_grad()
+            (model(torch.ones(3, 5)).sum() * (torch.inf if number == 2 else 1)).backward()
+            recorder.before_step(number)
+        report.add(recorder.flush())
+    assert report.broken.values["gradient_norm"]["last"] == torch.inf
+    assert report.end.status == "nan"
+    assert report.end.evidence == "the gradient is inf in last"
 
 
 def test_nan_is_shown_between_full_steps():

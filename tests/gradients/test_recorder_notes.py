@@ -32,12 +32,29 @@ def test_a_weight_of_two_layers_is_counted_once_and_said():
 
 
 def test_a_weight_whose_module_is_not_called_is_said():
-    recorder, values = one_step(NETWORKS["transformer"][0]())
-    unseen = values["gradient_norm"].keys() - values["delta_norm"].keys()
-    assert unseen == {f"encoder.layers.{index}.self_attn.out_proj" for index in range(2)}
-    (note,) = recorder.notes
-    assert note.startswith("delta of encoder.layers.0.self_attn.out_proj, encoder.layers.1.self_attn.out_proj was not")
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enter, self.leave = nn.Linear(INPUTS, 7), nn.Linear(7, 3)
+
+        def forward(self, x):
+            return F.linear(self.enter(x), self.leave.weight)
+
+    recorder, values = one_step(Tied())
+    assert values["gradient_norm"].keys() - values["delta_norm"].keys() == {"leave"}
+    without, note = recorder.notes
+    assert without == "1 parameter without a gradient: leave.bias"
+    assert note.startswith("delta of leave was not measured")
     assert "its weight is used without calling it" in note
+
+
+def test_attention_is_one_layer_with_the_weight_that_it_uses_without_calling_its_layer():
+    model = NETWORKS["transformer"][0]()
+    recorder, values = one_step(model)
+    attention = model.encoder.layers[0].self_attn
+    expected = torch.cat([attention.in_proj_weight.grad.flatten(), attention.out_proj.weight.grad.flatten()]).norm()
+    assert values["gradient_norm"]["encoder.layers.0.self_attn"] == pytest.approx(expected.item())
+    assert recorder.notes == []
 
 
 def test_an_activation_that_the_next_layer_does_not_show_is_said():
@@ -78,5 +95,6 @@ def test_many_layers_make_one_short_note():
         x.sum().backward()
         recorder.before_step(0)
         recorder.flush()
-    (note,) = recorder.notes
+    without, note = recorder.notes
+    assert without == "7 parameters without a gradient: 0.bias, 1.bias, 2.bias and 4 more"
     assert note.startswith("delta of 0, 1, 2 and 4 more layers was not measured: ")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from unvanish.gradients import theory
 from unvanish.gradients.theory import batchnorm_explosion, expected_factors, gain, mean_field
+from unvanish.gradients.theory.mean_field import _correlated_averages, _elementwise
 from unvanish.networks.activation import _ACTIVATIONS, build_activation
 
 
@@ -76,7 +76,7 @@ def test_erf_has_its_closed_forms(sigma_w2, sigma_b2):
 def test_correlated_relus_have_the_arc_cosine_kernel(c):
     kernel = (math.sqrt(1 - c**2) + (math.pi - math.acos(c)) * c) / math.pi
     slope = (math.pi - math.acos(c)) / math.pi
-    averages = theory._correlated_averages(theory._elementwise("relu"), 1.7, c)
+    averages = _correlated_averages(_elementwise("relu"), 1.7, c)
     assert averages == pytest.approx((1.7 * kernel / 2, slope / 2), rel=1e-10)
 
 

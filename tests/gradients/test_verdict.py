@@ -138,7 +138,7 @@ def test_report_does_not_grow_with_the_run():
         report.add(records([1.0] * 10))
         assert len(report._sample) <= 8
     assert report.steps == 1000
-    assert len(report._first) + len(report._last) == 6
+    assert len(report.first) + len(report.last) == 6
 
 
 def test_a_step_between_with_a_gradient_that_is_not_finite_decides_until_the_run_recovers():

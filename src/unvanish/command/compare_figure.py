@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from unvanish.command.compare_table import Comparison, Row, averaged
-from unvanish.gradients.draw import COLOURS, MARKERS, as_png, new_figure
+from unvanish.gradients.show.pictures import COLOURS, MARKERS, as_png, new_figure
 
 #: The few layers of a recurrent network are not worth a panel beside its time steps.
 _SHALLOW = 3

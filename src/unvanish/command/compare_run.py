@@ -17,7 +17,7 @@ from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import Recipe
 from unvanish.command.run import CONFIG, has_test_split, train
 from unvanish.gradients import Report
-from unvanish.gradients.report import json_number
+from unvanish.gradients.judge.report import json_number
 from unvanish.training import OBJECTIVES
 
 RESULT = "result.json"

@@ -12,8 +12,8 @@ from statistics import mean, median, stdev
 from typing import Any, NamedTuple
 
 from unvanish.command.compare_run import Result
-from unvanish.gradients.diagnosis import table
-from unvanish.gradients.report import json_number
+from unvanish.gradients.judge.diagnosis import table
+from unvanish.gradients.judge.report import json_number
 from unvanish.training.metrics import Objective
 
 

@@ -18,7 +18,7 @@ from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
 from unvanish.gradients import Diagnosis
 from unvanish.gradients import diagnose as diagnose_model
-from unvanish.gradients.verdict import STATUSES, Verdict
+from unvanish.gradients.judge.verdict import STATUSES, Verdict
 from unvanish.names import lookup
 from unvanish.training import ReferenceModule
 

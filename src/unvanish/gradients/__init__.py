@@ -1,10 +1,43 @@
-"""Measures gradients where a network really trains, and says what they do. Works on any ``nn.Module``."""
+"""Measures gradients where a network really trains, and says what they do. Works on any ``nn.Module``.
 
-from unvanish.gradients.diagnosis import Diagnosis, diagnose
-from unvanish.gradients.monitor import GradientMonitor
+This needs torch and numpy; what shows something, or adapts it to a library, brings its own on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from unvanish.gradients.judge import Diagnosis, Report, Verdict, diagnose, judge
 from unvanish.gradients.record import Record
 from unvanish.gradients.recorder import GradientRecorder
-from unvanish.gradients.report import Report
-from unvanish.gradients.verdict import Verdict, judge
 
-__all__ = ["Diagnosis", "GradientMonitor", "GradientRecorder", "Record", "Report", "Verdict", "diagnose", "judge"]
+if TYPE_CHECKING:
+    from unvanish.gradients.adapters.hugging_face import GradientCallback
+    from unvanish.gradients.adapters.lightning import GradientMonitor
+    from unvanish.gradients.show.sinks import JsonLines, Sink
+
+_LATER = {
+    "GradientCallback": "adapters.hugging_face",
+    "GradientMonitor": "adapters.lightning",
+    "JsonLines": "show.sinks",
+    "Sink": "show.sinks",
+}
+
+__all__ = [
+    "Diagnosis",
+    "GradientCallback",
+    "GradientMonitor",
+    "GradientRecorder",
+    "JsonLines",
+    "Record",
+    "Report",
+    "Sink",
+    "Verdict",
+    "diagnose",
+    "judge",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'unvanish.gradients' has no attribute {name!r}")
+    return getattr(import_module(f"unvanish.gradients.{_LATER[name]}"), name)

@@ -1,10 +1,12 @@
 """Finds the layers of a network, and what kind of activation follows each."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 #: Activations by kind. A sigmoid and a tanh saturate, a ReLU dies; of the others only mean and spread are told.
 ACTIVATIONS: dict[type[nn.Module], str] = {
@@ -101,22 +103,58 @@ def find_activation(z: Tensor, origin: Any, next_input: Any) -> tuple[str, Tenso
     return kind, None
 
 
-def find_layers(model: nn.Module) -> tuple[dict[str, nn.Module], list[tuple[str, nn.Parameter]]]:
-    """The modules that own a weight, by name, and the weights with their layers' names.
+class Layers(NamedTuple):
+    """The layers of a model.
 
-    A weight is a parameter of two axes or more; one that several layers share is the first one's.
+    Args:
+        modules: Those that own a weight, a parameter with two axes or more, by name.
+        parameters: All parameters, each with the name that it is shown under: that of its layer; its own where its
+            module holds other layers as well, so that what the module returns is not made of it alone; none for those
+            with one axis. A parameter that several layers share is the first one's.
     """
+
+    modules: dict[str, nn.Module]
+    parameters: list[tuple[str, nn.Parameter]]
+
+
+def find_layers(model: nn.Module) -> Layers:
+    """The layers of a model, as it is now."""
+    owned: dict[str, tuple[nn.Module, dict[str, nn.Parameter]]] = {}
+    others: dict[nn.Parameter, str] = {}
+    for path, module in model.named_modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            if isinstance(parameter, UninitializedParameter):
+                continue
+            if parameter.dim() < 2:
+                others.setdefault(parameter, "")
+                continue
+            # Weight normalization and its like keep a layer's weight in a module of their own, below it.
+            owner = path.partition("parametrizations.")[0].rstrip(".")
+            above = owner.rpartition(".")[0]
+            if above in owned and isinstance(owned[above][0], nn.MultiheadAttention):
+                owner = above  # which uses its last layer's weight without calling it
+            owned.setdefault(owner, (model.get_submodule(owner), {}))[1][key] = parameter
+    containers = {above for owner in owned if owner for above in accumulate(("", *owner.split(".")[:-1]), _dotted)}
     modules: dict[str, nn.Module] = {}
     weights: dict[nn.Parameter, str] = {}
-    for name, module in model.named_modules():
-        for weight in module.parameters(recurse=False):
-            if weight.dim() >= 2:
-                # Weight normalization and its like keep a layer's weight in a module of their own, below it.
-                owner = name.partition("parametrizations.")[0].rstrip(".")
-                layer = ".".join(part for part in owner.split(".") if part not in _WRAPPERS) or type(model).__name__
-                modules[layer] = model.get_submodule(owner)
-                weights.setdefault(weight, layer)
-    return modules, [(layer, weight) for weight, layer in weights.items()]
+    for owner, (module, parameters) in owned.items():
+        is_container = owner in containers
+        path = plain_path(owner)
+        if not is_container:
+            modules[path or type(model).__name__] = module
+        for key, parameter in parameters.items():
+            name = ".".join(filter(None, (path, key))) if is_container else path or type(model).__name__
+            weights.setdefault(parameter, name)
+    return Layers(modules, [(name, parameter) for parameter, name in (weights | others).items()])
+
+
+def plain_path(path: str) -> str:
+    """The path of a module or a parameter without what was put around modules."""
+    return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
+
+
+def _dotted(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def units_of(weight: nn.Parameter, module: nn.Module) -> int:

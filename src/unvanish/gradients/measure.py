@@ -14,6 +14,8 @@ SATURATED = 0.99
 OCTAVES = 512
 #: Numbers that are summed in float32 at once, and that are converted to float64 at once, on a CPU.
 _LONG, _PIECE = 1 << 16, 1 << 14
+#: A float32 norm outside of this range may have lost its squares to underflow, or to overflow.
+_SAFE = (1e-15, 1e15)
 
 
 def accumulator(device: torch.device) -> torch.dtype:
@@ -30,18 +32,28 @@ def norm(tensor: Tensor) -> Tensor:
     return result
 
 
-def norms(tensors: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
-    """The L2 norm of each tensor, (n,) in float64 or in ``dtype``.
+def norms(tensors: Sequence[Tensor]) -> Tensor:
+    """The L2 norm of each tensor, (n,) in float64.
 
-    A vanished gradient has to be told from none. In float32 the squares of values below 1e-19 lose digits and those of
-    values below 1e-23 are zero, so they are summed in float64, unless a ``dtype`` is given.
+    A vanished gradient has to be told from none: in float32 the squares of values below 1e-19 lose digits, and those of
+    values below 1e-23 are zero. On a GPU all are summed in float64, which is no slower there. On a CPU that takes four
+    times as long, so float32 is tried first; what comes out too small or too large is summed again.
     """
     parts = [_real(tensor) for tensor in tensors]
-    if tensors[0].device.type != "cpu" or (dtype and max(map(Tensor.numel, parts)) <= _PIECE):
-        return torch.stack(torch._foreach_norm(parts, 2, dtype or accumulator(tensors[0].device)))
-    if dtype:
-        return torch.stack([_square(part.flatten().to(dtype)) for part in parts]).sqrt()
-    return torch.stack([_wide_norm(part.flatten()) for part in parts])
+    if parts[0].device.type != "cpu":
+        return torch.stack(torch._foreach_norm(parts, 2, accumulator(parts[0].device)))
+    if any(part.dtype != torch.float32 for part in parts):
+        return torch.stack([_wide_norm(part.flatten()) for part in parts])
+    if max(map(Tensor.numel, parts)) <= _PIECE:
+        found = torch.stack(torch._foreach_norm(parts, 2))
+    else:
+        found = torch.stack([_square(part.flatten()) for part in parts]).sqrt()
+    result = found.double()
+    if not (_SAFE[0] < found.min().item() and found.max().item() < _SAFE[1]):
+        for index, value in enumerate(found.tolist()):
+            if not _SAFE[0] < value < _SAFE[1]:
+                result[index] = _wide_norm(parts[index].flatten())
+    return result
 
 
 def _square(flat: Tensor) -> Tensor:
@@ -59,33 +71,17 @@ def _wide_norm(flat: Tensor) -> Tensor:
     return _wide_norm(torch.stack(torch._foreach_norm(torch.split(flat, _PIECE), 2, torch.float64)))
 
 
-def direction(tensor: Tensor, length: Tensor) -> Tensor:
-    """A tensor divided by its norm, so that products of two of them do not underflow; zero where that is zero."""
-    length = torch.where(length == 0, 1, length)
-    if tensor.is_sparse:
-        tensor = tensor.coalesce()
-        values = direction(tensor.values(), length)
-        return torch.sparse_coo_tensor(
-            tensor.indices(), values, tensor.shape, is_coalesced=True, check_invariants=False
-        )
-    # Divided in float64, because a norm below 1e-38 has few digits in float32.
-    return (tensor.to(torch.promote_types(tensor.dtype, length.dtype)) / length).to(tensor.dtype)
+def products(left: Sequence[Tensor], right: Sequence[Tensor]) -> list[Tensor]:
+    """The inner product of each pair, in float64, where those of two vanished gradients are not zero."""
+    return [_product(local(a), local(b)) for a, b in zip(left, right, strict=True)]
 
 
-def products(directions: list[Tensor], tensors: list[Tensor]) -> Tensor:
-    """The inner product of each tensor with a direction, (n,) in float64."""
-    return torch.stack([_product(u, tensor) for u, tensor in zip(directions, tensors, strict=True)])
-
-
-def _product(direction: Tensor, tensor: Tensor) -> Tensor:
-    wide = accumulator(tensor.device)
-    if tensor.is_sparse != direction.is_sparse:
-        direction, tensor = direction.to_dense(), tensor.to_dense()
-    if tensor.dtype == torch.float32 and not tensor.is_sparse:
-        return torch.dot(direction.flatten(), tensor.flatten()).to(wide)
-    if tensor.is_sparse:
-        return (direction * tensor.coalesce()).coalesce().values().sum(dtype=wide)
-    return (_real(direction) * _real(tensor)).sum(dtype=wide)
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    wide = accumulator(right.device)
+    if left.is_sparse or right.is_sparse:
+        left, right = left.to_dense(), right.to_dense()
+    pairs = zip(*(torch.split(_real(tensor).flatten(), _LONG) for tensor in (left, right)), strict=True)
+    return torch.stack([torch.dot(a.to(wide), b.to(wide)) for a, b in pairs]).sum()
 
 
 def moments(activation: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,22 +125,6 @@ def octave_counts(tensor: Tensor) -> Tensor:
     return counts
 
 
-def noise_scale(small_square: float, big_square: float, small_batch: float, big_batch: float) -> tuple[float, float]:
-    """Estimates tr(Sigma) and |G|^2 from gradients of two batch sizes (McCandlish et al. 2018, appendix A.1).
-
-    Both are unbiased, their ratio, the gradient noise scale, is not: average each over steps before dividing.
-
-    Args:
-        small_square: Mean of |gradient|^2 over small batches.
-        big_square: |gradient|^2 of the big batch.
-        small_batch: Samples in a small batch.
-        big_batch: Samples in the big batch.
-    """
-    signal = (big_batch * big_square - small_batch * small_square) / (big_batch - small_batch)
-    variance = (small_square - big_square) / (1 / small_batch - 1 / big_batch)
-    return variance, signal
-
-
 def local(tensor: Tensor) -> Tensor:
     """What this rank holds of a tensor: its shard, where FSDP2 has distributed it."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
@@ -152,6 +132,7 @@ def local(tensor: Tensor) -> Tensor:
 
 def _real(tensor: Tensor) -> Tensor:
     """The numbers that a norm runs over: those that a sparse tensor holds, both parts of a complex one."""
+    tensor = local(tensor)
     if tensor.is_sparse:
         tensor = tensor.coalesce().values()
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor

@@ -1,75 +1,64 @@
-"""Adds up over the ranks of a process group what each of them has measured of its share."""
+"""Brings together over the ranks of a process group what each of them has measured of its share."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple, final
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from unvanish.gradients import measure
-from unvanish.gradients.layers import units_of
-
-
-class Part(NamedTuple):
-    """Numbers on the device.
-
-    Args:
-        names: The layer of each number; a layer may occur more than once, and then its numbers belong together.
-        values: The numbers, (n,).
-    """
-
-    names: list[str]
-    values: Tensor
+from unvanish.gradients.quantities import Field, Part, Reduction
 
 
 @final
 class Ranks:
     """The ranks that share a batch (DDP), or the weights as well (FSDP2).
 
-    Every rank brings numbers of the same layout, a row a quantity and a column a layer, whichever layers its own passes
+    Every rank brings numbers of the same layout, a row a field and a column a layer, whichever layers its own passes
     have run, so that no rank waits for another in vain.
 
     Args:
         group: The process group.
-        modules: The layers by name.
-        weights: Their weights, with the layers' names.
+        units: The layers, and how many units each of them has.
+        device: Of the weights.
     """
 
-    def __init__(
-        self, group: dist.ProcessGroup, modules: dict[str, nn.Module], weights: list[tuple[str, nn.Parameter]]
-    ) -> None:
+    def __init__(self, group: dist.ProcessGroup, units: Mapping[str, int], device: torch.device) -> None:
         self.group = group
         self.size = dist.get_world_size(group)
-        self.layers = list(modules)
-        self._columns = {name: column for column, name in enumerate(modules)}
-        self._units = {name: units_of(weight, modules[name]) for name, weight in weights}
-        self._device = weights[0][1].device
+        self._units = units
+        # Biases and gains have no layer of their own, and one column.
+        self.columns = {name: column for column, name in enumerate((*units, ""))}
+        self._device = device
 
-    def add_up(self, parts: dict[str, Part], quantities: tuple[str, ...], norms: tuple[str, ...]) -> dict[str, Part]:
-        """The sums over the ranks of ``quantities``, the root of the squares' sum for those that are ``norms``."""
-        matrix = torch.zeros(
-            len(quantities), len(self.layers), dtype=measure.accumulator(self._device), device=self._device
-        )
-        for row, quantity in zip(matrix, quantities, strict=True):
-            if quantity in parts:
-                names, values = parts[quantity]
-                values = values.square() if quantity in norms else values
-                row.index_add_(0, on_device([self._columns[name] for name in names], row.device, torch.int64), values)
+    def reduce(self, parts: Mapping[Field, Part], fields: Sequence[Field]) -> dict[Field, Part]:
+        """Each of ``fields`` over all ranks, by its reduction; those that hold a number a unit see ``largest``."""
+        wide = measure.accumulator(self._device)
+        matrix = torch.zeros(len(fields), len(self.columns), dtype=wide, device=self._device)
+        for row, field in zip(matrix, fields, strict=True):
+            if field in parts:
+                names, values = parts[field]
+                values = values.square() if field.reduction is Reduction.NORM else values
+                row.index_add_(0, self._index(names), values.to(wide))
         dist.all_reduce(matrix, group=self.group)
         return {
-            quantity: Part(self.layers, row.sqrt() if quantity in norms else row)
-            for row, quantity in zip(matrix, quantities, strict=True)
+            field: Part([*self.columns], row.sqrt() if field.reduction is Reduction.NORM else row)
+            for row, field in zip(matrix, fields, strict=True)
         }
 
-    def add_shards(self, part: Part, tensors: Sequence[Tensor], *, are_norms: bool) -> Part:
-        """What the shards of weights, one a number of ``part``, come to for whole layers, each named once."""
+    def _index(self, names: Sequence[str]) -> Tensor:
+        return on_device([self.columns[name] for name in names], self._device, torch.int64)
+
+    def add_shards(self, part: Part, tensors: Sequence[Tensor], reduction: Reduction) -> Part:
+        """What the shards of ``tensors``, one a number of ``part``, come to for whole layers, each named once."""
         copies = self.copies(tensors)
-        own = Part(part.names, part.values / (copies.sqrt() if are_norms else copies))
-        row = self.add_up({"": own}, ("",), ("",) if are_norms else ())[""].values
+        own = Part(part.names, part.values / (copies.sqrt() if reduction is Reduction.NORM else copies))
+        field = Field(reduction)
+        row = self.reduce({field: own}, (field,))[field].values
         names = list(dict.fromkeys(part.names))
-        return Part(names, row[on_device([self._columns[name] for name in names], row.device, torch.int64)])
+        return Part(names, row[self._index(names)])
 
     def copies(self, tensors: Sequence[Tensor]) -> Tensor:
         """How many ranks hold each number of a tensor, (n,)."""
@@ -82,11 +71,11 @@ class Ranks:
         replicas = [axis for axis, placement in enumerate(tensor.placements) if placement.is_replicate()]
         return math.prod(tensor.device_mesh.size(axis) for axis in replicas)
 
-    def largest(self, largest: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Each unit's largest activation over the ranks; of layers with as many units as their weight says."""
+    def largest(self, by_unit: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each unit's largest number over the ranks; of layers with as many units as their weight says."""
         own = [
-            largest[name].float()
-            if name in largest and len(largest[name]) == units
+            by_unit[name].float()
+            if name in by_unit and len(by_unit[name]) == units
             else torch.full((units,), -torch.inf, device=self._device)
             for name, units in self._units.items()
         ]
@@ -95,7 +84,7 @@ class Ranks:
         return dict(zip(self._units, torch.split(whole, [len(part) for part in own]), strict=True))
 
 
-def on_device(numbers: list[int], device: torch.device, dtype: torch.dtype) -> Tensor:
+def on_device(numbers: Sequence[float], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Numbers of the host as a tensor on the device, without waiting for it."""
     tensor = torch.tensor(numbers, dtype=dtype, pin_memory=device.type == "cuda")
     return tensor.to(device, non_blocking=True)

@@ -1,5 +1,8 @@
 """The gradient that reaches a recurrent layer's state at a few times, with torch's fused kernels."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import pairwise
 from typing import Any, final
 
@@ -8,9 +11,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from unvanish.gradients import measure
+from unvanish.gradients.quantities.time import TIMES
 
-#: Times, evenly spaced from the first to the last, at which the state's gradient is read.
-TIMES = 8
+
+def chosen_times(length: int) -> list[int]:
+    """The times t in [1, length] that are read, the first and the last among them."""
+    return sorted({round(1 + (length - 1) * k / (TIMES - 1)) for k in range(TIMES)})
 
 
 def why_not(module: nn.RNNBase, inputs: Any) -> str | None:
@@ -37,21 +43,29 @@ class RecurrentPass:
         module: The layer, ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, in one direction.
         inputs: What it was called with: x, and perhaps the first state.
         output: What it returned, (y, state).
+        on_gradient: Registers a hook on a tensor.
     """
 
-    def __init__(self, module: nn.RNNBase, inputs: Any, output: Any) -> None:
+    def __init__(
+        self,
+        module: nn.RNNBase,
+        inputs: Any,
+        output: Any,
+        on_gradient: Callable[[Tensor, Callable[[Tensor], None]], Any],
+    ) -> None:
         self.module = module
         self.x = inputs[0].detach()
         self.state = _detached(inputs[1]) if len(inputs) > 1 else None
         self.outputs = [output[0], *(output[1] if isinstance(output[1], tuple) else [output[1]])]
         self.gradients: list[Tensor | None] = [None] * len(self.outputs)
         device = self.x.device.type
-        self.autocast = torch.autocast(
-            device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
-        )
+        self.autocast: AbstractContextManager[Any] = nullcontext()
+        if torch.amp.is_autocast_available(device):
+            dtype = torch.get_autocast_dtype(device)
+            self.autocast = torch.autocast(device, dtype, enabled=torch.is_autocast_enabled(device))
         for index, tensor in enumerate(self.outputs):
             if tensor.requires_grad:
-                tensor.register_hook(lambda gradient, index=index: self._keep(index, gradient))
+                on_gradient(tensor, partial(self._keep, index))
         self.shapes = [(tensor.shape, tensor.dtype) for tensor in self.outputs]
         self.outputs.clear()
 
@@ -66,8 +80,7 @@ class RecurrentPass:
     @property
     def times(self) -> list[int]:
         """The times t in [1, T] that are read, the first and the last among them."""
-        length = self.x.shape[self._time_axis]
-        return sorted({round(1 + (length - 1) * k / (TIMES - 1)) for k in range(TIMES)})
+        return chosen_times(self.x.shape[self._time_axis])
 
     @property
     def _time_axis(self) -> int:
@@ -76,7 +89,8 @@ class RecurrentPass:
     def state_gradients(self) -> Tensor:
         """|dL/dh_t| of the layer's last sublayer at each of ``times``, (len(times),); of an LSTM |dL/d(h_t, c_t)|.
 
-        h_t reaches the loss through y_t and through h_{t+1}: the gradients of both add up.
+        h_t reaches the loss through y_t and through h_{t+1}: the gradients of both add up. Of padded texts the short
+        ones have no gradient at late times, so the norm at t is scaled up from those that have one at t or later.
         """
         zeros = (
             torch.zeros(shape, dtype=dtype, device=self.x.device) if gradient is None else gradient
@@ -98,11 +112,17 @@ class RecurrentPass:
             [*along_time, *state_gradients],
             materialize_grads=True,
         )
-        norms = []
+        samples = 1 if x.dim() == 2 else x.shape[1 - axis]
+        by_sample = []
         for index, direct in enumerate(along_time):
             h, *cell = (gradient[-1] for gradient in through_time[index * len(states[0]) :][: len(states[0])])
             parts = [h + direct.select(axis, -1), *cell]  # of two sizes where an LSTM projects h
-            norms.append(measure.norm(torch.cat([part.flatten() for part in parts])))
+            by_sample.append(torch.cat([part.reshape(samples, -1) for part in parts], 1))
+        norms = [measure.norm(gradients) for gradients in by_sample]
+        alive = torch.zeros(samples, dtype=torch.bool, device=x.device)
+        for index in reversed(range(len(norms))):
+            alive = alive | by_sample[index].ne(0).any(1)
+            norms[index] = norms[index] * (samples / alive.sum().clamp(min=1)).sqrt()
         return torch.stack(norms)
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from unvanish.gradients import draw
+from unvanish.gradients.show import pictures
 
 
 def pixels(png):
@@ -46,7 +46,7 @@ def net(depth, factor):
 
 def test_a_cell_has_the_colour_of_its_logarithm_the_first_layer_lowest(shown):
     deltas = [{"a": 1e-8, "b": 1e-4, "c": 1.0}, {"a": 1e-6, "b": 1e-2, "c": 1.0}]
-    draw.heat_map([0, 1], deltas)
+    pictures.heat_map([0, 1], deltas)
     (((picture,), options),) = shown["imshow"]
     assert options["origin"] == "lower"
     from matplotlib import colormaps
@@ -60,10 +60,10 @@ def test_a_cell_has_the_colour_of_its_logarithm_the_first_layer_lowest(shown):
 def test_nan_infinite_zero_and_missing_cells_have_colours_of_their_own(shown):
     usual = {"a": 1e-3, "b": 1e-2}
     odd = [{"a": math.nan, "b": math.nan}, {"a": math.inf, "b": 1e-2}, {"a": 0.0, "b": 1e-2}, {"b": 1e-2}]
-    draw.heat_map(list(range(5)), [usual, *odd])
+    pictures.heat_map(list(range(5)), [usual, *odd])
     (((picture,), _),) = shown["imshow"]
-    assert picture[:, 1, :3] == pytest.approx(np.array([to_rgb(draw.BROKEN)] * 2))
-    assert picture[0, 2, :3] == pytest.approx(to_rgb(draw.BROKEN))
+    assert picture[:, 1, :3] == pytest.approx(np.array([to_rgb(pictures.BROKEN)] * 2))
+    assert picture[0, 2, :3] == pytest.approx(to_rgb(pictures.BROKEN))
     assert tuple(picture[0, 3]) == (1, 1, 1, 1)
     assert picture[0, 4, 3] == 0
     assert (picture[:, 0, 3] == 1).all()
@@ -71,12 +71,12 @@ def test_nan_infinite_zero_and_missing_cells_have_colours_of_their_own(shown):
 
 def test_a_nan_column_can_be_seen_in_the_picture():
     deltas = [net(5, 0.5) for _ in range(8)]
-    share, _ = share_of(pixels(draw.heat_map(list(range(8)), deltas)), draw.BROKEN)
+    share, _ = share_of(pixels(pictures.heat_map(list(range(8)), deltas)), pictures.BROKEN)
     assert share == 0
     deltas[6] = dict.fromkeys(deltas[6], math.nan)
-    picture = pixels(draw.heat_map(list(range(8)), deltas))
-    share, _ = share_of(picture, draw.BROKEN)
-    top, bottom, left, right = share_of(picture[: int(0.85 * len(picture))], draw.BROKEN)[1]  # above the legend
+    picture = pixels(pictures.heat_map(list(range(8)), deltas))
+    share, _ = share_of(picture, pictures.BROKEN)
+    top, bottom, left, right = share_of(picture[: int(0.85 * len(picture))], pictures.BROKEN)[1]  # above the legend
     height, width, _ = picture.shape
     assert 0.04 < share < 0.12
     assert bottom - top > 0.5 * height
@@ -86,13 +86,13 @@ def test_a_nan_column_can_be_seen_in_the_picture():
 
 @pytest.mark.parametrize(("depth", "steps"), [(3, 1), (20, 110), (200, 256), (400, 2)])
 def test_a_picture_has_a_size_that_can_be_read(depth, steps):
-    picture = pixels(draw.heat_map(list(range(steps)), [net(depth, 0.9)] * steps))
+    picture = pixels(pictures.heat_map(list(range(steps)), [net(depth, 0.9)] * steps))
     assert picture.shape[1] == 980
     assert 400 <= picture.shape[0] <= 900
 
 
 def test_a_healthy_network_looks_even(shown):
-    draw.heat_map([0], [{"a": 1.0, "b": 2.0}])
+    pictures.heat_map([0], [{"a": 1.0, "b": 2.0}])
     (((picture,), _),) = shown["imshow"]
     from matplotlib import colormaps
 
@@ -103,14 +103,14 @@ def test_a_healthy_network_looks_even(shown):
 
 def test_a_heat_map_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no layer"):
-        draw.heat_map([0], [{}])
+        pictures.heat_map([0], [{}])
     with pytest.raises(ValueError, match="1 steps for 2 columns"):
-        draw.heat_map([0], [{"a": 1.0}] * 2)
+        pictures.heat_map([0], [{"a": 1.0}] * 2)
 
 
 def test_curves_show_each_layer_s_value_and_the_theory(shown):
     before, after = {"a": 1e-3, "b": 1e-2, "c": 1e-1}, {"a": 0.5, "c": 2.0}
-    draw.delta_by_depth({"before": before, "after": after}, {"a": 1e-4, "b": 1e-2, "c": 1.0}, "vanishing")
+    pictures.delta_by_depth({"before": before, "after": after}, {"a": 1e-4, "b": 1e-2, "c": 1.0}, "vanishing")
     curves = {options["label"]: arguments for arguments, options in shown["plot"] if "label" in options}
     assert list(curves) == ["before", "after", "expected from theory"]
     assert curves["before"][0].tolist() == [1e-3, 1e-2, 1e-1]
@@ -120,7 +120,7 @@ def test_curves_show_each_layer_s_value_and_the_theory(shown):
 
 
 def test_what_has_no_place_on_the_axis_is_marked_and_counted(shown):
-    draw.delta_by_depth({"run": {"a": 0.0, "b": 0.0, "c": math.nan, "d": math.inf, "e": 1.0}}, None, "dead")
+    pictures.delta_by_depth({"run": {"a": 0.0, "b": 0.0, "c": math.nan, "d": math.inf, "e": 1.0}}, None, "dead")
     label = next(options["label"] for _, options in shown["plot"] if "label" in options)
     assert label == "run (▽ exactly 0 in 2, △ infinite in 1, ✕ NaN in 1 of 5)"
     marked = {arguments[2]: arguments[0].tolist() for arguments, options in shown["plot"] if "label" not in options}
@@ -129,17 +129,17 @@ def test_what_has_no_place_on_the_axis_is_marked_and_counted(shown):
 
 @pytest.mark.parametrize("curve", [{"a": math.nan, "b": math.nan}, net(200, 0.5), {"a": 1.0}, net(20, 4.0)])
 def test_every_curve_can_be_drawn(curve):
-    assert pixels(draw.delta_by_depth({"run": curve}, None, "title")).shape == (616, 980, 3)
+    assert pixels(pictures.delta_by_depth({"run": curve}, None, "title")).shape == (616, 980, 3)
 
 
 def test_long_names_keep_their_number():
     layers = [f"transformer.blocks.{index}.attention.out_proj" for index in range(100)]
-    assert draw._layer_ticks([*layers, "head"], 24)[1][:2] == ["0.attention.out_proj", "5.attention.out_proj"]
+    assert pictures._layer_ticks([*layers, "head"], 24)[1][:2] == ["0.attention.out_proj", "5.attention.out_proj"]
 
 
 @pytest.mark.parametrize("length", [1, 2, 23, 24, 25, 47, 48, 49, 200, 401])
 def test_ticks_are_even_and_hold_the_ends(length):
-    places = draw._spread(length, 24)
+    places = pictures._spread(length, 24)
     assert (places[0], places[-1]) == (0, length - 1)
     assert len(places) <= 24
     strides = set(np.diff(places)[:-1].tolist())

@@ -14,7 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from unvanish.gradients.judge import Report
+from unvanish.gradients.judge.report import in_line, medians
 from unvanish.gradients.layers import short_names
+from unvanish.gradients.record import Record
 
 #: What has no place on a logarithmic scale; both are far from any of cividis, also for the colour-blind.
 BROKEN, ZERO = "#FF00FF", "#FFFFFF"
@@ -24,6 +27,30 @@ MARKERS = "osD^vP"
 #: Decades that a scale shows at least, so that a healthy network looks even: a verdict needs three.
 _DECADES = 3.0
 _DELTA = r"$|\delta|$ = $|\partial L/\partial z|$"
+
+
+def picture_of(report: Report) -> bytes:
+    """|delta| by depth in the first steps and in the last, and as theory expects it, as PNG."""
+    windows = [records for records in (report.first, report.last) if records]
+    curves = {f"steps {_span(records)}": _line(records) for records in windows}
+    return delta_by_depth(curves, report.expected or None, f"{report.end.name} after {report.steps} steps")
+
+
+def heat_map_of(report: Report) -> bytes:
+    """|delta| by depth and step, as PNG."""
+    return heat_map([record.step for record in report.sample], [_line([record]) for record in report.sample])
+
+
+def _line(records: Sequence[Record]) -> dict[str, float]:
+    """The gradient along the longest trunk; where autograd's graph has told none, of all layers."""
+    trunks = [trunk for record in records[-1:] for trunk in record.trunks[:1]]
+    line = in_line(records, trunks[0]) if trunks else {}
+    return line if len(line) > 1 else medians(records, "delta_norm")
+
+
+def _span(records: Sequence[Record]) -> str:
+    first, last = records[0].step, records[-1].step
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def heat_map(steps: Sequence[int], deltas: Sequence[Mapping[str, float]]) -> bytes:

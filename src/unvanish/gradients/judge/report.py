@@ -4,19 +4,17 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any, final
 
-from unvanish.gradients import draw
-from unvanish.gradients.chain import Chain
+from unvanish.gradients.graph import Trunk
+from unvanish.gradients.judge.verdict import Verdict, judge
+from unvanish.gradients.quantities import QUANTITIES
+from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
 from unvanish.gradients.record import Record
-from unvanish.gradients.verdict import Verdict, judge
-
-QUANTITIES = (
-    *("gradient_norm", "gradient_norm_clipped", "gradient_rms", "delta_norm", "delta_rms", "activation_mean"),
-    *("activation_std", "saturated_share", "dead_share", "update_ratio", "gradient_cosine"),
-)
+from unvanish.gradients.theory import Chain
 
 
 @final
@@ -39,8 +37,9 @@ class Report:
         self.notes: list[str] = []
         #: The last record that was not finite, if the run has not recovered from it.
         self.broken: Record | None = None
-        self._first: list[Record] = []
-        self._last: deque[Record] = deque(maxlen=window)
+        #: By the part of the network that an optimizer has stepped.
+        self._first: dict[str, list[Record]] = {}
+        self._last: dict[str, deque[Record]] = {}
         # A cosine comes one step after its gradient, when little else is measured.
         self._cosines: deque[Record] = deque(maxlen=window)
         self._sample: list[Record] = []
@@ -54,11 +53,12 @@ class Report:
             self.broken = None if record.is_finite else record
             if "gradient_cosine" in record.values:
                 self._cosines.append(record)
-            if "delta_norm" not in record.values:
+            if not record.is_full:
                 continue
-            self._last.append(record)
-            if len(self._first) < self.window:
-                self._first.append(record)
+            self._last.setdefault(record.part, deque(maxlen=self.window)).append(record)
+            first = self._first.setdefault(record.part, [])
+            if len(first) < self.window:
+                first.append(record)
             if self._seen % self._stride == 0:
                 self._sample.append(record)
             self._seen += 1
@@ -73,12 +73,33 @@ class Report:
     @property
     def start(self) -> Verdict:
         """The verdict on the first steps."""
-        return _verdict(self._first)
+        return self._gravest(self._first)
 
     @property
     def end(self) -> Verdict:
         """The verdict on the last steps, the very last among them if its gradient was not finite."""
-        return _verdict([*self._last, self.broken] if self.broken else self._last)
+        broken = [self.broken] if self.broken else []
+        return self._gravest({part: [*records, *broken] for part, records in self._last.items()} or {"": broken})
+
+    @staticmethod
+    def _gravest(parts: Mapping[str, Iterable[Record]]) -> Verdict:
+        verdicts = [_verdict([*records], part if len(parts) > 1 else "") for part, records in parts.items()]
+        return max(verdicts, key=lambda verdict: verdict.gravity, default=_verdict([]))
+
+    @property
+    def first(self) -> list[Record]:
+        """The first records at which everything was measured."""
+        return [record for records in self._first.values() for record in records]
+
+    @property
+    def last(self) -> list[Record]:
+        """The last ones."""
+        return [record for records in self._last.values() for record in records]
+
+    @property
+    def sample(self) -> list[Record]:
+        """Those between, evenly spaced, and the last."""
+        return self._sample if self._sample[-1:] == self.last[-1:] else [*self._sample, self.last[-1]]
 
     @property
     def trend(self) -> float:
@@ -102,18 +123,18 @@ class Report:
     @property
     def expected(self) -> dict[str, float]:
         """|delta| by layer at the start, as theory expects it; empty where it covers no such network."""
-        return self.chain.expected(_medians(self._first, "delta_norm")) if self.chain and self._first else {}
+        return self.chain.expected(medians(self.first, "delta_norm")) if self.chain and self._first else {}
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict on the end, that on the start beside it, and the medians of every layer at both."""
         verdict, start = self.end, self.start
         layers: dict[str, dict[str, Any]] = {}
         for quantity in QUANTITIES:
-            last = self._cosines if quantity == "gradient_cosine" else self._last
-            for moment, records in (("start", self._first), ("end", last)):
-                for name, value in _medians(records, quantity).items():
-                    layers.setdefault(name, {"name": name}).setdefault(quantity, {})[moment] = json_number(value)
-        times = {moment: _times(records) for moment, records in (("start", self._first), ("end", self._last))}
+            last = self._cosines if quantity is GRADIENT_COSINE else self.last
+            for moment, records in (("start", self.first), ("end", last)):
+                for name, value in medians(records, quantity.name).items():
+                    layers.setdefault(name, {"name": name}).setdefault(quantity.name, {})[moment] = json_number(value)
+        times = {moment: _times(records) for moment, records in (("start", self.first), ("end", self.last))}
         return {
             **as_dict(verdict),
             "steps": self.steps,
@@ -123,35 +144,21 @@ class Report:
             "theory": theory_dict(self.chain, self.expected),
             "through_time": {moment: numbers for moment, numbers in times.items() if numbers},
             "not_measured": self.notes,
+            "trunks": [trunk._asdict() for trunk in self.last[-1].trunks] if self._last else [],
             "layers": list(layers.values()),
         }
 
     def save(self, path: Path) -> None:
-        """Write ``as_dict`` as JSON, and beside it the picture of |delta| by depth, before and after training."""
+        """Write ``as_dict`` as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        if self.has_deltas:
-            path.with_suffix(".png").write_bytes(self.picture())
-
-    def picture(self) -> bytes:
-        """|delta| by depth in the first steps and in the last, and as theory expects it, as PNG."""
-        curves = {
-            f"steps {_span(records)}": _medians(records, "delta_norm")
-            for records in ([*self._first], [*self._last])
-            if records
-        }
-        return draw.delta_by_depth(curves, self.expected or None, f"{self.end.status} after {self.steps} steps")
-
-    def heat_map(self) -> bytes:
-        """|delta| by depth and step, as PNG."""
-        records = self._sample if self._sample[-1] is self._last[-1] else [*self._sample, self._last[-1]]
-        return draw.heat_map([r.step for r in records], [r.values["delta_norm"] for r in records])
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:
     """A verdict in what JSON knows."""
     return {
-        "verdict": verdict.status,
+        "verdict": verdict.name,
+        "where": verdict.where,
         "first_over_last": json_number(verdict.first_over_last),
         "factor_per_layer": json_number(verdict.factor_per_layer),
         "evidence": verdict.evidence,
@@ -168,6 +175,26 @@ def theory_dict(chain: Chain | None, expected: Mapping[str, float]) -> dict[str,
     return {"factor_per_layer": json_number(chain.factor_per_layer), "delta_norm": deltas}
 
 
+def log10(value: float) -> float:
+    """The logarithm of what may be 0, NaN or infinite."""
+    return math.log10(value) if value > 0 else -math.inf if value == 0 else math.nan
+
+
+def summary(record: Record, report: Report) -> dict[str, float]:
+    """What sums a step up; empty where not everything was measured."""
+    if not record.is_full:
+        return {}
+    verdict = verdict_on(record)
+    found = {
+        "first_over_last": verdict.first_over_last,
+        "first_over_last_log10": log10(verdict.first_over_last),
+        "decay_per_layer": verdict.factor_per_layer,
+    }
+    if "noise_signal" in record.totals:
+        found["noise_scale"] = report.noise_scale
+    return {f"gradient/{name}": value for name, value in found.items()}
+
+
 def json_number(value: float) -> float | str:
     """JSON has no NaN and no infinity, so they are said in words."""
     return value if math.isfinite(value) else str(value)
@@ -178,16 +205,40 @@ def verdict_on(record: Record) -> Verdict:
     return _verdict([record])
 
 
-def _verdict(records: Sequence[Record]) -> Verdict:
-    through_time = {name: norms for record in list(records)[-1:] for name, norms in record.through_time.items()}
-    norms = _medians(records, "gradient_norm").items()
-    deltas = _medians(records, "delta_norm") | {name: norm for name, norm in norms if not math.isfinite(norm)}
-    return judge(
-        deltas,
-        dead=_medians(records, "dead_share"),
-        saturated=_medians(records, "saturated_share"),
-        through_time=through_time,
-    )
+def in_line(records: Sequence[Record], trunk: Trunk) -> dict[str, float]:
+    """The median gradient along a trunk, layers and sums; of several heads together, where it has several ends."""
+    seen = medians(records, "delta_norm") | medians(records, "stream_norm")
+    found = {name: seen[name] for name in trunk.layers if name in seen}
+    heads = [name for name in trunk.heads if name in seen]
+    return found | ({", ".join(heads): math.hypot(*(seen[name] for name in heads))} if heads else {})
+
+
+def _verdict(records: Sequence[Record], part: str = "") -> Verdict:
+    """The gravest of the verdicts on each trunk; where autograd's graph has told none, all layers are one."""
+    latest = records[-1:]
+    broken = {
+        name: value
+        for quantity in ("delta_norm", "gradient_norm")
+        for name, value in medians(records, quantity).items()
+        if not math.isfinite(value)
+    }
+    lines = {trunk.name: in_line(records, trunk) for record in latest for trunk in record.trunks}
+    lines = {name: line for name, line in lines.items() if len(line) > 1} or {"": medians(records, "delta_norm")}
+    verdicts = [
+        replace(
+            judge(
+                line | broken,
+                dead=medians(records, "dead_share"),
+                saturated=medians(records, "saturated_share"),
+                through_time={name: norms for record in latest for name, norms in record.through_time.items()},
+                weights=medians(records, "weight_norm"),
+                unreached=[name for record in latest for name in record.unreached],
+            ),
+            where=", ".join(filter(None, (part, name))),
+        )
+        for name, line in lines.items()
+    ]
+    return max(verdicts, key=lambda verdict: verdict.gravity)
 
 
 def _times(records: Sequence[Record]) -> dict[str, dict[str, float | str]]:
@@ -201,12 +252,7 @@ def _times(records: Sequence[Record]) -> dict[str, dict[str, float | str]]:
     return {}
 
 
-def _span(records: Sequence[Record]) -> str:
-    first, last = records[0].step, records[-1].step
-    return str(first) if first == last else f"{first} to {last}"
-
-
-def _medians(records: Iterable[Record], quantity: str) -> dict[str, float]:
+def medians(records: Iterable[Record], quantity: str) -> dict[str, float]:
     """The median of a quantity by layer, over the records that have it; NaN where any of them is NaN."""
     values: dict[str, list[float]] = {}
     for record in records:

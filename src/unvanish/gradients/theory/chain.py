@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unvanish.gradients.layers import FUNCTIONS, VIEWS, find_layers, node_name
-from unvanish.gradients.theory import batchnorm_explosion, expected_factors
+from unvanish.gradients.theory.mean_field import batchnorm_explosion, expected_factors
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ChainProbe:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        modules, _ = find_layers(model)
+        modules = find_layers(model).modules
         self._calls: list[tuple[str, list[str] | None]] = []
         self._nodes: dict[Any, str] = {}
         self._is_chain = all(isinstance(module, nn.Linear) for module in modules.values()) and len(modules) > 1

@@ -1,18 +1,19 @@
 """What one batch and one backward pass tell of any model, before it is trained."""
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unvanish.gradients.chain import Chain, ChainProbe
+from unvanish.gradients.judge.report import as_dict, json_number, theory_dict, verdict_on
+from unvanish.gradients.judge.verdict import Verdict
+from unvanish.gradients.quantities import QUANTITIES
 from unvanish.gradients.record import Record
 from unvanish.gradients.recorder import GradientRecorder
-from unvanish.gradients.report import QUANTITIES, as_dict, json_number, theory_dict, verdict_on
-from unvanish.gradients.verdict import Verdict
+from unvanish.gradients.theory import Chain, ChainProbe
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,10 @@ class Diagnosis:
     def as_dict(self) -> dict[str, Any]:
         """All of it, in what JSON knows."""
         values = self.record.values
-        names = dict.fromkeys(name for quantity in QUANTITIES for name in values.get(quantity, {}))
+        names = dict.fromkeys(name for found in values.values() for name in found)
         layers: list[dict[str, Any]] = [
             {"name": name, "activation": self.activations.get(name)}
-            | {
-                quantity: json_number(values[quantity][name])
-                for quantity in QUANTITIES
-                if name in values.get(quantity, {})
-            }
+            | {quantity: json_number(found[name]) for quantity, found in values.items() if name in found}
             for name in names
         ]
         through_time = {
@@ -92,7 +89,7 @@ class Diagnosis:
 
 
 def diagnose(model: nn.Module, batch: tuple[Any, Tensor], loss: Callable[[Any, Tensor], Tensor]) -> Diagnosis:
-    """One forward and one backward pass of a copy of ``model``, in train mode; the model is left as it is.
+    """One forward and one backward pass of ``model`` in train mode; then it is as it was.
 
     Args:
         model: Any module with a weight that trains.
@@ -103,17 +100,42 @@ def diagnose(model: nn.Module, batch: tuple[Any, Tensor], loss: Callable[[Any, T
         ValueError: the model has no weight that trains, or the loss does not depend on one.
     """
     x, y = batch
-    model = copy.deepcopy(model).train()
-    model.zero_grad()
-    with torch.random.fork_rng(), GradientRecorder(model) as recorder:
+    if not any(parameter.requires_grad and parameter.dim() > 1 for parameter in model.parameters()):
+        raise ValueError(f"{type(model).__name__} has no weight that trains, so there is no gradient to record")
+    with _left_alone(model), torch.random.fork_rng(), GradientRecorder(model) as recorder:
         probe = ChainProbe(model)
         value = loss(model(x), y)
         if value.dim() or not value.requires_grad:
             raise ValueError(f"the loss must be a scalar with a gradient; it is {tuple(value.shape)}")
+        recorder.before_backward(value)
         value.backward()  # type: ignore[no-untyped-call]
         recorder.before_step(0)
         (record,) = recorder.flush()
-    return Diagnosis(record, recorder.activations, probe.chain(), recorder.notes)
+        return Diagnosis(record, recorder.activations, probe.chain(), recorder.notes)
+
+
+@contextmanager
+def _left_alone(model: nn.Module) -> Iterator[None]:
+    """Train mode without gradients from before; afterwards modes, gradients and buffers are what they were.
+
+    Not a copy of the model: some cannot be copied, as where a weight is computed from others at each call.
+    """
+    modes = {module: module.training for module in model.modules()}
+    gradients = {parameter: parameter.grad for parameter in model.parameters()}
+    buffers = {buffer: buffer.detach().clone() for buffer in model.buffers()}
+    try:
+        model.train()
+        for parameter in gradients:
+            parameter.grad = None
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+        with torch.no_grad():
+            for buffer, before in buffers.items():
+                buffer.copy_(before)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -123,27 +145,28 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+#: What stands beside |delta| in a table of layers, by its column's head.
+_COLUMNS = {
+    "delta_norm": "|delta|",
+    "gradient_norm": "|dL/dW|",
+    "activation_mean": "mean",
+    "activation_std": "std",
+    "saturated_share": "saturated",
+    "dead_share": "dead",
+}
+
+
 def _layers_table(record: Record, activations: Mapping[str, str], expected: Mapping[str, float]) -> str:
-    values = record.values
-
-    def cell(quantity: str, name: str, form: str) -> str:
-        found = values.get(quantity, {})
-        return format(found[name], form) if name in found else ""
-
-    names = dict.fromkeys(name for quantity in ("delta_norm", "gradient_norm") for name in values.get(quantity, {}))
-    columns: list[tuple[str, Callable[[str], str]]] = [
-        ("layer", lambda name: name),
-        ("|delta|", lambda name: cell("delta_norm", name, ".1e")),
-        ("theory", lambda name: format(expected[name], ".1e") if name in expected else ""),
-        ("|dL/dW|", lambda name: cell("gradient_norm", name, ".1e")),
-        ("activation", lambda name: activations.get(name, "")),
-        ("mean", lambda name: cell("activation_mean", name, ".2g")),
-        ("std", lambda name: cell("activation_std", name, ".2g")),
-        ("saturated", lambda name: cell("saturated_share", name, ".0%")),
-        ("dead", lambda name: cell("dead_share", name, ".0%")),
-    ]
-    filled = [(head, [show(name) for name in names]) for head, show in columns]
-    filled = [(head, cells) for head, cells in filled if any(cells)]
+    names = dict.fromkeys(name for q in ("delta_norm", "gradient_norm") for name in record.values.get(q, {}))
+    columns = [("layer", list(names))]
+    for quantity in sorted((q for q in QUANTITIES if q.name in _COLUMNS), key=lambda q: [*_COLUMNS].index(q.name)):
+        found = record.values.get(quantity.name, {})
+        columns.append(
+            (_COLUMNS[quantity.name], [format(found[n], quantity.form) if n in found else "" for n in names])
+        )
+    columns.insert(2, ("theory", [format(expected[name], ".1e") if name in expected else "" for name in names]))
+    columns.insert(4, ("activation", [activations.get(name, "") for name in names]))
+    filled = [(head, cells) for head, cells in columns if any(cells)]
     rows = [tuple(cells[index] for _, cells in filled) for index in range(len(names))]
     return table(tuple(head for head, _ in filled), rows)
 

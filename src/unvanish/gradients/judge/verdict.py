@@ -1,9 +1,11 @@
 """Says in words what the gradient does on its way back through the layers and through time."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from unvanish.gradients.missing import listed
 
 #: Below this share of the last layer's gradient, the first layer's has vanished; above its inverse, it has exploded.
 VANISHED = 1e-3
@@ -18,7 +20,7 @@ class _Advice(NamedTuple):
 
 
 _ADVICE = {
-    "healthy": _Advice("the gradient reaches every layer.", []),
+    "healthy": _Advice("the gradient reaches every layer that was looked at.", []),
     "vanishing": _Advice(
         "each layer multiplies the gradient by its weights and by its activation's derivative; where that product is "
         "below one, the gradient shrinks with depth and the early layers barely change.",
@@ -59,6 +61,10 @@ _ADVICE = {
         "that they pass on.",
         ["Xavier initialization", "standardised inputs", "batch or layer normalization", "ReLU with He initialization"],
     ),
+    "disconnected": _Advice(
+        "something on the way passes no gradient on: detach, argmax, rounding, a copy to numpy, or torch.no_grad.",
+        ["a loss of what the network returns itself", "a differentiable step in place of the one that cuts"],
+    ),
     "nan": _Advice(
         "a value has left the range of its number format, often after a learning rate that was too high.",
         ["a lower learning rate", "gradient clipping", "bf16 instead of fp16"],
@@ -68,6 +74,7 @@ _ADVICE = {
 
 
 STATUSES = [name for name in _ADVICE if "through" not in name]
+_GRAVEST = ["nan", "disconnected", "dead", "saturated", "exploding", "vanishing", "unknown", "healthy"]
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,12 @@ class Verdict:
     """What the gradient does between the last layer and the first.
 
     Args:
-        status: healthy, vanishing, exploding, dead, saturated, nan or unknown.
+        status: healthy, vanishing, exploding, disconnected, dead, saturated, nan or unknown.
         first_over_last: |delta| of the first layer over |delta| of the last.
         factor_per_layer: The geometric mean of the factors by which |delta| changes from a layer to the one before it.
         evidence: The layers and the numbers on which the status rests.
         through_time: Whether it is time, and not depth, through which the gradient vanishes or explodes.
+        where: Which of several towers or optimizers this is about; empty where there is one.
     """
 
     status: str
@@ -87,6 +95,7 @@ class Verdict:
     factor_per_layer: float
     evidence: str
     through_time: bool = False
+    where: str = ""
 
     @property
     def name(self) -> str:
@@ -109,7 +118,13 @@ class Verdict:
 
     def __str__(self) -> str:
         fixes = f" Try {', '.join(self.fixes[:-1])} or {self.fixes[-1]}." if self.fixes else ""
-        return f"{self.status}: {self.evidence}; {self.cause}{fixes}"
+        where = f"in {self.where}, " if self.where else ""
+        return f"{self.name}: {where}{self.evidence}; {self.cause}{fixes}"
+
+    @property
+    def gravity(self) -> int:
+        """What is nearest to the cause is gravest; 0 for a healthy one."""
+        return len(_GRAVEST) - _GRAVEST.index(self.status)
 
 
 def judge(
@@ -118,6 +133,8 @@ def judge(
     dead: Mapping[str, float] | None = None,
     saturated: Mapping[str, float] | None = None,
     through_time: Mapping[str, Mapping[int, float]] | None = None,
+    weights: Mapping[str, float] | None = None,
+    unreached: Sequence[str] = (),
 ) -> Verdict:
     """The verdict on |delta| = |dL/dz| by layer, in the order of the forward pass.
 
@@ -130,6 +147,8 @@ def judge(
         dead: The share of units that are never positive, of the layers with a ReLU.
         saturated: The share of values at their bound, of the layers with a tanh or a sigmoid.
         through_time: |dL/dh_t| by t, of recurrent layers.
+        weights: |W| of each layer: what starts at zero by design passes nothing on before its first step.
+        unreached: Layers that were run, but have no way to the loss.
     """
     names, values = list(deltas), list(deltas.values())
     if broken := [name for name in names if not math.isfinite(deltas[name])]:
@@ -137,14 +156,17 @@ def judge(
     ratio = values[0] / values[-1] if values and values[-1] else math.nan
     is_silent = 0 in values
     factor = math.nan if is_silent or len(names) < 2 else ratio ** (1 / (len(names) - 1))
+    if unreached:
+        return Verdict("disconnected", ratio, factor, f"no gradient comes to {listed(unreached)}")
     for status, shares in (("dead", dead), ("saturated", saturated)):
         if shares and (max(shares.values()) >= NEARLY_ALL or sum(shares.values()) / len(shares) >= MOST):
             return Verdict(status, ratio, factor, _units_evidence(status, shares))
     if is_silent and len(names) > 1:
-        return _judge_silence(names, values)
+        return _judge_silence(names, values, weights or {})
     by_time = _judge_time(through_time or {}, ratio, factor)
     if len(names) < 2:
-        return by_time or Verdict("unknown", math.nan, math.nan, f"{len(names)} layers with a gradient")
+        seen = "1 layer" if names else "no layer"
+        return by_time or Verdict("unknown", math.nan, math.nan, f"{seen} with a gradient")
     status = _status(ratio)
     if status == "healthy" and by_time:
         return by_time
@@ -168,12 +190,15 @@ def _units_evidence(status: str, shares: Mapping[str, float]) -> str:
     return f"{mean:.0%} {what}, on average over {len(shares)} layers: {listed}"
 
 
-def _judge_silence(names: list[str], values: list[float]) -> Verdict:
+def _judge_silence(names: list[str], values: list[float], weights: Mapping[str, float]) -> Verdict:
     """Where some |delta| is exactly 0: it has shrunk below the smallest number, or a layer has cut it off."""
     silent = [index for index, value in enumerate(values) if value == 0]
     deepest, last = silent[-1], values[-1]
     evidence = f"|delta| is exactly 0 in {len(silent)} of {len(names)} layers, the deepest of them {names[deepest]}"
     ratio = math.nan if last == 0 else values[0] / last
+    if last and weights.get(names[deepest + 1]) == 0:
+        evidence = f"the weight of {names[deepest + 1]} is zero, and lets no gradient through before its first step"
+        return Verdict("healthy", ratio, math.nan, evidence)
     if last == 0 or (edge := values[deepest + 1] / last) >= VANISHED:
         return Verdict("dead", ratio, math.nan, evidence)
     factor = edge ** (1 / (len(names) - 2 - deepest))
@@ -181,21 +206,22 @@ def _judge_silence(names: list[str], values: list[float]) -> Verdict:
 
 
 def _judge_time(through_time: Mapping[str, Mapping[int, float]], ratio: float, factor: float) -> Verdict | None:
-    """The verdict on the recurrent layer that passes on the least, or the most; None where all are well."""
+    """The verdict on the recurrent layer that is worst off; None where all are well."""
+    worst, found = 0.0, None
     for name, norms in through_time.items():
         (first, early), *_, (last, late) = norms.items()
         if first == last or not late:
             continue
-        status = "nan" if not math.isfinite(early / late) else _status(early / late)
-        if status == "nan":
-            return Verdict(
-                "nan", ratio, factor, f"|dL/dh_t| is {early} at t = {first} and {late} at t = {last} of {name}"
-            )
-        if status != "healthy":
+        if not math.isfinite(early / late):
+            evidence = f"|dL/dh_t| is {early} at t = {first} and {late} at t = {last} of {name}"
+            return Verdict("nan", ratio, factor, evidence)
+        badness = abs(math.log(early / late)) if early else math.inf
+        status = _status(early / late)
+        if status != "healthy" and badness > worst:
             step = (early / late) ** (1 / (last - first))
             evidence = (
                 f"in {name}, h_{first} gets {early / late:.2g} times the gradient that h_{last} gets, "
                 f"a factor of {step:.3g} a time step"
             )
-            return Verdict(status, ratio, factor, evidence, through_time=True)
-    return None
+            worst, found = badness, Verdict(status, ratio, factor, evidence, through_time=True)
+    return found

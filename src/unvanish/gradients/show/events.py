@@ -8,7 +8,7 @@ import math
 import re
 import struct
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import final
 
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
@@ -18,25 +18,25 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.custom_scalar import layout_pb2
 from torch.utils.tensorboard import SummaryWriter
 
+from unvanish.gradients.judge import Report
+from unvanish.gradients.judge.report import log10
 from unvanish.gradients.layers import short_names
 from unvanish.gradients.measure import OCTAVES
+from unvanish.gradients.quantities import QUANTITIES
+from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
+from unvanish.gradients.quantities.delta import DELTA_RMS
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.record import Record
+from unvanish.gradients.show import pictures
 
-#: Charted for each layer, the most telling first; ``saturated_share`` and ``dead_share`` exclude each other.
-QUANTITIES = {
-    "delta_log10": "log10 of the RMS of delta",
-    "delta_rms": "RMS of delta = dL/dz",
-    "gradient_norm": "norm of dL/dW",
-    "update_ratio": "update of W over W",
-    "gradient_cosine": "of dL/dW with the step before",
-    "activation_mean": "mean of the activation",
-    "activation_std": "standard deviation of the activation",
-    "saturated_share": "share of saturated values",
-    "dead_share": "share of dead ReLU units",
-}
+#: A vanishing gradient looks like zero on TensorBoard's axes, which are linear until somebody asks for more.
+_LOG, _LOG_TITLE = "delta_log10", "log10 of the RMS of delta"
+CHARTS = {_LOG: _LOG_TITLE} | {quantity.name: quantity.title for quantity in QUANTITIES if quantity.charted}
 #: At 9 tags a layer, 8 times a recurrent layer and a dozen of the run's own, under 500 tags in all.
-CHARTED_LAYERS = 45
+CHARTED_LAYERS = 42
 CHARTED_RECURRENT_LAYERS = 8
+CHARTED_SUMS = 30
 
 FIRST_STEPS = 50
 POINTS = 800
@@ -49,7 +49,7 @@ OUT_OF_TURN = 50
 class EventWriter:
     """Writes what a recorder gives to one TensorBoard log.
 
-    Scalars are ``<quantity>/<layer>`` for each of ``QUANTITIES``, ``dh_norm/<layer>/t0001`` of a recurrent layer, and
+    Scalars are ``<quantity>/<layer>`` for each of ``CHARTS``, ``dh_norm/<layer>/t0001`` of a recurrent layer, and
     ``gradient/norm``, ``gradient/norm_clipped``, ``gradient/non_finite`` and ``gradient/zeros`` over all layers; the
     histograms ``gradient_log10/<layer>`` have log10 of the magnitudes in dL/dW on their axis. Layers' names are short.
     The custom scalars page gets a chart for each quantity.
@@ -65,17 +65,18 @@ class EventWriter:
         self._histograms = _Thinning(HISTOGRAMS, total_steps)
         self._out_of_turn = 0
         self._names: dict[str, str] = {}
-        self._charted: set[str] = set()
+        #: What is charted, layers and sums.
+        self._charted: dict[str, str] = {}
         self._times: dict[str, list[int]] = {}
         self._notes: list[str] = []
         self._has_layout = False
 
-    def write(self, record: Record, summary_scalars: dict[str, float]) -> None:
+    def write(self, record: Record, summary: Mapping[str, float]) -> None:
         """Write a step, if it is its turn: NaN and infinity as they are.
 
         Args:
             record: The step.
-            summary_scalars: More scalars of it, by tag, such as gradient/first_over_last.
+            summary: More scalars of it, by tag, such as gradient/first_over_last.
         """
         # What was measured, and by which optimizer's layers: each such kind is thinned by itself, lest the steps at
         # which everything is measured never have their turn.
@@ -84,28 +85,33 @@ class EventWriter:
         if not (self._scalars.is_due(kind, record.step) or has_histograms or self._is_alarming(record)):
             return
         self._chart_new_layers(record)
-        values = [*self._scalar_values(record), *_values(_totals(record) | summary_scalars)]
+        values = [*self._scalar_values(record), *_values(_totals(record) | summary)]
         if has_histograms:
             values += (
                 Summary.Value(tag=f"gradient_log10/{self._names[layer]}", histo=histogram(counts))
                 for layer, counts in record.histograms.items()
                 if layer in self._charted
             )
-        if "delta_norm" in record.values and not self._has_layout:
+        if record.is_full and not self._has_layout:
             self._has_layout = True
-            layout = _layout(record, summary_scalars, [self._names[layer] for layer in self._times])
+            layout = _layout(record, summary, [self._names[layer] for layer in self._times])
             values.append(_tensor_value("custom_scalars__config__", "custom_scalars", layout.SerializeToString()))
         if self._notes:
             values.append(_tensor_value("gradient/charts", "text", "\n\n".join(self._notes).encode()))
             self._notes.clear()
         self._add(values, record.step, record.time)
 
-    def text(self, tag: str, markdown: str, step: int) -> None:
-        """Write a text."""
-        self._add([_tensor_value(tag, "text", markdown.encode())], step, time.time())
+    def tell(self, report: Report) -> None:
+        """Write the verdict as a text."""
+        value = _tensor_value("gradient/verdict", "text", _markdown(report).encode())
+        self._add([value], report.last_step, time.time())
 
-    def image(self, tag: str, png: bytes, step: int) -> None:
-        """Write a PNG; TensorBoard keeps 10 images a tag."""
+    def close(self, report: Report) -> None:
+        """Write the heat map of the whole run."""
+        if report.has_deltas:
+            self._image("gradient/delta_heat_map", pictures.heat_map_of(report), report.last_step)
+
+    def _image(self, tag: str, png: bytes, step: int) -> None:
         width, height = struct.unpack(">II", png[16:24])  # the header of the format's first chunk
         picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
         self._add([Summary.Value(tag=tag, image=picture)], step, time.time())
@@ -122,15 +128,18 @@ class EventWriter:
 
     def _chart_new_layers(self, record: Record) -> None:
         """Name the layers that were not seen before, and choose those to chart."""
-        layers = dict.fromkeys([*record.values.get("delta_norm", ()), *record.values.get("gradient_norm", ())])
-        new = [layer for layer in layers if layer not in self._names]
-        if new:
-            names = short_names([*self._names, *new])
-            self._names |= {layer: names[layer] for layer in new}
-            chosen = _evenly_spaced(new, CHARTED_LAYERS - len(self._charted))
-            self._charted.update(chosen)
-            if len(chosen) < len(new):
-                self._notes.append(f"{len(chosen)} of {len(new)} layers are charted, evenly spaced.")
+        values = record.values
+        sums = values.get(STREAM_NORM.name, {})
+        layers = dict.fromkeys([*values.get(DELTA_RMS.name, ()), *values.get(GRADIENT_NORM.name, ())])
+        for kind, names, room in (("layers", layers, CHARTED_LAYERS), ("sums", sums, CHARTED_SUMS)):
+            new = [layer for layer in names if layer not in self._names]
+            if new:
+                short = short_names([*self._names, *new])
+                self._names |= {layer: short[layer] for layer in new}
+                chosen = _evenly_spaced(new, room - sum(self._charted[name] == kind for name in self._charted))
+                self._charted |= dict.fromkeys(chosen, kind)
+                if len(chosen) < len(new):
+                    self._notes.append(f"{len(chosen)} of {len(new)} {kind} are charted, evenly spaced.")
         if record.through_time and not self._times:
             chosen = _evenly_spaced(list(record.through_time), CHARTED_RECURRENT_LAYERS)
             self._times = {layer: list(record.through_time[layer]) for layer in chosen}
@@ -139,14 +148,13 @@ class EventWriter:
                 self._notes.append(f"Of {count} recurrent layers dL/dh_t is charted.")
 
     def _scalar_values(self, record: Record) -> Iterator[Summary.Value]:
-        # TensorBoard's axes are linear until somebody asks for more, and a vanishing gradient looks like zero on them.
-        logs = {layer: log10(value) for layer, value in record.values.get("delta_rms", {}).items()}
+        logs = {layer: log10(value) for layer, value in record.values.get(DELTA_RMS.name, {}).items()}
         # Of the steps between, the norm over all layers says enough; each scalar costs time.
-        is_between = "delta_norm" not in record.values and math.isfinite(record.totals.get("gradient_norm", math.nan))
-        for quantity in QUANTITIES:
-            if quantity == "gradient_norm" and is_between:
+        is_between = not record.is_full and math.isfinite(record.totals.get("gradient_norm", math.nan))
+        for quantity in CHARTS:
+            if quantity == GRADIENT_NORM.name and is_between:
                 continue
-            for layer, value in (record.values | {"delta_log10": logs}).get(quantity, {}).items():
+            for layer, value in (record.values | {_LOG: logs}).get(quantity, {}).items():
                 if layer in self._charted:
                     yield Summary.Value(tag=f"{quantity}/{self._names[layer]}", simple_value=value)
         for layer, times in self._times.items():
@@ -213,9 +221,10 @@ def _left_edge(octave: int) -> float:
     return (octave - 127) * math.log10(2)
 
 
-def log10(value: float) -> float:
-    """The logarithm of what may be 0, NaN or infinite."""
-    return math.log10(value) if value > 0 else -math.inf if value == 0 else math.nan
+def _markdown(report: Report) -> str:
+    verdict = report.end
+    fixes = f"\n\n**Try** {', '.join(verdict.fixes)}." if verdict.fixes else ""
+    return f"**{verdict.name}** after {report.steps} steps: {verdict.evidence}.\n\n**Why:** {verdict.cause}{fixes}"
 
 
 def _totals(record: Record) -> dict[str, float]:
@@ -231,7 +240,7 @@ def _totals(record: Record) -> dict[str, float]:
     return totals
 
 
-def _values(scalars: dict[str, float]) -> Iterator[Summary.Value]:
+def _values(scalars: Mapping[str, float]) -> Iterator[Summary.Value]:
     return (Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items())
 
 
@@ -241,12 +250,12 @@ def _tensor_value(tag: str, plugin: str, content: bytes) -> Summary.Value:
     return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
 
 
-def _layout(record: Record, summary_scalars: dict[str, float], recurrent: list[str]) -> layout_pb2.Layout:
+def _layout(record: Record, summary: Mapping[str, float], recurrent: list[str]) -> layout_pb2.Layout:
     """A chart for each quantity with all layers, which TensorBoard's own pages show one by one."""
     # The cosine needs two steps: the first record is without it.
-    quantities = [q for q in QUANTITIES if q in record.values or q in ("delta_log10", "gradient_cosine")]
-    charts = [_chart(tag, f"^{re.escape(tag)}$") for tag in (*summary_scalars, "gradient/norm")]
-    charts += [_chart(f"{quantity}: {QUANTITIES[quantity]}", f"^{quantity}/") for quantity in quantities]
+    quantities = [q for q in CHARTS if q in record.values or q in (_LOG, GRADIENT_COSINE.name)]
+    charts = [_chart(tag, f"^{re.escape(tag)}$") for tag in (*summary, "gradient/norm")]
+    charts += [_chart(f"{quantity}: {CHARTS[quantity]}", f"^{quantity}/") for quantity in quantities]
     charts += [_chart(f"dh_norm: norm of dL/dh_t, {name}", f"^dh_norm/{re.escape(name)}/t") for name in recurrent]
     return layout_pb2.Layout(category=[layout_pb2.Category(title="gradients by layer", chart=charts)])
 

@@ -1,0 +1,1 @@
+"""The recorder in the training loops of others: Lightning, Hugging Face."""

@@ -1,0 +1,199 @@
+"""The recorder as a Lightning callback."""
+
+import logging
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, final
+
+import lightning as L
+import torch.distributed as dist
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from torch import Tensor
+from torch.optim import Optimizer
+
+from unvanish.gradients.adapters.session import Session
+from unvanish.gradients.judge import Report
+from unvanish.gradients.layers import first_tensor
+from unvanish.gradients.recorder import GradientRecorder
+from unvanish.gradients.show.events import EventWriter
+from unvanish.gradients.show.sinks import Metrics, Sink
+from unvanish.gradients.theory import ChainProbe
+
+log = logging.getLogger("unvanish.gradients")
+
+
+@final
+class GradientMonitor(L.Callback):
+    """Shows where the gradients of a training run go: ``Trainer(callbacks=[GradientMonitor()])``.
+
+    It reads the backward passes of the run itself (see ``GradientRecorder``), before gradients are clipped and after.
+    TensorBoard gets a curve for each layer and quantity, histograms, a chart with all layers, a heat map of delta by
+    depth and step, and the verdict; other loggers get what sums each full step up. After ten steps, and at the end, the
+    verdict is printed; ``gradient_report.json`` and ``.png`` beside the logs keep it, where there is a logger. What
+    cannot be measured is said once. It never ends or changes a training: what goes wrong in it is said, and it stops.
+
+    Args:
+        every_n_steps: Steps between two at which everything is measured; at the others only the norms of weight
+            gradients are.
+        histogram_every_n_steps: Steps between two histograms; a multiple of ``every_n_steps``.
+        flush_every_n_steps: Steps whose values stay on the device before they are written.
+        verbose: Whether to print the verdicts.
+        every_layer: Whether loggers other than TensorBoard's get the values of each layer as well.
+        sinks: Where else to write, such as ``JsonLines(path)``.
+
+    Raises:
+        ValueError: an interval is below 1.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 20,
+        histogram_every_n_steps: int = 100,
+        flush_every_n_steps: int = 100,
+        verbose: bool = True,
+        every_layer: bool = False,
+        sinks: list[Any] | None = None,
+    ) -> None:
+        intervals = {
+            "every_n_steps": every_n_steps,
+            "histogram_every_n_steps": histogram_every_n_steps,
+            "flush_every_n_steps": flush_every_n_steps,
+        }
+        for name, value in intervals.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        self.every_n_steps = every_n_steps
+        self.histogram_every_n_steps = histogram_every_n_steps
+        self.flush_every_n_steps = flush_every_n_steps
+        self.verbose = verbose
+        self.every_layer = every_layer
+        self.sinks = sinks or []
+        self.report = Report()
+        self.session: Session | None = None
+        self._hooks = ExitStack()
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Watch the layers."""
+        self.report, self.session = Report(), None
+        try:
+            recorder = GradientRecorder(
+                pl_module,
+                self.every_n_steps,
+                first_steps=self.report.window,
+                histogram_every_n_steps=self.histogram_every_n_steps,
+                process_group=dist.group.WORLD if dist.is_initialized() else None,
+            )
+            loggers = [logger for logger in trainer.loggers if not isinstance(logger, DummyLogger)]
+            self.session = Session(
+                recorder,
+                self.report,
+                folder=Path(trainer.log_dir) if loggers and trainer.log_dir and trainer.is_global_zero else None,
+                flush_every_n_steps=self.flush_every_n_steps,
+                say=lambda verdict: pl_module.print(verdict) if self.verbose else None,
+                is_skipped=lambda record: _scaler(trainer) is not None and not record.is_finite,
+            )
+        except Exception as error:  # of whatever kind: the training is not ours
+            log.warning("gradients are not recorded: %s", error)
+        self._probe: ChainProbe | None = None
+        self._batch_size: int | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Watch the optimizers and the clipping, and the first pass for what theory has to say."""
+        if self.session is not None:
+            self.session.run(lambda recorder: self._begin(trainer, pl_module, recorder))
+
+    def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule, recorder: GradientRecorder) -> None:
+        session, plugin = self.session, trainer.precision_plugin
+        assert session is not None
+        recorder.optimizes(*trainer.optimizers)
+        for optimizer in trainer.optimizers:
+            handle = optimizer.register_step_post_hook(
+                lambda optimizer, *_: session.run(lambda r: r.after_step(optimizer))
+            )
+            self._hooks.callback(handle.remove)
+        # Lightning has the optimizer compute the gradients within its step, so no hook on that comes after the clipping.
+        clip = plugin._clip_gradients
+
+        def clip_and_read(*arguments: Any, **keywords: Any) -> None:
+            clip(*arguments, **keywords)
+            session.run(GradientRecorder.after_clipping)
+
+        plugin._clip_gradients = clip_and_read  # type: ignore[method-assign]
+        self._hooks.callback(lambda: plugin.__dict__.pop("_clip_gradients", None))
+        self._probe = ChainProbe(pl_module)
+        self._hooks.callback(self._probe.close)
+        steps = trainer.estimated_stepping_batches
+        total = int(steps) if 0 < steps < math.inf else None
+        if trainer.is_global_zero:
+            session.sinks = [*(self._sink(logger, total) for logger in trainer.loggers), *self.sinks]
+
+    def _sink(self, logger: Any, total: int | None) -> Sink:
+        if isinstance(logger, TensorBoardLogger):
+            return EventWriter(logger.experiment, total)
+        return Metrics(logger, everything=self.every_layer)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """See how many samples there are, for the gradient noise scale."""
+        tensor = first_tensor(batch)
+        if tensor is not None and tensor.dim():
+            self._batch_size = max(self._batch_size or 0, len(tensor))
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        """Read the graph of the loss."""
+        if self.session is not None:
+            self.session.run(lambda recorder: recorder.before_backward(loss))
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """Read the gradients: accumulated, and not yet clipped."""
+        if self.session is None:
+            return
+        scaler, batch_size = _scaler(trainer), self._batch_size
+        self.session.run(
+            lambda recorder: recorder.before_step(
+                trainer.global_step,
+                (p for group in optimizer.param_groups for p in group["params"]),
+                loss_scale=1.0 if scaler is None else scaler._scale,
+                # Fused optimizers take the scale out themselves, later.
+                unscaled=scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False),
+                batch_size=batch_size,
+            )
+        )
+        self._batch_size = None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write what has been recorded, now and then."""
+        if self.session is not None:
+            if self._probe is not None and self.report.steps:
+                self.report.chain, self._probe = self._probe.chain(), None
+            self.session.after_step()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the rest and the report."""
+        self._close(is_done=True)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Write what there is: a run that has died is the one whose gradients are asked for."""
+        self._close(is_done=False)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let go of the layers, also where there was nothing left to train."""
+        self._close(is_done=False)
+
+    def _close(self, *, is_done: bool) -> None:
+        if self.session is None:
+            return
+        if self._probe is not None:
+            self.report.chain, self._probe = self._probe.chain(), None
+        self.session.close(is_done=is_done)
+        self._hooks.close()
+        self.session = None
+
+
+def _scaler(trainer: L.Trainer) -> Any:
+    return getattr(trainer.precision_plugin, "scaler", None)

@@ -1,0 +1,243 @@
+"""Reads autograd's graph of a loss: which layers lie on the trunk, which in branches, which call feeds which."""
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+Node = Any  # of autograd's graph; torch gives it no public type
+
+#: Larger graphs are not read: the walk would take longer than the step.
+LARGEST = 50_000
+
+
+class Trunk(NamedTuple):
+    """What every path from the first layer to the loss runs through.
+
+    Args:
+        name: Empty for the longest; of another tower what its own layers have in common.
+        layers: From the input on, layers and sums, whose names end with "+": there a branch joins the residual stream.
+        heads: Where the trunk has several ends, the last layer of each of them.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    heads: tuple[str, ...] = ()
+
+
+class Look(NamedTuple):
+    """What a graph tells.
+
+    Args:
+        distance: By layer how many others lie between it and the loss, on the longest way.
+        trunks: The longest first.
+        sums: The nodes in which branches join a trunk, by name.
+        times: Of calls of a layer that feed later ones of it: their number in that sequence, from 1.
+        leaves: The tensors that want a gradient, with their distance.
+        side: Calls that do not reach the loss, but branch off from what does.
+        cut: Calls that do not reach the loss, nor does anything before them.
+    """
+
+    distance: dict[str, int]
+    trunks: list[Trunk]
+    sums: list[tuple[str, Node]]
+    times: dict[Node, int]
+    leaves: list[tuple[Tensor, int]]
+    side: set[str]
+    cut: set[str]
+
+
+def look(roots: Iterable[Tensor], calls: Mapping[Node, str]) -> Look | None:
+    """Read the graph of what is to be differentiated; None where it is too large.
+
+    Args:
+        roots: The loss, or what a model has returned.
+        calls: The nodes that have made the layers' outputs, with the layers' names, in the order of the calls.
+    """
+    order = _from_leaves([tensor.grad_fn for tensor in roots if tensor.grad_fn is not None])
+    if order is None:
+        return None
+    order.reverse()
+    position = {node: index for index, node in enumerate(order)}
+    above: list[list[int]] = [[] for _ in order]  # those that use a node's result
+    for index, node in enumerate(order):
+        for before in _before(node):
+            above[position[before]].append(index)
+    points = {position[node]: name for node, name in calls.items() if node in position}
+    dominator = _dominators(above)
+    distance = _distances(above, points)
+    layers: dict[str, int] = {}
+    for index, name in points.items():
+        layers[name] = min(layers.get(name, distance[index]), distance[index])
+    trunks, sums = _trunks(order, above, points, distance, dominator)
+    off = {node: name for node, name in calls.items() if node not in position}
+    side = {node for node in off if _meets(node, position)}
+    return Look(
+        layers,
+        trunks,
+        [(name, order[index]) for name, index in sums],
+        _times(order, position, points),
+        [(node.variable, distance[index]) for index, node in enumerate(order) if _is_leaf(node)],
+        {off[node] for node in side} - layers.keys(),
+        {name for node, name in off.items() if node not in side} - layers.keys(),
+    )
+
+
+def _before(node: Node) -> list[Node]:
+    return [before for before, _ in node.next_functions if before is not None]
+
+
+def _is_leaf(node: Node) -> bool:
+    return isinstance(getattr(node, "variable", None), Tensor)
+
+
+def _from_leaves(roots: Sequence[Node]) -> list[Node] | None:
+    """All nodes, each after those that it has used."""
+    done: list[Node] = []
+    seen: set[Node] = set()
+    stack: list[tuple[Node, Iterator[Node]]] = [(None, iter(roots))]
+    while stack:
+        node, rest = stack[-1]
+        for before in rest:
+            if before not in seen:
+                seen.add(before)
+                stack.append((before, iter(_before(before))))
+                break
+        else:
+            stack.pop()
+            done.append(node)
+        if len(seen) > LARGEST:
+            return None
+    return done[:-1]
+
+
+def _dominators(above: Sequence[Sequence[int]]) -> list[int]:
+    """For each node the nearest one that all ways to the loss run through; -1 is the loss (Cooper et al. 2001)."""
+    dominator: list[int] = []
+    for users in above:
+        common = users[0] if users else -1
+        for user in users[1:]:
+            other = user
+            while common != other:
+                # Nodes are numbered from the loss on, so the larger number is farther from it.
+                if common > other:
+                    common = dominator[common]
+                else:
+                    other = dominator[other]
+        dominator.append(common)
+    return dominator
+
+
+def _distances(above: Sequence[Sequence[int]], points: Mapping[int, str]) -> list[int]:
+    distances: list[int] = []
+    for users in above:
+        distances.append(max((distances[user] + (user in points) for user in users), default=0))
+    return distances
+
+
+def _trunks(
+    order: Sequence[Node],
+    above: Sequence[Sequence[int]],
+    points: Mapping[int, str],
+    distance: Sequence[int],
+    dominator: Sequence[int],
+) -> tuple[list[Trunk], list[tuple[str, int]]]:
+    """The trunk from each layer that no other one feeds, if it has two layers of its own, and where branches join."""
+    fed = [False] * len(order)  # by a layer
+    for index in reversed(range(len(order))):
+        if index in points or fed[index]:
+            for user in above[index]:
+                fed[user] = True
+    sources: dict[str, int] = {}
+    for index in sorted((i for i in points if not fed[i]), key=lambda i: -distance[i]):
+        sources.setdefault(points[index], index)
+    trunks: list[Trunk] = []
+    sums: list[tuple[str, int]] = []
+    taken: set[int] = set()
+    for source in sources.values():
+        way = [source]
+        while dominator[way[-1]] >= 0:
+            way.append(dominator[way[-1]])
+        own = [index for index in way if index not in taken]
+        if trunks and sum(index in points for index in own) < 2:
+            continue
+        joined = _sums(way, above, points, dominator)
+        names = dict.fromkeys(joined.get(index) or points[index] for index in way if index in points or index in joined)
+        ends_before = distance[next(index for index in reversed(way) if index in points)] > 0
+        heads = [points[i] for i in _reached(source, above) if distance[i] == 0 and i in points] if ends_before else []
+        name = common_path([points[index] for index in own if index in points]) if trunks else ""
+        trunks.append(Trunk(name, tuple(names), tuple(dict.fromkeys(heads))))
+        sums += [(name, index) for index, name in joined.items() if index not in taken]
+        taken.update(own)
+    return trunks, sums
+
+
+def _reached(source: int, above: Sequence[Sequence[int]]) -> list[int]:
+    found = {source: None}
+    for index in (queue := [source]):
+        queue += [user for user in above[index] if user not in found]
+        found |= dict.fromkeys(above[index])
+    return list(found)
+
+
+def _sums(
+    way: Sequence[int], above: Sequence[Sequence[int]], points: Mapping[int, str], dominator: Sequence[int]
+) -> dict[int, str]:
+    """The nodes of a trunk in which branches with layers join it, named by what those layers have in common."""
+    trunk = set(way)
+    branches: dict[int, list[int]] = defaultdict(list)
+    anchor: dict[int, int] = {}
+    for index, above_it in enumerate(dominator):
+        anchor[index] = index if index in trunk else anchor.get(above_it, -1)
+        if index in points and index not in trunk:
+            branches[anchor[index]].append(index)
+    joined = {}
+    for before, node in itertools.pairwise(way):
+        # Only where the way itself has forked: what another input brings is no branch of it.
+        if len(set(above[before])) > 1 and branches[node] and node not in points:
+            names = [points[index] for index in sorted(branches[node], reverse=True)]
+            joined[node] = (common_path(names) or names[-1]) + "+"
+    return joined
+
+
+def common_path(names: Sequence[str]) -> str:
+    """What the paths of modules begin with alike; of one name, the name."""
+    paths = [name.split(".") for name in dict.fromkeys(names)]
+    shared = 0
+    while all(len(path) > shared and path[shared] == paths[0][shared] for path in paths):
+        shared += 1
+    return ".".join(paths[0][:shared])
+
+
+def _times(order: Sequence[Node], position: Mapping[Node, int], points: Mapping[int, str]) -> dict[Node, int]:
+    """The place of each call in the longest sequence of calls of its layer that feed one another."""
+    repeated = {name for name, count in Counter(points.values()).items() if count > 2}
+    if not repeated:
+        return {}
+    latest: dict[int, dict[str, int]] = {}
+    for index in reversed(range(len(order))):
+        found: dict[str, int] = {}
+        for before in _before(order[index]):
+            for name, count in latest[position[before]].items():
+                found[name] = max(found.get(name, 0), count)
+        if points.get(index) in repeated:
+            found[points[index]] = found.get(points[index], 0) + 1
+        latest[index] = found
+    times = {index: latest[index][name] for index, name in points.items() if name in repeated}
+    recurrent = {points[index] for index, time in times.items() if time > 2}
+    return {order[index]: time for index, time in times.items() if points[index] in recurrent}
+
+
+def _meets(start: Node, known: Mapping[Node, int]) -> bool:
+    """Whether something with layers before it, on the way to the loss, was used for this node as well."""
+    seen, queue = {start}, [start]
+    for node in queue:
+        for before in _before(node):
+            if before in known and not _is_leaf(before):
+                return True
+            if before not in seen and len(seen) < LARGEST:
+                seen.add(before)
+                queue.append(before)
+    return False

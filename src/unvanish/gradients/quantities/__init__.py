@@ -1,0 +1,49 @@
+"""The table of all measures: what is read, how it comes together, what it is called. One file a measure."""
+
+from unvanish.gradients.quantities.activation import ACTIVATION_MEAN, ACTIVATION_STD
+from unvanish.gradients.quantities.adam import ADAM_RMS, ADAM_STEP
+from unvanish.gradients.quantities.clipped import GRADIENT_NORM_CLIPPED
+from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
+from unvanish.gradients.quantities.dead import DEAD_SHARE
+from unvanish.gradients.quantities.delta import DELTA_NORM, DELTA_RMS
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM, GRADIENT_RMS
+from unvanish.gradients.quantities.quantity import (
+    Clipped,
+    Delta,
+    Field,
+    Output,
+    Part,
+    Quantity,
+    Reduction,
+    Scale,
+    Stream,
+    Successive,
+    Update,
+    Weights,
+)
+from unvanish.gradients.quantities.saturated import SATURATED_SHARE
+from unvanish.gradients.quantities.stream import STREAM_NORM
+from unvanish.gradients.quantities.update import UPDATE_RATIO
+from unvanish.gradients.quantities.weight import WEIGHT_NORM
+
+#: In the order of reports and charts, the most telling first. ``saturated_share`` and ``dead_share`` exclude each other.
+QUANTITIES = (
+    *(DELTA_RMS, DELTA_NORM, STREAM_NORM, GRADIENT_NORM, GRADIENT_NORM_CLIPPED, GRADIENT_RMS, UPDATE_RATIO),
+    *(GRADIENT_COSINE, ACTIVATION_MEAN, ACTIVATION_STD, SATURATED_SHARE, DEAD_SHARE, WEIGHT_NORM, ADAM_RMS, ADAM_STEP),
+)
+
+__all__ = [
+    "QUANTITIES",
+    "Clipped",
+    "Delta",
+    "Field",
+    "Output",
+    "Part",
+    "Quantity",
+    "Reduction",
+    "Scale",
+    "Stream",
+    "Successive",
+    "Update",
+    "Weights",
+]

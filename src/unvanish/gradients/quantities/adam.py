@@ -1,0 +1,62 @@
+"""What Adam knows of a layer: the size of its gradients, sqrt(v_hat), and the step that it makes of its learning rate.
+
+Kingma and Ba (2015), algorithm 1; as AdamW, NAdam and RAdam keep it too.
+"""
+
+import math
+from typing import Any
+
+import torch
+
+from unvanish.gradients import measure
+from unvanish.gradients.quantities.quantity import Field, Numbers, Quantity, Update
+
+SECOND_MOMENT, STEP, MOVING, COUNT = (Field() for _ in range(4))
+
+
+def _read(moment: Update) -> dict[Field, object]:
+    groups = moment.optimizer.param_groups if moment.optimizer else []
+    options: dict[Any, dict[str, Any]] = {id(weight): group for group in groups for weight in group["params"]}
+    names, seconds, squares, steps, moving, counts = [], [], [], [], [], []
+    for name, weight in zip(moment.names, moment.weights, strict=True):
+        group = options.get(id(weight), {})
+        state = moment.optimizer.state.get(weight, {}) if moment.optimizer else {}
+        if not {"exp_avg_sq", "step"} <= state.keys() or "betas" not in group:
+            continue
+        second = measure.local(state["exp_avg_sq"])
+        v_hat = second.to(measure.accumulator(second.device)) / (1 - group["betas"][1] ** state["step"])
+        names.append(name)
+        seconds.append(state["exp_avg_sq"])
+        squares.append(v_hat.sum())
+        # A weight that has never had a gradient, as behind a dead unit, does not step at all.
+        steps.append((group["lr"] / (v_hat.sqrt() + group["eps"])).where(v_hat > 0, 0.0).sum())
+        moving.append((v_hat > 0).sum().to(v_hat.dtype))
+        counts.append(torch.full_like(squares[-1], second.numel()))
+    if not names:
+        return {}
+    parts = ((SECOND_MOMENT, squares), (STEP, steps), (MOVING, moving), (COUNT, counts))
+    return {field: moment.whole.sums(names, values, seconds) for field, values in parts}
+
+
+def _rms(numbers: Numbers) -> float:
+    return math.sqrt(numbers[SECOND_MOMENT] / numbers[COUNT])
+
+
+ADAM_RMS = Quantity(
+    name="adam_rms",
+    title="RMS of dL/dW as Adam remembers it, sqrt(v_hat)",
+    unit="loss / weight",
+    moment=Update,
+    read=_read,
+    fields=(SECOND_MOMENT, COUNT),
+    value=_rms,
+    charted=False,
+)
+ADAM_STEP = Quantity(
+    name="adam_step",
+    title="learning rate over sqrt(v_hat) + eps, mean over the weights that move",
+    unit="weight^2 / loss",
+    fields=(STEP, MOVING),
+    value=lambda numbers: numbers[STEP] / numbers[MOVING] if numbers[MOVING] else 0.0,
+    charted=False,
+)

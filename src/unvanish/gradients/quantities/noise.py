@@ -1,0 +1,49 @@
+"""The gradient noise scale, tr(Sigma) / |G|^2 in samples: how large a batch is worth its while.
+
+From the gradients of micro-batches or ranks beside that of the whole batch (McCandlish et al. 2018, appendix A.1).
+"""
+
+from collections.abc import Mapping
+
+from unvanish.gradients.quantities.gradient import GRADIENT
+from unvanish.gradients.quantities.quantity import Field, Reduction, Scale
+
+#: dL/dW of one micro-batch on one rank, and how many of them there were.
+SMALL_BATCH, SMALL_BATCHES = Field(Reduction.NORM, Scale.LOSS, is_share=True), Field(is_share=True)
+
+
+def estimate(small_square: float, big_square: float, small_batch: float, big_batch: float) -> tuple[float, float]:
+    """tr(Sigma) and |G|^2 from gradients of two batch sizes.
+
+    Both are unbiased, their ratio, the gradient noise scale, is not: average each over steps before dividing.
+
+    Args:
+        small_square: Mean of |gradient|^2 over small batches.
+        big_square: |gradient|^2 of the big batch.
+        small_batch: Samples in a small batch.
+        big_batch: Samples in the big batch.
+    """
+    signal = (big_batch * big_square - small_batch * small_square) / (big_batch - small_batch)
+    variance = (small_square - big_square) / (1 / small_batch - 1 / big_batch)
+    return variance, signal
+
+
+def noise(layers: Mapping[str, Mapping[Field, float]], batch_size: int | None, ranks: int) -> dict[str, float]:
+    """noise_variance and noise_signal of a step, where all layers have seen the same two micro-batches or more.
+
+    Args:
+        layers: The fields of each layer.
+        batch_size: Samples in a micro-batch on one rank.
+        ranks: How many have shared the batch: their gradients are averaged, those of micro-batches added.
+    """
+    measured = [numbers for numbers in layers.values() if GRADIENT in numbers]
+    passes = {numbers.get(SMALL_BATCHES, 0) for numbers in measured}
+    if batch_size is None or len(passes) != 1 or (count := passes.pop()) <= 1:
+        return {}
+    variance, signal = estimate(
+        (count / ranks) ** 2 * sum(numbers[SMALL_BATCH] ** 2 for numbers in measured) / count,
+        sum(numbers[GRADIENT] ** 2 for numbers in measured),
+        batch_size,
+        batch_size * count,
+    )
+    return {"noise_variance": variance, "noise_signal": signal}

@@ -1,0 +1,16 @@
+"""The gradient of the residual stream, where a branch has been added to it: the trunk that runs past all branches."""
+
+from unvanish.gradients import measure
+from unvanish.gradients.quantities.quantity import Field, Quantity, Reduction, Scale, Stream
+
+STREAM = Field(Reduction.NORM, Scale.SHARE, is_share=True)
+
+STREAM_NORM = Quantity(
+    name="stream_norm",
+    title="norm of dL/d(residual stream), behind each branch",
+    unit="loss / output",
+    moment=Stream,
+    read=lambda moment: {STREAM: measure.norm(moment.gradient)},
+    fields=(STREAM,),
+    value=lambda numbers: numbers[STREAM],
+)

@@ -1,0 +1,1 @@
+"""Shows what was measured: TensorBoard's events, pictures, files, other loggers."""

@@ -1,0 +1,6 @@
+"""What mean-field theory expects of a network, and which networks it covers."""
+
+from unvanish.gradients.theory.chain import Chain, ChainProbe
+from unvanish.gradients.theory.mean_field import MeanField, batchnorm_explosion, expected_factors, gain, mean_field
+
+__all__ = ["Chain", "ChainProbe", "MeanField", "batchnorm_explosion", "expected_factors", "gain", "mean_field"]
