@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from autograd_twin import layers_of
 from torch import nn
 from torch.nn import functional as F
 

@@ -80,8 +80,8 @@ class GradientRecorder:
 
     A layer is a module that owns a weight: a parameter with two axes or more. At every step the norm of dL/dW is read;
     at the first steps, and then at every ``every_n_steps``-th, hooks are put in place and everything is (see
-    ``quantities``): delta = dL/dz, where z is what the layer returns, its activation, the update of its weights, and for
-    a recurrent layer dL/dh_t. Autograd's graph tells the layers' order, which of them lie on the trunk, and which call
+    ``quantities``): delta = dL/dz, where z is what the layer returns, its activation, the update of its weights, and
+    for a recurrent layer dL/dh_t. Autograd's graph tells the layers' order, which of them lie on the trunk, and which call
     feeds which. Micro-batches whose gradients accumulate count as one batch. What is differentiated by
     ``torch.autograd.grad`` between two steps counts as well. What cannot be measured is said in ``notes``.
 

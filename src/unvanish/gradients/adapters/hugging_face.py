@@ -18,7 +18,7 @@ class GradientCallback(TrainerCallback):  # type: ignore[misc]
     """Shows where the gradients of a training go: ``Trainer(callbacks=[GradientCallback()])``.
 
     After ten steps, and at the end, the verdict is printed; ``gradients.jsonl`` in the output folder has each step, and
-    ``gradient_report.json`` and ``.png`` keep the report. That Trainer calls back after it has clipped the gradients, so
+    ``gradient_report.json`` and ``.png`` keep the report. That Trainer calls back when it has clipped the gradients, so
     dL/dW is what the optimizer sees; delta is that of the backward pass.
 
     Args:

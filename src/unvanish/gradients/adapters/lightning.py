@@ -113,7 +113,7 @@ class GradientMonitor(L.Callback):
                 lambda optimizer, *_: session.run(lambda r: r.after_step(optimizer))
             )
             self._hooks.callback(handle.remove)
-        # Lightning has the optimizer compute the gradients within its step, so no hook on that comes after the clipping.
+        # Lightning computes and clips the gradients within the optimizer's step, so that no hook on it comes between.
         clip = plugin._clip_gradients
 
         def clip_and_read(*arguments: Any, **keywords: Any) -> None:

@@ -26,7 +26,7 @@ from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.quantities.update import UPDATE_RATIO
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
-#: In the order of reports and charts, the most telling first. ``saturated_share`` and ``dead_share`` exclude each other.
+#: In the order of reports and charts. ``saturated_share`` and ``dead_share`` exclude each other.
 QUANTITIES = (
     *(DELTA_RMS, DELTA_NORM, STREAM_NORM, GRADIENT_NORM, GRADIENT_NORM_CLIPPED, GRADIENT_RMS, UPDATE_RATIO),
     *(GRADIENT_COSINE, ACTIVATION_MEAN, ACTIVATION_STD, SATURATED_SHARE, DEAD_SHARE, WEIGHT_NORM, ADAM_RMS, ADAM_STEP),

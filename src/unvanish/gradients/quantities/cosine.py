@@ -1,4 +1,4 @@
-"""The cosine between a layer's gradient and that of the step before: do successive batches agree?"""
+"""The cosine between a layer's gradient and that of the step before: whether successive batches agree."""
 
 import math
 
