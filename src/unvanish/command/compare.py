@@ -21,6 +21,7 @@ from unvanish.command.compare_table import Comparison, Row
 from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.command.main import quieten
 from unvanish.command.run_folder import check_replaceable, new_folder
+from unvanish.command.threads import share_of_threads
 from unvanish.training import OBJECTIVES
 from unvanish.training.metrics import Objective
 
@@ -108,7 +109,7 @@ def _trained(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Result]]:
 
     with ExitStack() as stack:
         for _ in range(jobs):
-            idle.put(stack.enter_context(_Worker(max(1, torch.get_num_threads() // jobs))))
+            idle.put(stack.enter_context(_Worker(share_of_threads(jobs))))
         threads = stack.enter_context(ThreadPoolExecutor(jobs))
         stack.callback(threads.shutdown, cancel_futures=True)  # leaving the pool alone would train all that wait
         futures = {threads.submit(train, run): run for run in runs}

@@ -16,6 +16,7 @@ from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import Recipe
 from unvanish.command.run import CONFIG, has_test_split, train
 from unvanish.command.run_folder import emptied_run
+from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
 from unvanish.gradients.report import json_number
 from unvanish.training import OBJECTIVES
@@ -145,7 +146,8 @@ class Run:
         """Train, test and keep the result; a failure is one too, but is not kept."""
         emptied_run(self.folder)  # of an interrupted run, or another one of this name
         try:
-            result = self._trained()
+            with restored_threads():
+                result = self._trained()
         except Exception as error:  # the other runs are worth their time all the same
             return Result(self.variant, self.seed, one_line(error) or type(error).__name__)
         unfinished = self.folder / f"{RESULT}.unfinished"

@@ -8,6 +8,7 @@ from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
 from unvanish.command.run import CONFIG, has_test_split, has_validation_split, train
 from unvanish.command.run_folder import new_run
+from unvanish.command.threads import restored_threads
 
 
 def fit(options: Namespace, overrides: list[str]) -> int:
@@ -21,7 +22,8 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     folder = new_run(Path(options.runs) / recipe.name)
     parameters = sum(p.numel() for p in built.model.parameters())
     print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}")
-    run = train(experiment, built, folder, gradients=options.gradients, quiet=False, ckpt_path=ckpt_path)
+    with restored_threads():
+        run = train(experiment, built, folder, gradients=options.gradients, quiet=False, ckpt_path=ckpt_path)
     if not any(folder.glob("checkpoints/*.ckpt")):
         print("no checkpoint was kept: the run was over before it began, or keeps none")
         return 0

@@ -19,6 +19,7 @@ from unvanish.command.errors import as_wrong_input
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.recipes import Config
 from unvanish.command.run_folder import remove
+from unvanish.command.threads import choose_threads
 from unvanish.data import InMemoryData
 from unvanish.gradients import GradientMonitor, Report
 from unvanish.training import OBJECTIVES
@@ -45,7 +46,7 @@ class Run(NamedTuple):
 def train(
     experiment: Experiment, built: Built, folder: Path, *, gradients: bool, quiet: bool, ckpt_path: Path | None = None
 ) -> Run:
-    """Fit a network; its logs, checkpoints and reports go to ``folder``.
+    """Fit a network; its logs, checkpoints and reports go to ``folder``. The number of threads may change.
 
     Args:
         experiment: What is trained.
@@ -91,11 +92,13 @@ def train(
         *([best] if keeps and options["limit_val_batches"] != 0 else []),
         *options["callbacks"],
     ]
-    L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
-    start = time.perf_counter()
     trainer: L.Trainer | None = None
     try:
         trainer = L.Trainer(**options | {"callbacks": callbacks})
+        if (threads := choose_threads(trainer, model, data)) and not quiet:
+            print(threads)
+        L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
+        start = time.perf_counter()
         trainer.fit(model, data, ckpt_path=ckpt_path)
     except SystemExit as error:
         # Lightning leaves with 0 when it is told to terminate.
