@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.papers import blocks, images, noise, theory, training
 from benchmarks.papers.row import Figure, Row, Settings
-from unvanish.command.run import new_folder
+from unvanish.command.run_folder import new_folder
 from unvanish.names import lookup
 
 #: Initialization, its cures, and training, as a course would go.

@@ -14,6 +14,7 @@ from unvanish.command.compare_run import Result
 from unvanish.command.compare_table import Comparison, Row
 from unvanish.command.main import main
 from unvanish.gradients.judge.report import Report
+from unvanish.command.run_folder import emptied_run
 from unvanish.gradients.record import Record
 from unvanish.gradients.show.pictures import new_figure
 from unvanish.training import OBJECTIVES
@@ -128,7 +129,7 @@ def test_what_has_finished_is_not_trained_again_and_what_was_interrupted_is(two,
 
     def interrupted(run):
         if run.variant == "tanh":
-            run.folder.mkdir(parents=True)
+            emptied_run(run.folder)
             (run.folder / "config.yaml").write_text(run.experiment().resolved())
             (run.folder / "events.out.tfevents.half").write_text("")
             raise KeyboardInterrupt

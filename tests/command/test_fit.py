@@ -35,7 +35,7 @@ def test_a_run_s_folder_holds_all_that_is_promised(workplace, capsys):
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     (events,) = [name for name in names if name.startswith("events.out.tfevents.")]
     kept = {"config.yaml", "metrics.csv", "gradient_report.json", "gradient_report.png", "hparams.yaml"}
-    assert names == {*kept, "checkpoints/best.ckpt", "checkpoints/last.ckpt", events}
+    assert names == {*kept, ".unvanish-run", "checkpoints/best.ckpt", "checkpoints/last.ckpt", events}
     with (folder / "metrics.csv").open() as file:
         columns = set(csv.DictReader(file).fieldnames)
     assert columns >= {"epoch", "step", "train/loss", "val/loss", "val/accuracy"}

@@ -7,18 +7,19 @@ import torch
 from lightning import LightningModule
 
 from unvanish.command.errors import WrongInputError, one_line
+from unvanish.command.run_folder import numbered
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 def newest_run(parent: Path) -> Path:
     """The folder of the last run of a recipe that has kept a checkpoint."""
-    runs = [path for path in parent.glob("*") if path.name.isdigit() and any(path.glob("checkpoints/*.ckpt"))]
+    runs = [path for path in numbered(parent) if any(path.glob("checkpoints/*.ckpt"))]
     if not runs:
         raise WrongInputError(
             f"no run with a checkpoint in {parent}: train one with `unvanish fit`, or name a checkpoint by --ckpt_path"
         )
-    return max(runs, key=lambda path: int(path.name))
+    return runs[-1]
 
 
 def checkpoint_of(run: Path) -> Path:

@@ -20,7 +20,8 @@ from unvanish.command.compare_run import Result, Run, parse
 from unvanish.command.compare_table import Comparison, Row
 from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.command.main import quieten
-from unvanish.command.run import new_folder
+from unvanish.command.run_folder import check_replaceable, new_folder
+from unvanish.command.threads import share_of_threads
 from unvanish.training import OBJECTIVES
 from unvanish.training.metrics import Objective
 
@@ -41,12 +42,18 @@ def compare(options: Namespace, overrides: list[str]) -> int:
         for index in range(options.seeds)
         for name, recipe in chosen.items()
     ]
+    folders = {run.folder for run in runs}
+    for run in runs:
+        if folders.intersection(run.folder.parents):
+            raise WrongInputError(f"{run.variant} would be kept in the folder of another run, which may be removed")
     results = {run.folder: result for run in runs if (result := run.kept())}
     there = f", {len(results)} of them there already" if results else ""
+    for run in (waiting := [run for run in runs if run.folder not in results]):
+        check_replaceable(run.folder)
     if changed := sum(run.is_replaced for run in runs):
         there += f", {changed} there of another configuration, which are trained anew"
     print(f"{len(runs)} runs of {len(chosen)} variants{there}; if interrupted, go on with --out {folder}", flush=True)
-    for run, result in _trained([run for run in runs if run.folder not in results], options.jobs):
+    for run, result in _trained(waiting, options.jobs):
         results[run.folder] = result
         print(f"{len(results)}/{len(runs)} {_line(result, objective.metric)}", flush=True)
     rows = [Row(name, [results[run.folder] for run in runs if run.variant == name]) for name in chosen]
@@ -102,7 +109,7 @@ def _trained(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Result]]:
 
     with ExitStack() as stack:
         for _ in range(jobs):
-            idle.put(stack.enter_context(_Worker(max(1, torch.get_num_threads() // jobs))))
+            idle.put(stack.enter_context(_Worker(share_of_threads(jobs))))
         threads = stack.enter_context(ThreadPoolExecutor(jobs))
         stack.callback(threads.shutdown, cancel_futures=True)  # leaving the pool alone would train all that wait
         futures = {threads.submit(train, run): run for run in runs}

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,8 @@ from unvanish.command.errors import WrongInputError, one_line
 from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import Recipe
 from unvanish.command.run import CONFIG, has_test_split, train
+from unvanish.command.run_folder import emptied_run
+from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
 from unvanish.gradients.judge.report import json_number
 from unvanish.training import OBJECTIVES
@@ -143,9 +144,10 @@ class Run:
 
     def train(self) -> Result:
         """Train, test and keep the result; a failure is one too, but is not kept."""
-        shutil.rmtree(self.folder, ignore_errors=True)  # an interrupted run, or another one of this name
+        emptied_run(self.folder)  # of an interrupted run, or another one of this name
         try:
-            result = self._trained()
+            with restored_threads():
+                result = self._trained()
         except Exception as error:  # the other runs are worth their time all the same
             return Result(self.variant, self.seed, one_line(error) or type(error).__name__)
         unfinished = self.folder / f"{RESULT}.unfinished"
@@ -159,7 +161,6 @@ class Run:
         metric = OBJECTIVES[built.model.settings.task].metric
         curve = LearningCurve()
         built.trainer_options["callbacks"].append(curve)
-        self.folder.mkdir(parents=True)
         run = train(experiment, built, self.folder, gradients=True, quiet=True)
         trainer, steps = run.trainer, run.trainer.global_step
         steps_per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)

@@ -6,7 +6,9 @@ from pathlib import Path
 from unvanish.command.checkpoints import load_weights
 from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
-from unvanish.command.run import CONFIG, has_test_split, has_validation_split, new_folder, train
+from unvanish.command.run import CONFIG, has_test_split, has_validation_split, train
+from unvanish.command.run_folder import new_run
+from unvanish.command.threads import restored_threads
 
 
 def fit(options: Namespace, overrides: list[str]) -> int:
@@ -17,10 +19,11 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     ckpt_path = Path(options.ckpt_path) if options.ckpt_path else None
     if ckpt_path:
         load_weights(ckpt_path, built.model)
-    folder = new_folder(Path(options.runs) / recipe.name)
+    folder = new_run(Path(options.runs) / recipe.name)
     parameters = sum(p.numel() for p in built.model.parameters())
     print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}")
-    run = train(experiment, built, folder, gradients=options.gradients, quiet=False, ckpt_path=ckpt_path)
+    with restored_threads():
+        run = train(experiment, built, folder, gradients=options.gradients, quiet=False, ckpt_path=ckpt_path)
     if not any(folder.glob("checkpoints/*.ckpt")):
         print("no checkpoint was kept: the run was over before it began, or keeps none")
         return 0

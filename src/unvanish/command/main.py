@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import unvanish
 from unvanish.command import recipes
+from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import WrongInputError
 
 _EPILOG = """\
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         0 done, 1 failed, 2 wrong input, 130 interrupted.
     """
     sys.path.append("")  # a recipe may name a class in a file of the current folder
+    wait_briefly()
     try:
         options, rest = _parser().parse_known_args(argv)
         if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check"):

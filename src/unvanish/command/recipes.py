@@ -36,6 +36,16 @@ class Recipe:
     paths: list[Path]
     config: Config
 
+    def __post_init__(self) -> None:
+        # Folders are made, emptied and removed by it.
+        parts = self.name.split("/") if isinstance(self.name, str) else []
+        if not parts or not all(re.fullmatch(r"(?!\.+$)[\w.,=+-]+", part) for part in parts):
+            given = repr(self.name) if isinstance(self.name, str | None) else f"{self.name}, which is no text"
+            raise WrongInputError(
+                f"{self}: name is {given}; it is letters, digits and any of _.,=+- with / between its parts, such as "
+                "mlp/digits"
+            )
+
     def __str__(self) -> str:
         return " + ".join(map(str, self.paths))
 
@@ -74,12 +84,12 @@ def locate(name: str) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """What the runs of a recipe are filed under: a packaged one's name, else the file's."""
+    """What the runs of a recipe are filed under: a packaged one's name, else the file's, fit to be a name."""
     folder = packaged().resolve()
     path = path.resolve()
     if path.is_relative_to(folder):
         return path.relative_to(folder).with_suffix("").as_posix()
-    return path.stem
+    return re.sub(r"[^\w.,=+-]+|^\.+$", "_", path.stem)
 
 
 def read(path: Path) -> Config:
@@ -125,11 +135,13 @@ def variants(path: Path, grid: Config | None = None) -> dict[str, Recipe]:
 def _base(path: Path, base: str | Config) -> Config:
     """The recipe that a comparison names, or that stands in it."""
     if isinstance(base, dict):
-        return _with_changes({}, base)
-    beside = path.parent / base
-    config = read(beside if beside.is_file() else locate(base))
-    if is_comparison(config):
-        raise WrongInputError(f"{path}: base {base!r} is a comparison; it must be a recipe")
+        config = _with_changes({}, base)
+    else:
+        beside = path.parent / base
+        config = read(beside if beside.is_file() else locate(base))
+        if is_comparison(config):
+            raise WrongInputError(f"{path}: base {base!r} is a comparison; it must be a recipe")
+    config.pop("name", None)  # that of its own runs
     return config
 
 
@@ -192,13 +204,14 @@ def load(names: list[str], variant: str | None = None) -> Recipe:
         raise WrongInputError(f"--variant is for comparisons; {paths[0]} is a recipe")
     else:
         recipe = Recipe(first.pop("name", name_of(paths[0])), paths[:1], first)
-    config = recipe.config
+    name, config = recipe.name, recipe.config
     for path in paths[1:]:
         overlay = read(path)
         if is_comparison(overlay):
             raise WrongInputError(f"{path} is a comparison, which cannot overlay a recipe: name it first")
+        name = overlay.pop("name", name)
         config = _merged(config, overlay)
-    return Recipe(recipe.name, paths, config)
+    return Recipe(name, paths, config)
 
 
 def flat(config: Mapping[str, Any], prefix: str = "", whole: Collection[str] = ()) -> Config:

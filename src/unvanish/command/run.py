@@ -1,12 +1,10 @@
 """A training run, and the folder that keeps it."""
 
 import math
-import os
-import shutil
 import signal
 import sys
 import time
-from contextlib import suppress
+import warnings
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -20,6 +18,8 @@ from unvanish.command.checkpoints import BEST, LAST
 from unvanish.command.errors import as_wrong_input
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.recipes import Config
+from unvanish.command.run_folder import remove
+from unvanish.command.threads import choose_threads
 from unvanish.data import InMemoryData
 from unvanish.gradients import GradientMonitor, Report
 from unvanish.training import OBJECTIVES
@@ -43,32 +43,15 @@ class Run(NamedTuple):
     seconds: float
 
 
-def new_folder(parent: Path) -> Path:
-    """Make ``parent/<n>``, n one more than the largest there."""
-    if int(os.environ.get("LOCAL_RANK", "0")):
-        # Lightning starts this process anew for each further device, and the first has made the folder.
-        return Path(os.environ["UNVANISH_RUN"])
-    with as_wrong_input("cannot write the run: "):
-        parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            taken = [int(path.name) for path in parent.iterdir() if path.name.isdigit()]
-            folder = parent / str(max(taken, default=0) + 1)
-            with suppress(FileExistsError):  # another run was faster
-                folder.mkdir()
-                break
-    os.environ["UNVANISH_RUN"] = str(folder)
-    return folder
-
-
 def train(
     experiment: Experiment, built: Built, folder: Path, *, gradients: bool, quiet: bool, ckpt_path: Path | None = None
 ) -> Run:
-    """Fit a network; its logs, checkpoints and reports go to ``folder``.
+    """Fit a network; its logs, checkpoints and reports go to ``folder``. The number of threads may change.
 
     Args:
         experiment: What is trained.
         built: Its network and data.
-        folder: An empty folder.
+        folder: A run's folder, with nothing but its marker in it.
         gradients: Whether to record them.
         quiet: Whether to print nothing.
         ckpt_path: A checkpoint of the same network to go on from.
@@ -85,7 +68,9 @@ def train(
     last = ModelCheckpoint(checkpoints, LAST.removesuffix(".ckpt"), save_on_train_epoch_end=True)
     on_terminal = sys.stdout.isatty() and not quiet
     table = CSVLogger(folder.parent, "", folder.name)
-    _ = table.experiment  # it wants to find the folder empty
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Experiment logs directory .* exists")  # with nothing but a marker in it
+        _ = table.experiment
     (folder / CONFIG).write_text(experiment.resolved(), encoding="utf-8")
     defaults = {
         "logger": [TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False), table],
@@ -107,11 +92,13 @@ def train(
         *([best] if keeps and options["limit_val_batches"] != 0 else []),
         *options["callbacks"],
     ]
-    L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
-    start = time.perf_counter()
     trainer: L.Trainer | None = None
     try:
         trainer = L.Trainer(**options | {"callbacks": callbacks})
+        if (threads := choose_threads(trainer, model, data)) and not quiet:
+            print(threads)
+        L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
+        start = time.perf_counter()
         trainer.fit(model, data, ckpt_path=ckpt_path)
     except SystemExit as error:
         # Lightning leaves with 0 when it is told to terminate.
@@ -119,7 +106,7 @@ def train(
     except Exception:
         if trainer is not None and trainer.global_step:
             raise
-        shutil.rmtree(folder, ignore_errors=True)  # nothing was trained
+        remove(folder)  # nothing was trained
         with as_wrong_input():
             raise
     return Run(trainer, best, monitor.report, time.perf_counter() - start)

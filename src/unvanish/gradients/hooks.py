@@ -198,8 +198,8 @@ class Watch:
         for name, weight in self.weights:
             # Of a step with a single small batch there is nothing to learn; one layer tells when there are more again.
             if weight.requires_grad and (self.has_small_batches or not counted):
-                see = partial(self._see_small_batch, name, weight, name not in counted)
-                self._handles[_WEIGHTS].append(self._on_gradient(weight, see))
+                see_gradient = partial(self._see_small_batch, name, weight, name not in counted)
+                self._handles[_WEIGHTS].append(self._on_gradient(weight, see_gradient))
                 counted.add(name)
 
     def pause(self) -> None:
@@ -240,8 +240,8 @@ class Watch:
         found: dict[Field, list[tuple[str, Any]]] = defaultdict(list)
         by_unit: dict[Field, dict[str, Tensor]] = defaultdict(dict)
         for passes in self.passes:
-            for field, values in passes.found.items():
-                found[field] += values
+            for field, seen in passes.found.items():
+                found[field] += seen
             for field, units in passes.by_unit.items():
                 for name, numbers in units.items():
                     _merge(by_unit[field], name, numbers)

@@ -377,12 +377,13 @@ class GradientRecorder:
             found = [(name, p.times, p.state_gradients()) for name, p in passes.recurrent if p.has_gradient]
             for name, by_time in passes.sequences.items():
                 times = sorted(by_time)
-                found.append((name, times, [torch.stack(by_time[t]).norm() for t in times]))
-            for name, times, norms in found:
+                norms = torch.stack([torch.stack(by_time[t]).norm() for t in times])
+                found.append((name, times, norms))
+            for name, times, states in found:
                 recorded.times[name] = times
                 for field, number in ((PASSES, 1), (LENGTH, times[-1]), (LENGTH_SQUARE, times[-1] ** 2)):
                     passes.found[field].append((name, number))
-                for field, norm in zip(STATES, norms, strict=False):
+                for field, norm in zip(STATES, states, strict=False):
                     passes.found[field].append((name, norm))
 
     def _connect(self, chosen: frozenset[int] | None, recorded: Step) -> None:

@@ -21,13 +21,13 @@ class Selection(NamedTuple):
         names: Their layers; empty for biases and gains.
         parameters: Those that have a gradient.
         sizes: How many numbers each layer has in its weights.
-        count: How many of the parameters are weights.
+        weights: How many of the parameters are weights.
     """
 
     names: list[str]
     parameters: list[Tensor]
     sizes: dict[str, int]
-    count: int
+    weights: int
 
 
 def _select(pairs: Iterable[tuple[str, Tensor]]) -> Selection:
@@ -51,7 +51,7 @@ class Parameters:
         ranks: Those that hold the other shards, where there are any.
     """
 
-    def __init__(self, pairs: list[tuple[str, Tensor]], ranks: Ranks | None) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, Tensor]], ranks: Ranks | None) -> None:
         self.pairs = pairs
         self._ranks = ranks
         self._selections: dict[frozenset[int] | None, Selection] = {}

@@ -35,7 +35,7 @@ def _never_ends_a_training(
             log.warning("gradients are not recorded any more: %s: %s", type(error).__name__, error)
             log.debug("this is where", exc_info=True)
 
-    return guarded
+    return guarded  # type: ignore[return-value]  # which mypy takes for keyword-only
 
 
 @final

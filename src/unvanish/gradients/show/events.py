@@ -85,7 +85,7 @@ class EventWriter:
         if not (self._scalars.is_due(kind, record.step) or has_histograms or self._is_alarming(record)):
             return
         self._chart_new_layers(record)
-        values = [*self._scalar_values(record), *_values(_totals(record) | summary)]
+        values = [*self._scalar_values(record), *_values(_totals(record) | {**summary})]
         if has_histograms:
             values += (
                 Summary.Value(tag=f"gradient_log10/{self._names[layer]}", histo=histogram(counts))
