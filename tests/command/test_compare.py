@@ -13,8 +13,8 @@ from unvanish.command.compare_figure import _Curves, _draw_learning, figure
 from unvanish.command.compare_run import Result
 from unvanish.command.compare_table import Comparison, Row
 from unvanish.command.main import main
-from unvanish.gradients.judge.report import Report
 from unvanish.command.run_folder import emptied_run
+from unvanish.gradients.judge.report import Report
 from unvanish.gradients.record import Record
 from unvanish.gradients.show.pictures import new_figure
 from unvanish.training import OBJECTIVES

@@ -11,9 +11,11 @@ from torch.utils.hooks import RemovableHandle
 
 from unvanish.gradients import graph, measure
 from unvanish.gradients.graph import Look, Trunk
+from unvanish.gradients.hook import Hook, Tap, with_first_tensor
 from unvanish.gradients.layers import ACTIVATIONS, activation_path, find_activation, first_tensor
 from unvanish.gradients.missing import Missing
-from unvanish.gradients.quantities import QUANTITIES, Delta, Field, Output, Part, Reduction, Stream
+from unvanish.gradients.passes import Call, Passes, together
+from unvanish.gradients.quantities import QUANTITIES, Delta, Field, Output, Part, Stream
 from unvanish.gradients.quantities.delta import DELTA, DELTA_COUNT
 from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
 from unvanish.gradients.ranks import on_device
@@ -23,94 +25,11 @@ from unvanish.gradients.recurrent import RecurrentPass, chosen_times, why_not
 _ACTIVATIONS, _WEIGHTS, _MODEL = "activations:", "weights:", "model:"
 
 
-class _Tap(torch.autograd.Function):
-    """The identity, whose backward pass adds |delta|^2 and the number of its elements to a row of a buffer.
-
-    Inside a compiled graph there is no place for a hook in Python, but for this there is.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, buffer: Tensor, row: int) -> Tensor:
-        ctx.buffer, ctx.row = buffer, row
-        return z.clone()
-
-    @staticmethod
-    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None, None]:
-        ctx.buffer[ctx.row, 0] += delta.to(ctx.buffer.dtype).square().sum()
-        ctx.buffer[ctx.row, 1] += delta.numel()
-        return delta, None, None
-
-
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _trace(watch: "Watch", name: str) -> None:
     """Note that a layer is compiled: run while its graph is traced, and no part of that graph."""
     watch.compiled[name] = None
     watch.seen.setdefault(name)
-
-
-def _ignore(*_: Any, **__: Any) -> None:
-    """What a hook is in a copy of the model, or in a file of it."""
-
-
-def _ignored() -> Callable[..., None]:
-    return _ignore
-
-
-@final
-class _Hook:
-    """Calls a method of a watch. No error of it ends a training, and copies of the model are not watched."""
-
-    __torch_unserializable__ = True
-
-    def __init__(self, watch: "Watch", see: Callable[..., Any]) -> None:
-        self._watch, self._see = watch, see
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        if torch.compiler.is_compiling():
-            return self._see(*arguments, **keywords)
-        try:
-            return self._see(*arguments, **keywords)
-        except Exception as error:  # of whatever kind: the training is not ours
-            self._watch.fail(error)
-            return None
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
-        return _ignored, ()
-
-    def __deepcopy__(self, memo: Any) -> Callable[..., None]:
-        return _ignore
-
-
-@final
-class _Passes:
-    """What the passes between two changes from backward to forward have shown."""
-
-    def __init__(self) -> None:
-        #: By field, scalars with their layers' names, in a tensor or on the host.
-        self.found: dict[Field, list[tuple[str, Any]]] = defaultdict(list)
-        self.by_unit: dict[Field, dict[str, Tensor]] = defaultdict(dict)
-        self.recurrent: list[tuple[str, RecurrentPass]] = []
-        #: |delta| by layer and call, where calls of one layer feed one another; the last number of each sequence.
-        self.sequences: dict[str, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
-        self.has_delta = False
-        #: The layers of which a small batch has been seen, and how often.
-        self.small_batches: dict[str, int] = defaultdict(int)
-
-
-@final
-class _Call:
-    """One call of a layer; what is known of its activation counts once its delta has come.
-
-    So what gradient checkpointing computes a second time does not.
-    """
-
-    def __init__(self, name: str, passes: _Passes) -> None:
-        self.name = name
-        self.passes = passes
-        self.kind = "identity"
-        self.activation: dict[Field, Any] = {}
-        self.time: int | None = None
-        self.is_taken = False
 
 
 @final
@@ -170,9 +89,9 @@ class Watch:
         self.side: set[str] = set()
         self.cut: set[str] = set()
         self.twice: set[str] = set()
-        self.passes = [_Passes()]
-        self._calls: dict[graph.Node, _Call] = {}
-        self._latest: tuple[_Call, Tensor, Any] | None = None
+        self.passes = [Passes()]
+        self._calls: dict[graph.Node, Call] = {}
+        self._latest: tuple[Call, Tensor, Any] | None = None
         self._forget_sums()
         if self._buffer is not None and self.compiled:
             self._buffer.zero_()
@@ -188,12 +107,12 @@ class Watch:
             self._buffer = torch.zeros(len(self.modules), 2, dtype=wide, device=self._device)
         for name, module in self.modules.items():
             if not self._handles[name]:
-                see = _Hook(self, partial(self._see_layer, name))
+                see = Hook(self.fail, partial(self._see_layer, name))
                 self._handles[name].append(module.register_forward_hook(see, with_kwargs=True))
         for module in () if self._handles[_ACTIVATIONS] else self.activations:
-            self._handles[_ACTIVATIONS].append(module.register_forward_hook(_Hook(self, self._see_activation)))
+            self._handles[_ACTIVATIONS].append(module.register_forward_hook(Hook(self.fail, self._see_activation)))
         if not self._handles[_MODEL] and not isinstance(self.model, torch.jit.ScriptModule):
-            self._handles[_MODEL].append(self.model.register_forward_hook(_Hook(self, self._see_model)))
+            self._handles[_MODEL].append(self.model.register_forward_hook(Hook(self.fail, self._see_model)))
         counted: set[str] = set()
         for name, weight in self.weights:
             # Of a step with a single small batch there is nothing to learn; one layer tells when there are more again.
@@ -237,14 +156,8 @@ class Watch:
 
     def take(self) -> tuple[dict[Field, Part], dict[Field, dict[str, Tensor]]]:
         """Scalars, those of a layer that ran several times still side by side; and numbers a unit, by layer."""
-        found: dict[Field, list[tuple[str, Any]]] = defaultdict(list)
-        by_unit: dict[Field, dict[str, Tensor]] = defaultdict(dict)
-        for passes in self.passes:
-            for field, seen in passes.found.items():
-                found[field] += seen
-            for field, units in passes.by_unit.items():
-                for name, numbers in units.items():
-                    _merge(by_unit[field], name, numbers)
+        whole = together(self.passes)
+        found = whole.found
         if self.twice:
             why = "the same output was differentiated more than once in a step, as by two losses on one graph"
             self.missing.add("delta", self.twice, why)
@@ -258,7 +171,7 @@ class Watch:
             for field, column in ((DELTA, self._buffer[:, 0].sqrt()), (DELTA_COUNT, self._buffer[:, 1].clone())):
                 names, values = parts.get(field, Part([], column.new_zeros(0)))
                 parts[field] = Part([*names, *self.modules], torch.cat([values, column]))
-        return parts, by_unit
+        return parts, whole.by_unit
 
     def _part(self, found: list[tuple[str, Any]]) -> Part:
         wide = measure.accumulator(self._device)
@@ -273,7 +186,7 @@ class Watch:
             if z is None or not z.requires_grad:
                 return None
             _trace(self, name)
-            return _with_first_tensor(output, _Tap.apply(z, self._buffer, self._rows[name]))
+            return with_first_tensor(output, Tap.apply(z, self._buffer, self._rows[name]))
         if torch._C._are_functorch_transforms_active():
             self.missing.add("delta", [name], "it was run by a transform of torch.func")
             return None
@@ -285,8 +198,8 @@ class Watch:
             self.missing.add("delta", [name], f"it returns a tensor that is {why}")
             return None
         if self.passes[-1].has_delta:
-            self.passes.append(_Passes())
-        call = self._calls[z.grad_fn] = _Call(name, self.passes[-1])
+            self.passes.append(Passes())
+        call = self._calls[z.grad_fn] = Call(name, self.passes[-1])
         # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
         self._on_gradient(z, partial(self._see_delta, call))
         self._latest = call, z, z.grad_fn
@@ -322,7 +235,7 @@ class Watch:
             return
         self._learn(found)
         for name, node in found.sums:
-            handle = node.register_prehook(_Hook(self, partial(self._see_sum, name, self.passes[-1])))
+            handle = node.register_prehook(Hook(self.fail, partial(self._see_sum, name, self.passes[-1])))
             self.sums.append((name, handle))
         lengths: dict[str, int] = defaultdict(int)
         for node, time in found.times.items():
@@ -347,15 +260,15 @@ class Watch:
             handle.remove()
         self.sums.clear()
 
-    def _see_sum(self, name: str, passes: _Passes, gradients: tuple[Tensor | None, ...]) -> None:
+    def _see_sum(self, name: str, passes: Passes, gradients: tuple[Tensor | None, ...]) -> None:
         if gradients[0] is not None:
-            self._read(Stream, passes.found, name, Stream(gradients[0].detach()))
+            self._read(passes, name, Stream(gradients[0].detach()))
 
-    def _read(self, kind: type, found: Mapping[Field, list[tuple[str, Any]]], name: str, moment: Any) -> None:
+    def _read(self, passes: Passes, name: str, moment: Delta | Stream) -> None:
         for quantity in QUANTITIES:
-            if quantity.moment is kind and quantity.read is not None:
+            if quantity.moment is type(moment) and quantity.read is not None:
                 for field, value in quantity.read(moment).items():
-                    found[field].append((name, value))
+                    passes.add(field, name, value)
 
     def _see_activation(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         if torch.compiler.is_compiling() or self._latest is None or not output.requires_grad:
@@ -374,7 +287,7 @@ class Watch:
         self._measure_activation(call, *find_activation(z, origin, next_input))
 
     @torch.no_grad()
-    def _measure_activation(self, call: _Call, kind: str, activation: Tensor | None) -> None:
+    def _measure_activation(self, call: Call, kind: str, activation: Tensor | None) -> None:
         call.kind = kind
         if activation is None:
             self.missing.add("activation", [call.name], "the next layer shows only what was made of it")
@@ -386,16 +299,13 @@ class Watch:
         if call.is_taken:
             self._take_activation(call)
 
-    def _take_activation(self, call: _Call) -> None:
+    def _take_activation(self, call: Call) -> None:
         self.kinds[call.name] = call.kind
         for field, value in call.activation.items():
-            if field.reduction is Reduction.MAX:
-                _merge(call.passes.by_unit[field], call.name, value)
-            else:
-                call.passes.found[field].append((call.name, value))
+            call.passes.add(field, call.name, value)
         call.activation.clear()
 
-    def _see_delta(self, call: _Call, delta: Tensor | None) -> None:
+    def _see_delta(self, call: Call, delta: Tensor | None) -> None:
         if delta is None:  # of a fused recurrent layer, where the loss uses its state alone
             return
         call.passes.has_delta = True
@@ -403,7 +313,7 @@ class Watch:
             self.twice.add(call.name)
             return
         call.is_taken = True
-        self._read(Delta, call.passes.found, call.name, Delta(delta.detach()))
+        self._read(call.passes, call.name, Delta(delta.detach()))
         if call.time is not None:
             call.passes.sequences[call.name][call.time].append(measure.norm(delta.detach()))
         self._take_activation(call)
@@ -415,17 +325,12 @@ class Watch:
             self.passes = self.passes[-1:]
         passes = self.passes[-1]
         passes.small_batches[name] += is_first  # once a layer, however many weights it has
-        passes.found[SMALL_BATCH].append((name, measure.norm(gradient.detach())))
-        passes.found[SMALL_BATCHES].append((name, int(is_first)))
+        passes.add(SMALL_BATCH, name, measure.norm(gradient.detach()))
+        passes.add(SMALL_BATCHES, name, int(is_first))
 
     def _on_gradient(self, tensor: Tensor, see: Callable[[Tensor], None]) -> RemovableHandle:
-        handle: RemovableHandle = tensor.register_hook(_Hook(self, see))  # type: ignore[no-untyped-call]
+        handle: RemovableHandle = tensor.register_hook(Hook(self.fail, see))  # type: ignore[no-untyped-call]
         return handle
-
-
-def _merge(largest: dict[str, Tensor], name: str, numbers: Tensor) -> None:
-    known = largest.get(name, numbers)
-    largest[name] = torch.maximum(known, numbers) if known.shape == numbers.shape else numbers
 
 
 def _tensors(output: Any) -> list[Tensor]:
@@ -435,15 +340,3 @@ def _tensors(output: Any) -> list[Tensor]:
     if isinstance(output, Mapping):
         output = list(output.values())
     return [t for part in output for t in _tensors(part)] if isinstance(output, list | tuple) else []
-
-
-def _with_first_tensor(output: Any, tensor: Tensor) -> Any:
-    """``output`` with the tensor that ``first_tensor`` finds replaced."""
-    if isinstance(output, Tensor):
-        return tensor
-    if isinstance(output, dict):
-        key = next(key for key, part in output.items() if first_tensor(part) is not None)
-        return output | {key: _with_first_tensor(output[key], tensor)}
-    index = next(index for index, part in enumerate(output) if first_tensor(part) is not None)
-    parts = [*output[:index], _with_first_tensor(output[index], tensor), *output[index + 1 :]]
-    return type(output)(parts) if type(output) in (list, tuple) else type(output)(*parts)

@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from unvanish.gradients import measure
-from unvanish.gradients.graph import Trunk, common_path
+from unvanish.gradients.connections import Connections
 from unvanish.gradients.hooks import Watch
-from unvanish.gradients.layers import find_layers, plain_path, units_of
-from unvanish.gradients.missing import Missing, listed
+from unvanish.gradients.layers import find_layers, units_of
+from unvanish.gradients.missing import Missing
 from unvanish.gradients.quantities import (
     QUANTITIES,
     Clipped,
@@ -81,7 +81,7 @@ class GradientRecorder:
     A layer is a module that owns a weight: a parameter with two axes or more. At every step the norm of dL/dW is read;
     at the first steps, and then at every ``every_n_steps``-th, hooks are put in place and everything is (see
     ``quantities``): delta = dL/dz, where z is what the layer returns, its activation, the update of its weights, and
-    for a recurrent layer dL/dh_t. Autograd's graph tells the layers' order, which of them lie on the trunk, and which call
+    for a recurrent layer dL/dh_t. Autograd's graph tells the layers' order, which lie on the trunk, and which call
     feeds which. Micro-batches whose gradients accumulate count as one batch. What is differentiated by
     ``torch.autograd.grad`` between two steps counts as well. What cannot be measured is said in ``notes``.
 
@@ -137,28 +137,21 @@ class GradientRecorder:
         self._model, self._group = model, process_group
         self._missing = Missing()
         self._find_layers()
-        if not any(name for name, _ in self._pairs):
+        if not any(name for name, _ in self._layers.parameters):
             raise ValueError(f"{type(model).__name__} has no weight, so there is no gradient to record")
         self._hooks = ExitStack()
-        self._optimizers: tuple[Optimizer, ...] = ()
-        self._distance: dict[str, int] = {}
-        self._order: dict[str, None] = {}
+        self._connections = Connections(model, self._missing)
         self._taken: Counter[Hashable] = Counter()
-        #: The parameters that have wanted a gradient at every step so far, and had none.
-        self._without: dict[Hashable, set[str]] = {}
-        self._outside: dict[int, str] = {}
         self._with_gradient: dict[str, None] = {}
         self._with_delta: dict[str, None] = {}
         self._steps: list[Step] = []
         self._open: tuple[int, Hashable] | None = None
         self._pending: _Pending | None = None
         self._previous: dict[Hashable, tuple[list[str], list[Tensor]]] = {}
-        self._trunks: tuple[Trunk, ...] = ()
 
     def _find_layers(self) -> None:
         """Take the model's layers as they are now."""
-        modules, pairs = find_layers(self._model)
-        self._pairs, self._modules = pairs, modules
+        self._layers = modules, pairs = find_layers(self._model)
         if not any(name for name, _ in pairs):
             return
         self._sharded = any(hasattr(parameter, "to_local") for _, parameter in pairs)
@@ -180,10 +173,7 @@ class GradientRecorder:
     @property
     def layers(self) -> list[str]:
         """The names of the layers from the input to the loss, those that have not run last."""
-        run = [name for name in self._order if name in self._distance]
-        # Sorting keeps the order of the calls among layers that lie beside one another.
-        known = sorted([*run, *(self._distance.keys() - set(run))], key=lambda name: -self._distance[name])
-        return list(dict.fromkeys([*known, *self._order, *self._modules, *(n for n, _ in self._pairs if n)]))
+        return self._connections.order([*self._layers.modules, *(name for name, _ in self._layers.parameters if name)])
 
     @property
     def activations(self) -> dict[str, str]:
@@ -191,37 +181,21 @@ class GradientRecorder:
         return self._watch.kinds
 
     @property
-    def unconnected(self) -> list[str]:
-        """What does not train although it seems to, a sentence each: the gravest that a gradient can tell."""
-        taken = {id(p) for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
-        trained = [(plain_path(name), p) for name, p in self._model.named_parameters() if p.requires_grad]
-        found = (
-            ("parameter", "without a gradient", [n for n, _ in trained if any(n in s for s in self._without.values())]),
-            ("weight", "of the loss that the model does not know", [*self._outside.values()]),
-            ("parameter", "in no optimizer", [n for n, p in trained if self._optimizers and id(p) not in taken]),
-        )
-        return [
-            f"{len(names)} {noun}{'s' * (len(names) > 1)} {what}: {listed(names, 'more')}"
-            for noun, what, names in found
-            if names
-        ]
-
-    @property
     def notes(self) -> list[str]:
         """What does not train, and what could not be measured, and why; complete after ``flush``."""
         missing = Missing()
         told = {name for what, _, names in self._missing if what in ("delta", "what hooks see") for name in names}
         unseen = [n for n in self._with_gradient if n not in self._with_delta and n not in told]
-        own = [name for name in unseen if name not in self._modules]
+        own = [name for name in unseen if name not in self._layers.modules]
         is_compiled_earlier = self._is_compiled and not self._watch.compiled
         missing.add("delta", own, _OWN)
         missing.add(
             "delta", (n for n in unseen if n not in own), _COMPILED_EARLIER if is_compiled_earlier else _NOT_CALLED
         )
-        recurrent = [name for name in self._watch.compiled if isinstance(self._modules[name], nn.RNNBase)]
+        recurrent = [name for name in self._watch.compiled if isinstance(self._layers.modules[name], nn.RNNBase)]
         missing.add("activation", self._watch.compiled, "a compiled graph does not show it")
         missing.add("dL/dh_t", recurrent, "a compiled graph does not show it")
-        return [*self.unconnected, *self._missing.sentences(), *missing.sentences()]
+        return [*self._connections.sentences(), *self._missing.sentences(), *missing.sentences()]
 
     @property
     def pending_steps(self) -> int:
@@ -249,7 +223,7 @@ class GradientRecorder:
 
     def optimizes(self, *optimizers: Optimizer) -> None:
         """Say which optimizers there are, so that it can be said which parameters none of them changes."""
-        self._optimizers = optimizers
+        self._connections.optimizers = optimizers
 
     def before_backward(self, loss: Tensor) -> None:
         """Read the graph of the loss, which tells more than the model's output; where everything is measured."""
@@ -283,18 +257,16 @@ class GradientRecorder:
         self._open = (step, chosen)
         taken = self._taken[chosen]
         is_full = self._watch.is_attached and self._is_due(taken)
-        if is_full and (found := find_layers(self._model)) != (self._modules, self._pairs):
-            self._replace_layers(found.modules)
+        if is_full and not self._layers.are(find_layers(self._model)):
+            self._replace_layers()
         (names, tensors, sizes, count), gradients = self._parameters.with_gradient(chosen)
         self._taken[chosen] += is_full or taken > 0
         recorded = Step(step, time.time(), sizes, batch_size, self._ranks.size if self._ranks else 1, is_full)
         self._steps.append(recorded)
-        if is_full and self._steps[:-1] and not self._watch.seen:
-            # Nothing has run since the step of another optimizer: one backward pass for both of them.
-            self._steps[-2].trunks, self._steps[-2].part = self._trunks, ""
         if is_full:
             self._take_passes(recorded, loss_scale)
-            self._connect(chosen, recorded)
+            if not (self._steps[:-1] and self._connections.joins(self._steps[-2], self._watch)):
+                self._connections.learn(self._watch, self._layers, chosen, recorded)
         self._pending = None
         previous = self._previous.pop(chosen, None)
         if names:
@@ -328,11 +300,12 @@ class GradientRecorder:
         else:
             self._watch.pause()
 
-    def _replace_layers(self, modules: dict[str, nn.Module]) -> None:
+    def _replace_layers(self) -> None:
         """Go on with the layers that the model has now, the new ones from the next step on."""
-        new = [name for name, module in modules.items() if self._modules.get(name) is not module]
-        self._missing.add("the first step", new, "layers were added or replaced while it ran")
+        before = self._layers.modules
         self._find_layers()
+        new = [name for name, module in self._layers.modules.items() if before.get(name) is not module]
+        self._missing.add("the first step", new, "layers were added or replaced while it ran")
         self._watch.clear()
         self._previous.clear()
 
@@ -351,10 +324,8 @@ class GradientRecorder:
         """What the hooks have seen since the last step."""
         watch, ranks = self._watch, self._ranks
         watch.close_layer()
-        # A pass that leaves layers out, as stochastic depth does, says nothing about their place.
-        if watch.seen.keys() >= self._order.keys():
-            self._order = watch.seen
-        self._take_states(recorded)
+        for passes in watch.passes:
+            recorded.times |= passes.add_states()
         watch.has_small_batches = ranks is not None or watch.small_batches > 1
         parts, by_unit = watch.take()
         if recorded.batch_size is not None and self._sharded:
@@ -370,52 +341,6 @@ class GradientRecorder:
         for field, units in by_unit.items():
             if units and field.finish:
                 recorded.parts[field] = Part(list(units), torch.stack([field.finish(u) for u in units.values()]))
-
-    def _take_states(self, recorded: Step) -> None:
-        """dL/dh_t of recurrent layers: of torch's own by repeating their passes, of repeated calls by their deltas."""
-        for passes in self._watch.passes:
-            found = [(name, p.times, p.state_gradients()) for name, p in passes.recurrent if p.has_gradient]
-            for name, by_time in passes.sequences.items():
-                times = sorted(by_time)
-                norms = torch.stack([torch.stack(by_time[t]).norm() for t in times])
-                found.append((name, times, norms))
-            for name, times, states in found:
-                recorded.times[name] = times
-                for field, number in ((PASSES, 1), (LENGTH, times[-1]), (LENGTH_SQUARE, times[-1] ** 2)):
-                    passes.found[field].append((name, number))
-                for field, norm in zip(STATES, states, strict=False):
-                    passes.found[field].append((name, norm))
-
-    def _connect(self, chosen: frozenset[int] | None, recorded: Step) -> None:
-        """What autograd's graph has told, and what has no gradient."""
-        watch = self._watch
-        mine = {name: p for name, p in self._model.named_parameters() if chosen is None or id(p) in chosen}
-        # With an optimizer that steps in the backward pass, the gradient has come and is gone.
-        gone = {name for name, p in self._pairs if name and p.grad is None and watch.has_seen(name)}
-        self._missing.add(
-            "dL/dW", gone, "its gradient was gone before the step: an optimizer stepped in the backward pass"
-        )
-        without = {plain_path(n) for n, p in mine.items() if p.requires_grad and p.grad is None} if not gone else set()
-        self._without[chosen] = self._without.get(chosen, without) & without
-        known = {id(p): name for name, p in self._pairs}
-        if watch.leaves and not self._sharded:
-            shapes = {p.shape for _, p in self._pairs if p.dim() > 1}
-            self._outside = {
-                index: str(tuple(leaf.shape))
-                for index, (leaf, _) in watch.leaves.items()
-                if index not in known and (isinstance(leaf, nn.Parameter) or leaf.shape in shapes)
-            }
-        own = {known[i]: d for i, (_, d) in watch.leaves.items() if known.get(i) and known[i] not in self._modules}
-        if watch.distance.keys() >= self._distance.keys() - own.keys():
-            self._distance = watch.distance | own
-        others = {name for name, p in self._pairs if p.requires_grad and chosen is not None and id(p) not in chosen}
-        self._trunks = tuple(watch.trunks)
-        recorded.trunks = tuple(filter(None, (_without_layers(trunk, others) for trunk in self._trunks)))
-        if others:
-            names = [name for name, p in self._pairs if name and chosen is not None and id(p) in chosen]
-            recorded.part = common_path(names) or names[0] if names else ""
-        silent = {name for name, p in self._pairs if p.requires_grad and p.grad is None}
-        recorded.unreached = tuple(name for name in watch.cut if name in silent - others - gone)
 
     def after_clipping(self) -> None:
         """Read the gradients as the optimizer will see them; whoever uses optimizers of torch need not call this."""
@@ -458,15 +383,6 @@ class GradientRecorder:
             self._missing.add("dL/dh_t", sorted(uneven), "its sequences differ in length within a step")
         self._steps.clear()
         return records
-
-
-def _without_layers(trunk: Trunk, others: set[str]) -> Trunk | None:
-    """What lies between the first and the last layer that is left."""
-    left = [index for index, name in enumerate(trunk.layers) if name not in others and not name.endswith("+")]
-    if not left or not others:
-        return None if others else trunk
-    kept = [name for name in trunk.layers[left[0] : left[-1] + 1] if name not in others]
-    return trunk._replace(layers=tuple(kept), heads=tuple(name for name in trunk.heads if name not in others))
 
 
 def _wrapped(model: nn.Module) -> nn.Module | None:

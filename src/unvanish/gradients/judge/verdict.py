@@ -154,27 +154,29 @@ def judge(
     if broken := [name for name in names if not math.isfinite(deltas[name])]:
         return Verdict("nan", math.nan, math.nan, f"the gradient is {deltas[broken[-1]]} in {broken[-1]}")
     ratio = values[0] / values[-1] if values and values[-1] else math.nan
-    is_silent = 0 in values
-    factor = math.nan if is_silent or len(names) < 2 else ratio ** (1 / (len(names) - 1))
+    factor = math.nan if 0 in values or len(names) < 2 else ratio ** (1 / (len(names) - 1))
     if unreached:
         return Verdict("disconnected", ratio, factor, f"no gradient comes to {listed(unreached)}")
     for status, shares in (("dead", dead), ("saturated", saturated)):
         if shares and (max(shares.values()) >= NEARLY_ALL or sum(shares.values()) / len(shares) >= MOST):
             return Verdict(status, ratio, factor, _units_evidence(status, shares))
-    if is_silent and len(names) > 1:
-        return _judge_silence(names, values, weights or {})
+    by_depth = _judge_depth(names, values, factor, weights or {})
     by_time = _judge_time(through_time or {}, ratio, factor)
+    return by_time if by_time and by_depth.status in ("healthy", "unknown") else by_depth
+
+
+def _judge_depth(names: list[str], values: list[float], factor: float, weights: Mapping[str, float]) -> Verdict:
+    """The verdict on the way from the last layer to the first."""
     if len(names) < 2:
-        seen = "1 layer" if names else "no layer"
-        return by_time or Verdict("unknown", math.nan, math.nan, f"{seen} with a gradient")
-    status = _status(ratio)
-    if status == "healthy" and by_time:
-        return by_time
+        return Verdict("unknown", math.nan, math.nan, f"{'1 layer' if names else 'no layer'} with a gradient")
+    if 0 in values:
+        return _judge_silence(names, values, weights)
+    ratio = values[0] / values[-1]
     evidence = (
         f"{names[0]} gets {ratio:.2g} times the gradient that {names[-1]} gets, a factor of {factor:.3g} a layer "
         f"over {len(names)} layers"
     )
-    return Verdict(status, ratio, factor, evidence)
+    return Verdict(_status(ratio), ratio, factor, evidence)
 
 
 def _status(ratio: float) -> str:

@@ -1,0 +1,124 @@
+"""What autograd's graph tells of a network as a whole: the order of its layers, and what does not train."""
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import final
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unvanish.gradients.graph import Trunk, common_path
+from unvanish.gradients.hooks import Watch
+from unvanish.gradients.layers import Layers, plain_path
+from unvanish.gradients.missing import Missing, listed
+from unvanish.gradients.record import Step
+
+_GONE = "its gradient was gone before the step: an optimizer stepped in the backward pass"
+
+
+@final
+class Connections:
+    """Learns from the graphs of the steps at which everything is measured.
+
+    Args:
+        model: Whose parameters they are.
+        missing: What could not be measured.
+    """
+
+    def __init__(self, model: nn.Module, missing: Missing) -> None:
+        self._model = model
+        self._missing = missing
+        self.optimizers: tuple[Optimizer, ...] = ()
+        self._distance: dict[str, int] = {}
+        self._order: dict[str, None] = {}
+        self._trunks: tuple[Trunk, ...] = ()
+        #: By optimizer the parameters that have wanted a gradient at every step so far, and had none.
+        self._without: dict[Hashable, set[str]] = {}
+        self._outside: dict[int, str] = {}
+
+    def order(self, known: Iterable[str]) -> list[str]:
+        """Layers from the input to the loss, those of ``known`` that have not run last."""
+        # Sorting keeps the order of the calls among layers that lie beside one another.
+        run = [*(self._distance.keys() - self._order.keys()), *self._order]
+        placed = sorted((name for name in run if name in self._distance), key=lambda name: -self._distance[name])
+        return list(dict.fromkeys([*placed, *self._order, *known]))
+
+    def sentences(self) -> list[str]:
+        """What does not train although it seems to: the gravest that a gradient can tell, with names."""
+        taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
+        trained = [(plain_path(name), p) for name, p in self._model.named_parameters() if p.requires_grad]
+        found = (
+            ("parameter", "without a gradient", [n for n, _ in trained if any(n in s for s in self._without.values())]),
+            ("weight", "of the loss that the model does not know", [*self._outside.values()]),
+            ("parameter", "in no optimizer", [n for n, p in trained if self.optimizers and id(p) not in taken]),
+        )
+        return [
+            f"{len(names)} {noun}{'s' * (len(names) > 1)} {what}: {listed(names, 'more')}"
+            for noun, what, names in found
+            if names
+        ]
+
+    def joins(self, earlier: Step, watch: Watch) -> bool:
+        """Whether nothing has run since an earlier step: one backward pass for two optimizers, and one trunk."""
+        if watch.seen or not earlier.is_full:
+            return False
+        earlier.trunks, earlier.part = self._trunks, ""
+        return True
+
+    def learn(self, watch: Watch, layers: Layers, chosen: frozenset[int] | None, recorded: Step) -> None:
+        """Take in what the hooks have seen of the graphs.
+
+        Args:
+            watch: The hooks.
+            layers: Those of the model.
+            chosen: The parameters of the optimizer, where they are not all.
+            recorded: Gets its trunks, the layers that nothing reaches, and the name of its part.
+        """
+        # A pass that leaves layers out, as stochastic depth does, says nothing about their place.
+        if watch.seen.keys() >= self._order.keys():
+            self._order = watch.seen
+        shown = {id(p): name for name, p in layers.parameters}
+        distance = watch.distance | self._of_own(watch, layers, shown)
+        if distance.keys() >= self._distance.keys():
+            self._distance = distance
+        silent = {name for name, p in layers.parameters if name and p.requires_grad and p.grad is None}
+        gone = {name for name in silent if watch.has_seen(name)}
+        self._missing.add("dL/dW", gone, _GONE)
+        mine = [(n, p) for n, p in self._model.named_parameters() if chosen is None or id(p) in chosen]
+        without = {plain_path(n) for n, p in mine if p.requires_grad and p.grad is None} if not gone else set()
+        self._without[chosen] = self._without.get(chosen, without) & without
+        self._outside = {i: str(tuple(leaf.shape)) for i, leaf in _outside(watch, layers, shown)}
+        trained = {id(p): name for name, p in layers.parameters if name and p.requires_grad}
+        others = {name for index, name in trained.items() if chosen is not None and index not in chosen}
+        self._trunks = tuple(watch.trunks)
+        recorded.trunks = tuple(filter(None, (_without_layers(trunk, others) for trunk in self._trunks)))
+        recorded.unreached = tuple(name for name in watch.cut if name in silent - others - gone)
+        if others and chosen is not None:
+            names = [name for name, p in layers.parameters if name and id(p) in chosen]
+            recorded.part = common_path(names) or names[0] if names else ""
+
+    @staticmethod
+    def _of_own(watch: Watch, layers: Layers, shown: dict[int, str]) -> dict[str, int]:
+        """The distance of parameters that are shown by themselves: that of what uses them."""
+        found = ((shown.get(index, ""), distance) for index, (_, distance) in watch.leaves.items())
+        return {name: distance for name, distance in found if name and name not in layers.modules}
+
+
+def _outside(watch: Watch, layers: Layers, shown: dict[int, str]) -> Iterator[tuple[int, Tensor]]:
+    """The leaves of the loss's graph that are weights, but none of the model's; inputs may want a gradient too."""
+    if any(hasattr(p, "to_local") for _, p in layers.parameters):
+        return  # FSDP's whole weights are no parameters
+    shapes = {p.shape for _, p in layers.parameters if p.dim() > 1}
+    for index, (leaf, _) in watch.leaves.items():
+        if index not in shown and (isinstance(leaf, nn.Parameter) or leaf.shape in shapes):
+            yield index, leaf
+
+
+def _without_layers(trunk: Trunk, others: set[str]) -> Trunk | None:
+    """What lies between the first and the last layer that is left."""
+    if not others:
+        return trunk
+    left = [index for index, name in enumerate(trunk.layers) if name not in others and not name.endswith("+")]
+    if not left:
+        return None
+    kept: Sequence[str] = [name for name in trunk.layers[left[0] : left[-1] + 1] if name not in others]
+    return trunk._replace(layers=tuple(kept), heads=tuple(name for name in trunk.heads if name not in others))

@@ -1,0 +1,81 @@
+"""How a model is looked into without a trace: hooks that no copy of it has, and a tap for compiled graphs."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from unvanish.gradients.layers import first_tensor
+
+
+@final
+class Tap(torch.autograd.Function):
+    """The identity, whose backward pass adds |delta|^2 and the number of its elements to a row of a buffer.
+
+    Inside a compiled graph there is no place for a hook in Python, but for this there is.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, buffer: Tensor, row: int) -> Tensor:
+        """Z itself."""
+        ctx.buffer, ctx.row = buffer, row
+        return z.clone()
+
+    @staticmethod
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None, None]:
+        """Delta itself, added up on its way."""
+        ctx.buffer[ctx.row, 0] += delta.to(ctx.buffer.dtype).square().sum()
+        ctx.buffer[ctx.row, 1] += delta.numel()
+        return delta, None, None
+
+
+def _ignore(*_: Any, **__: Any) -> None:
+    """What a hook is in a copy of the model, or in a file of it."""
+
+
+def _ignored() -> Callable[..., None]:
+    return _ignore
+
+
+@final
+class Hook:
+    """Calls a method. No error of it ends a training, and in a copy of the model there is no hook.
+
+    Args:
+        fail: Takes the error.
+        see: The method.
+    """
+
+    __torch_unserializable__ = True
+
+    def __init__(self, fail: Callable[[Exception], None], see: Callable[..., Any]) -> None:
+        self._fail, self._see = fail, see
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """What the method returns; None where it fails."""
+        if torch.compiler.is_compiling():
+            return self._see(*arguments, **keywords)
+        try:
+            return self._see(*arguments, **keywords)
+        except Exception as error:  # of whatever kind: the training is not ours
+            self._fail(error)
+            return None
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
+        return _ignored, ()
+
+    def __deepcopy__(self, memo: Any) -> Callable[..., None]:
+        return _ignore
+
+
+def with_first_tensor(output: Any, tensor: Tensor) -> Any:
+    """``output`` with the tensor that ``first_tensor`` finds replaced."""
+    if isinstance(output, Tensor):
+        return tensor
+    if isinstance(output, dict):
+        key = next(key for key, part in output.items() if first_tensor(part) is not None)
+        return output | {key: with_first_tensor(output[key], tensor)}
+    index = next(index for index, part in enumerate(output) if first_tensor(part) is not None)
+    parts = [*output[:index], with_first_tensor(output[index], tensor), *output[index + 1 :]]
+    return type(output)(parts) if type(output) in (list, tuple) else type(output)(*parts)
