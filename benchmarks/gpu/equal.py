@@ -72,7 +72,10 @@ def _compare(kind: Callable[..., torch.optim.Optimizer], options: dict[str, Any]
     model = network().to(settings.device)
     x = torch.randint(_WORDS, (_BATCH, _TIMES)).to(settings.device)
     y = torch.randint(_CLASSES, (_BATCH,)).to(settings.device)
-    optimizer = kind(model.parameters(), lr=0.01, **options)
+    try:
+        optimizer = kind(model.parameters(), lr=0.01, **options)
+    except RuntimeError as error:  # torch says so where it has no such kernel
+        raise NotHereError(str(error).partition(":")[0]) from error
     layers = {
         name: weights
         for name, module in model.named_modules()

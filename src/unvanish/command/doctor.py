@@ -29,7 +29,12 @@ def doctor() -> int:
 
 
 def _requirements() -> list[Requirement]:
-    return [r for r in map(Requirement, requires("unvanish") or []) if r.marker is None]
+    try:
+        found = requires("unvanish") or []
+    except PackageNotFoundError:  # run from its folder
+        print("unvanish     not installed, so what it requires is not known")
+        return []
+    return [r for r in map(Requirement, found) if r.marker is None]
 
 
 def _check_version(requirement: Requirement) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unvanish.gradients.graph import Trunk
-from unvanish.gradients.quantities import QUANTITIES, Field, Part, Reduction
+from unvanish.gradients.quantities import QUANTITIES, Field, Part, Quantity, Reduction
 from unvanish.gradients.quantities.clipped import CLIPPED
 from unvanish.gradients.quantities.gradient import GRADIENT, SIZE
 from unvanish.gradients.quantities.noise import noise
@@ -44,6 +44,10 @@ class Record:
     trunks: tuple[Trunk, ...] = ()
     unreached: tuple[str, ...] = ()
     part: str = ""
+
+    def layers_with(self, quantity: Quantity) -> list[str]:
+        """The layers of which a quantity was measured."""
+        return list(self.values.get(quantity.name, ()))
 
     @property
     def is_full(self) -> bool:

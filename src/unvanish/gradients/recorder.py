@@ -30,6 +30,8 @@ from unvanish.gradients.quantities import (
     Weights,
 )
 from unvanish.gradients.quantities.clipped import CLIPPED
+from unvanish.gradients.quantities.delta import DELTA_NORM
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM
 from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
 from unvanish.gradients.quantities.stream import STREAM
 from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
@@ -377,8 +379,8 @@ class GradientRecorder:
             position += count
             records.append(record)
             if step.is_full:
-                self._with_gradient |= dict.fromkeys(record.values.get("gradient_norm", ()))
-                self._with_delta |= dict.fromkeys(record.values.get("delta_norm", ()))
+                self._with_gradient |= dict.fromkeys(record.layers_with(GRADIENT_NORM))
+                self._with_delta |= dict.fromkeys(record.layers_with(DELTA_NORM))
             uneven = step.times.keys() - record.through_time.keys()
             self._missing.add("dL/dh_t", sorted(uneven), "its sequences differ in length within a step")
         self._steps.clear()
