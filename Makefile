@@ -31,6 +31,16 @@ types: .venv/tools  ## Check types
 test: .venv/tools  ## Run all tests (under 8 minutes)
 	$(BIN)/pytest -n 2
 
+.venv-minimum/tools: pyproject.toml
+	$(PYTHON) -m venv .venv-minimum
+	@# "name[extra]>=1.2,<5" is the constraint name==1.2.
+	grep -oE '"[A-Za-z0-9._-]+(\[[a-z]+\])?>=[0-9.]+' $< | sed -E 's/"|\[[a-z]+\]//g; s/>=/==/' > .venv-minimum/bounds.txt
+	.venv-minimum/bin/pip install --quiet --editable '.[test]' --constraint .venv-minimum/bounds.txt
+	@touch $@
+
+minimum: .venv-minimum/tools  ## Run all tests with every dependency at its lower bound
+	.venv-minimum/bin/pytest -n 2
+
 notebooks: .venv/tools  ## Execute every notebook from scratch
 	$(BIN)/python notebooks/execute.py
 
@@ -46,8 +56,8 @@ papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MN
 gpu: .venv/package  ## See what this does on a GPU, and write benchmarks/GPU.md (about 8 minutes; data in DATA=data)
 	$(BIN)/python -m benchmarks.gpu --root $(DATA)
 
-clean:  ## Remove .venv, caches and builds; runs stay
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+clean:  ## Remove environments, caches and builds; runs stay
+	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test notebooks verdicts bench papers gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench papers gpu clean

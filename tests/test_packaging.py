@@ -25,6 +25,12 @@ def test_environment_yml_names_what_pyproject_names_with_the_same_bounds():
     assert found == wanted | {"python": PROJECT["requires-python"], "pip": ""}
 
 
+def test_every_requirement_opens_with_the_lower_bound_that_make_minimum_reads():
+    extras = PROJECT["optional-dependencies"]
+    for requirement in [*PROJECT["dependencies"], *extras["test"], *extras["notebooks"]]:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z]+\])?>=[0-9.]+(,<\d+)?", requirement)
+
+
 def test_torch_and_torchvision_have_no_upper_bound():
     bounds = dict(map(split, PROJECT["dependencies"]))
     assert all(re.fullmatch(r">=[\d.]+", bounds[name]) for name in ("pytorch", "torchvision"))

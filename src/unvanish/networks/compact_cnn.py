@@ -7,6 +7,7 @@ import math
 from itertools import pairwise
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from unvanish.networks.convolution import Parts, channels_last
@@ -99,5 +100,7 @@ class CompactCNN(ReferenceModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> logits (B, output_size), or (B,) for a binary task."""
-        logits: Tensor = self.output(self.dropout(self.stages(channels_last(x)).flatten(start_dim=1)))
+        # flatten would copy these maps itself, but torch 2.14 compiles it to a view where GroupNorm made them.
+        a = self.stages(channels_last(x)).clone(memory_format=torch.contiguous_format)
+        logits: Tensor = self.output(self.dropout(a.flatten(start_dim=1)))
         return logits.squeeze(-1) if self.settings.task == "binary" else logits
