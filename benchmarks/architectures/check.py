@@ -101,8 +101,12 @@ class Twin(Plain):
         if z is not None and z.requires_grad:
             self.called[layer] = None
             self._calls[z.grad_fn] = layer
-            # A fused recurrent layer of which the loss uses the state alone brings None.
-            z.register_hook(lambda delta: None if delta is None else self._norms[layer].append(_norm(delta)))
+            z.register_hook(lambda delta: self._see_delta(layer, delta))
+
+    def _see_delta(self, layer: str, delta: Tensor | None) -> None:
+        # A fused recurrent layer of which the loss uses the state alone brings None; no tokens have no delta.
+        if delta is not None and delta.numel():
+            self._norms[layer].append(_norm(delta))
 
     def after_forward(self, loss: Tensor) -> None:
         for layer, others in wholly_downstream(loss.grad_fn, self._calls).items():

@@ -115,7 +115,12 @@ def _serve(pipe: connection.Connection, memory: float) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory * 2**30),) * 2)
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     warnings.simplefilter("ignore")
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # what others' networks print is not the table
-        sys.stdout = sys.stderr = nowhere
-        while True:
-            pipe.send(check_one(*pipe.recv()))
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # what others' networks print is not the table
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, sys.stderr.fileno())
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(check_one(*job))
