@@ -64,6 +64,8 @@ class Twin(Plain):
             for weight, all_names in names.items()
             if weight.dim() >= 2 and weight.requires_grad
         }
+        gains = (weight for name, weight in parameters.items() if not name.endswith("bias"))
+        self.zeros = sum(weight.numel() > 0 and not weight.detach().any() for weight in gains)
         self.gradients: list[dict[str, float]] = []
         self.deltas: list[dict[str, float]] = []
         self.called: dict[str, None] = {}
@@ -151,10 +153,11 @@ class Twin(Plain):
         }
 
     def verdict(self) -> tuple[str, str]:
-        """The status of the first step, and its evidence."""
+        """The status of the first step, its evidence, and how many weights were zero by design."""
         report = Report()
         report.add(self.records[:1])
-        return report.start.status, " ".join(str(report.start.evidence).split())
+        zeros = f" ({self.zeros} weights or gains begin at 0)" if self.zeros else ""
+        return report.start.status, " ".join(str(report.start.evidence).split()) + zeros
 
 
 def check(build: Build) -> dict[str, Any]:
