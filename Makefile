@@ -4,7 +4,7 @@ DATA ?= data
 JOBS ?= 2
 
 help:  ## Show these lines
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .venv/package: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -50,6 +50,9 @@ verdicts: .venv/package  ## Judge twenty networks of which it is known what thei
 bench: .venv/tools  ## Measure what the gradient monitor costs, beside its peers
 	$(BIN)/python benchmarks/monitor.py
 
+architectures: .venv/tools  ## Prove the recorder on networks of torchvision, timm and transformers (about 40 minutes)
+	$(BIN)/python -m benchmarks.architectures --jobs $(JOBS)
+
 papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 
@@ -60,4 +63,4 @@ clean:  ## Remove environments, caches and builds; runs stay
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench papers gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures papers gpu clean
