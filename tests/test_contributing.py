@@ -2,7 +2,11 @@ import re
 import shlex
 from pathlib import Path
 
+import torch
+
 from unvanish.command.main import main
+from unvanish.gradients import GradientRecorder, record, recorder
+from unvanish.gradients.quantities import QUANTITIES
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 
@@ -23,3 +27,22 @@ def test_the_architecture_of_contributing_md_is_checked_diagnosed_and_trained_fr
     # 64 inputs: 64 -> 32 -> 16 -> 8 -> 10
     assert "Pyramid with 2,834 parameters" in shown
     assert float(re.search(r"best val/accuracy ([\d.]+)", shown)[1]) > 0.8
+
+
+def test_the_measure_of_the_guide_is_recorded_by_its_file_alone(monkeypatch):
+    space = {}
+    exec(re.search(r"```python\n(# zero\.py\n.*?)```", TEXT, re.DOTALL)[1], space)
+    quantity = space["ZERO_SHARE"]
+    for room in (recorder, record):
+        monkeypatch.setattr(room, "QUANTITIES", (*QUANTITIES, quantity))
+    model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
+    with torch.no_grad():
+        model[0].bias[0] = -100.0  # a dead unit: a quarter of the first layer's gradient is 0
+    with GradientRecorder(model) as watching:
+        model(torch.ones(2, 5)).square().sum().backward()
+        watching.before_step(0)
+        (found,) = watching.flush()
+    for name, index in (("0", 0), ("2", 2)):
+        expected = (model[index].weight.grad == 0).double().mean().item()
+        assert found.values[quantity.name][name] == expected
+    assert found.values[quantity.name]["0"] >= 0.25
