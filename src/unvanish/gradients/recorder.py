@@ -185,19 +185,34 @@ class GradientRecorder:
     @property
     def notes(self) -> list[str]:
         """What does not train, and what could not be measured, and why; complete after ``flush``."""
+        return [*self._connections.sentences(), *self._missing.sentences(), *self._unseen().sentences()]
+
+    @property
+    def not_measured(self) -> dict[str, dict[str, str]]:
+        """The same by what was not measured and by layer, all of them: those that no gradient has come to as well."""
+        found: dict[str, dict[str, str]] = {what: {} for what in ("dL/dW", "delta")}
+        for what, why, names in (*self._missing, *self._unseen()):
+            found.setdefault(what, {}).update(dict.fromkeys(names, why))
+        for what, measured in (("dL/dW", self._with_gradient), ("delta", self._with_delta)):
+            rest = [name for name in self.layers if name not in measured and name not in found[what]]
+            found[what] |= dict.fromkeys(rest, "no gradient has come to it")
+        return found
+
+    def _unseen(self) -> Missing:
+        """What the hooks have not seen of layers that have a gradient."""
         missing = Missing()
         told = {name for what, _, names in self._missing if what in ("delta", "what hooks see") for name in names}
         unseen = [n for n in self._with_gradient if n not in self._with_delta and n not in told]
         own = [name for name in unseen if name not in self._layers.modules]
         is_compiled_earlier = self._is_compiled and not self._watch.compiled
+        recurrent = [n for n in self._watch.compiled if isinstance(self._layers.modules[n], nn.RNNBase)]
         missing.add("delta", own, _OWN)
         missing.add(
             "delta", (n for n in unseen if n not in own), _COMPILED_EARLIER if is_compiled_earlier else _NOT_CALLED
         )
-        recurrent = [name for name in self._watch.compiled if isinstance(self._layers.modules[name], nn.RNNBase)]
         missing.add("activation", self._watch.compiled, "a compiled graph does not show it")
         missing.add("dL/dh_t", recurrent, "a compiled graph does not show it")
-        return [*self._connections.sentences(), *self._missing.sentences(), *missing.sentences()]
+        return missing
 
     @property
     def pending_steps(self) -> int:
