@@ -77,6 +77,7 @@ class GradientMonitor(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the layers."""
         self.report, self.session = Report(), None
+        log_dir = trainer.log_dir  # which all ranks ask for, as it is broadcast
         try:
             recorder = GradientRecorder(
                 pl_module,
@@ -89,7 +90,7 @@ class GradientMonitor(L.Callback):
             self.session = Session(
                 recorder,
                 self.report,
-                folder=Path(trainer.log_dir) if loggers and trainer.log_dir and trainer.is_global_zero else None,
+                folder=Path(log_dir) if loggers and log_dir and trainer.is_global_zero else None,
                 flush_every_n_steps=self.flush_every_n_steps,
                 say=lambda verdict: pl_module.print(verdict) if self.verbose else None,
                 is_skipped=lambda record: _scaler(trainer) is not None and not record.is_finite,
