@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, cycle, repeat
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,7 +27,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP"
 #: Decades that a scale shows at least, so that a healthy network looks even: a verdict needs three.
 _DECADES = 3.0
-_DELTA = r"$|\delta|$ = $|\partial L/\partial z|$"
+#: In plain letters: matplotlib takes longer to set mathematics than to draw all the rest.
+_DELTA = "|δ| = |∂L/∂z|"
 
 
 def picture_of(report: Report) -> bytes:
@@ -72,8 +74,12 @@ def heat_map(steps: Sequence[int], deltas: Sequence[Mapping[str, float]]) -> byt
     hidden = missing | broken | zero
     logs = np.log10(values, where=~hidden, out=np.zeros_like(values))
 
-    figure = new_figure(min(max(0.2 * len(layers) + 1.6, 3.2), 6.4))
-    axes = figure.add_subplot()
+    height = min(max(0.2 * len(layers) + 1.6, 3.2), 6.4)
+    ticks = _layer_ticks(layers, 24)
+    # Placed by hand, in inches: a layout engine would draw everything twice, while a training waits.
+    figure = new_figure(height, layout=None)
+    left, bottom = 0.75 + 0.085 * max(map(len, ticks[1])), 0.85
+    axes = figure.add_axes((left / 7, bottom / height, (5.9 - left) / 7, 1 - (bottom + 0.35) / height))
     low, high = _limits(logs[~hidden])
     scale = ScalarMappable(Normalize(low, high), "cividis")
     picture = scale.to_rgba(logs)
@@ -90,8 +96,9 @@ def heat_map(steps: Sequence[int], deltas: Sequence[Mapping[str, float]]) -> byt
         )
         if cells.any()
     ]
-    figure.colorbar(scale, ax=axes, label=rf"$\log_{{10}}$ {_DELTA} (L2 norm)", pad=0.02)
-    axes.set_yticks(*_layer_ticks(layers, 24))
+    bar = figure.add_axes((6.0 / 7, bottom / height, 0.2 / 7, 1 - (bottom + 0.35) / height))
+    figure.colorbar(scale, cax=bar, label=f"log₁₀ {_DELTA} (L2 norm)")
+    axes.set_yticks(*ticks)
     axes.set_ylabel(f"layer, the first of {len(layers)} at the bottom")
     columns = _spread(len(steps), 8)
     axes.set_xticks(columns, [f"{steps[column]:,}" for column in columns])
@@ -99,7 +106,7 @@ def heat_map(steps: Sequence[int], deltas: Sequence[Mapping[str, float]]) -> byt
     axes.set_xlabel("optimizer step" if is_even else "optimizer step (a column for each measured)")
     axes.set_title("The gradient that reaches each layer", loc="left")
     if notes:
-        figure.legend(handles=notes, loc="outside lower right", ncols=len(notes), frameon=False)
+        figure.legend(handles=notes, loc="lower right", ncols=len(notes), frameon=False)
     return as_png(figure)
 
 
@@ -227,9 +234,9 @@ def _limits(logs: NDArray[np.float64]) -> tuple[float, float]:
     return low - widening, high + widening
 
 
-def new_figure(height: float, width: float = 7) -> Figure:
+def new_figure(height: float, width: float = 7, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """A figure of its own, which pyplot does not know of, in inches."""
-    figure = Figure(figsize=(width, height), dpi=140, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=140, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
