@@ -143,7 +143,7 @@ def judge(
     dead or saturated, then the factor through depth, then that through time.
 
     Args:
-        deltas: |delta| of each layer.
+        deltas: |delta| of each layer in line, or the gradient of the residual stream.
         dead: The share of units that are never positive, of the layers with a ReLU.
         saturated: The share of values at their bound, of the layers with a tanh or a sigmoid.
         through_time: |dL/dh_t| by t, of recurrent layers.
@@ -158,7 +158,9 @@ def judge(
     if unreached:
         return Verdict("disconnected", ratio, factor, f"no gradient comes to {listed(unreached)}")
     for status, shares in (("dead", dead), ("saturated", saturated)):
-        if shares and (max(shares.values()) >= NEARLY_ALL or sum(shares.values()) / len(shares) >= MOST):
+        # One layer of a branch blocks nothing: the residual stream runs past it.
+        largest = max((share for name, share in (shares or {}).items() if name in deltas), default=0.0)
+        if shares and (largest >= NEARLY_ALL or sum(shares.values()) / len(shares) >= MOST):
             return Verdict(status, ratio, factor, _units_evidence(status, shares))
     by_depth = _judge_depth(names, values, factor, weights or {})
     by_time = _judge_time(through_time or {}, ratio, factor)
