@@ -48,11 +48,11 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
         found = torch.stack(torch._foreach_norm(parts, 2))
     else:
         found = torch.stack([_square(part.flatten()) for part in parts]).sqrt()
+    low, high = _SAFE
+    unsafe = [index for index, value in enumerate(found.tolist()) if not low < value < high]
     result = found.double()
-    if not (_SAFE[0] < found.min().item() and found.max().item() < _SAFE[1]):
-        for index, value in enumerate(found.tolist()):
-            if not _SAFE[0] < value < _SAFE[1]:
-                result[index] = _wide_norm(parts[index].flatten())
+    for index in unsafe:
+        result[index] = _wide_norm(parts[index].flatten())
     return result
 
 

@@ -9,7 +9,7 @@ from unvanish.gradients.graph import Trunk
 from unvanish.gradients.quantities import QUANTITIES, Field, Part, Quantity, Reduction
 from unvanish.gradients.quantities.clipped import CLIPPED
 from unvanish.gradients.quantities.gradient import GRADIENT, SIZE
-from unvanish.gradients.quantities.noise import noise
+from unvanish.gradients.quantities.noise import SMALL_BATCHES, noise
 from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
 
 Values = dict[str, dict[str, float]]
@@ -134,7 +134,7 @@ class Step:
             self.number,
             self.time,
             values,
-            totals | noise(layers, self.batch_size, self.ranks),
+            totals | (noise(layers, self.batch_size, self.ranks) if SMALL_BATCHES in self.parts else {}),
             {
                 name: {t: layers[name][state] for t, state in zip(times, STATES, strict=False)}
                 for name, times in self.times.items()

@@ -57,6 +57,10 @@ _SHARED = tuple(
         if field.is_share and field.reduction is not Reduction.MAX and field is not STREAM
     )
 )
+_READERS = {
+    moment: [(q.read, q.every_step) for q in QUANTITIES if q.moment is moment and q.read is not None]
+    for moment in (Weights, Successive, Clipped, Update)
+}
 _LARGEST = tuple(dict.fromkeys(f for q in QUANTITIES for f in q.fields if f.reduction is Reduction.MAX))
 
 
@@ -328,14 +332,12 @@ class GradientRecorder:
 
     def _read(self, recorded: Step, moment: Any, scale: Tensor | float = 1.0) -> None:
         """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
-        for quantity in QUANTITIES:
-            if quantity.read is None or quantity.moment is not type(moment):
-                continue
-            if not (quantity.every_step or recorded.is_full or isinstance(moment, Successive)):
-                continue
-            for field, (names, values) in quantity.read(moment).items():
-                is_scaled = field.scale is Scale.GRADIENT and (isinstance(scale, Tensor) or scale != 1)
-                recorded.parts[field] = Part(names, values / scale if is_scaled else values)
+        is_scaled = isinstance(scale, Tensor) or scale != 1
+        for read, every_step in _READERS[type(moment)]:
+            if every_step or recorded.is_full or isinstance(moment, Successive):
+                for field, part in read(moment).items():
+                    is_gradient = field.scale is Scale.GRADIENT and is_scaled
+                    recorded.parts[field] = Part(part.names, part.values / scale) if is_gradient else part
 
     def _take_passes(self, recorded: Step, loss_scale: Tensor | float) -> None:
         """What the hooks have seen since the last step."""
