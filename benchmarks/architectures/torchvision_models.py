@@ -20,8 +20,8 @@ _INPUTS: dict[str, tuple[dict[str, object], tuple[int, ...]]] = {
     "vit_l_16": ({"image_size": 64}, (64, 64)),
     "vit_l_32": ({"image_size": 64}, (64, 64)),
     "vit_h_14": ({"image_size": 56}, (56, 56)),
-    "mvit_v1_b": ({"spatial_size": (64, 64), "temporal_size": 8}, (8, 64, 64)),
-    "mvit_v2_s": ({"spatial_size": (64, 64), "temporal_size": 8}, (8, 64, 64)),
+    "mvit_v1_b": ({}, (16, 224, 224)),
+    "mvit_v2_s": ({}, (16, 224, 224)),
     "s3d": ({}, (16, 224, 224)),
 }
 
@@ -46,7 +46,7 @@ def builder(name: str) -> Callable[[], Specimen]:
 def _classifier(name: str) -> Specimen:
     is_video = name in models.list_models(models.video)
     arguments, size = _INPUTS.get(name, ({}, (8, 64, 64) if is_video else (64, 64)))
-    batch = 2 if max(size) > 64 or is_video else 8
+    batch = 1 if is_video and max(size) > 64 else 2 if is_video or max(size) > 64 else 8
     model = models.get_model(name, weights=None, num_classes=CLASSES, **arguments)
     return Specimen(model, (torch.randn(batch, 3, *size),))
 
@@ -64,6 +64,8 @@ def _flow(name: str) -> Specimen:
 def _detector(name: str) -> Specimen:
     size = 300 if name.startswith("ssd300") else 320 if name.startswith("ssdlite") else 128
     sizes = {} if name.startswith("ssd") else {"min_size": size, "max_size": size}
+    if "rcnn" in name:
+        sizes |= {"rpn_pre_nms_top_n_train": 32, "rpn_post_nms_top_n_train": 32, "box_batch_size_per_image": 16}
     model = models.get_model(name, weights=None, weights_backbone=None, num_classes=CLASSES, **sizes)
     images = [torch.rand(3, size, size) for _ in range(2)]
     return Specimen(model, (images, [_target(name, size) for _ in images]), returns_losses=True)
