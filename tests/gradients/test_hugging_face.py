@@ -198,6 +198,78 @@ def test_the_weights_are_bit_for_bit_those_of_a_training_without_it(tmp_path, ma
     assert torch.equal(*found)
 
 
+def test_under_a_gradient_scaler_the_values_are_the_true_ones_and_overflow_is_no_verdict(tmp_path):
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+
+    found = []
+    for scale in (2.0**20, None):  # a CPU knows no fp16 in that Trainer, so here its calls are made by hand
+        model, callback = bert().eval(), GradientCallback(1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=3) if scale else None
+        arguments = transformers.TrainingArguments(str(tmp_path / str(scale)), report_to=[], use_cpu=True)
+        Accelerator(cpu=True)
+        optimizer = AcceleratedOptimizer(torch.optim.SGD(model.parameters(), 0.1), scaler=scaler)
+        event = {"args": arguments, "state": transformers.TrainerState(), "control": transformers.TrainerControl()}
+        event |= {"model": model, "optimizer": optimizer}
+        callback.on_train_begin(**event)
+        for step in range(4):
+            batch = torch.utils.data.default_collate(samples(model)[:BATCH])
+            loss = model(**batch).loss
+            (scaler.scale(loss) if scaler else loss).backward()
+            if scaler:
+                scaler.unscale_(optimizer.optimizer)
+                if step == 3:
+                    model.classifier.weight.grad.fill_(torch.inf)
+                    scaler._per_optimizer_states[id(optimizer.optimizer)]["found_inf_per_device"] = {
+                        torch.device("cpu"): torch.ones(1)
+                    }
+            callback.on_pre_optimizer_step(**event)
+            optimizer.step()
+            callback.on_optimizer_step(**event)
+            optimizer.zero_grad()
+            event["state"].global_step += 1
+            callback.on_step_end(**event)
+        assert optimizer.step_was_skipped == bool(scaler)
+        callback.on_train_end(**event)
+        found.append(lines(tmp_path / str(scale))[0])
+        assert callback.report.steps == (3 if scaler else 4)
+        assert callback.report.end.name == "healthy"
+    scaled, plain = found
+    for step in range(3):
+        for quantity, values in plain[step]["values"].items():
+            assert scaled[step]["values"][quantity] == pytest.approx(values, rel=1e-5, abs=1e-9), quantity
+
+
+def test_two_processes_learn_of_the_whole_batch(tmp_path):
+    code = (
+        "import sys, test_hugging_face as here, torch.distributed as dist\n"
+        "here.BATCH = int(sys.argv[2])\n"
+        "model = here.gpt2()\n"
+        "[setattr(m, 'p', 0) for m in model.modules() if type(m).__name__ == 'Dropout']\n"
+        "options = {'ddp_backend': 'gloo', 'ddp_find_unused_parameters': False} if 'RANK' in here.os.environ else {}\n"
+        "here.train(sys.argv[1], model, here.GradientCallback(1), max_steps=2, max_grad_norm=0, **options)\n"
+        "dist.is_initialized() and dist.destroy_process_group()\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests/gradients", *sys.path]), "OMP_NUM_THREADS": "1"}
+    found = []
+    for launch, batch in ((["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"], 5), ([], 10)):
+        folder = str(tmp_path / str(batch))
+        command = [sys.executable, *launch, str(tmp_path / "script.py"), folder, str(batch)]
+        done = subprocess.run(command, env=where, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("gradients after") == 1
+        found.append(lines(tmp_path / str(batch))[0])
+    two, one = found
+    for step in range(2):
+        assert two[step]["gradient_norm"] == pytest.approx(one[step]["gradient_norm"], rel=1e-5)
+        for quantity in ("gradient_norm", "delta_norm"):
+            values = [found[step]["values"][quantity] for found in (two, one)]
+            if quantity == "delta_norm":  # of what has no batch axis each rank has a delta of its own
+                assert {found.pop("transformer.wpe") > 0 for found in values} == {True}
+            assert values[0] == pytest.approx(values[1], rel=1e-5), quantity
+
+
 def test_that_dl_dw_was_clipped_is_said_once_and_delta_is_not(tmp_path, caplog):
     found, notes = {}, {}
     for limit in (1e-2, 0):
