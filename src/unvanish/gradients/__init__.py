@@ -13,12 +13,13 @@ from unvanish.gradients.recorder import GradientRecorder
 if TYPE_CHECKING:
     from unvanish.gradients.adapters.hugging_face import GradientCallback
     from unvanish.gradients.adapters.lightning import GradientMonitor
-    from unvanish.gradients.show.sinks import JsonLines, Sink
+    from unvanish.gradients.show.sinks import JsonLines, Metrics, Sink
 
 _LATER = {
     "GradientCallback": "adapters.hugging_face",
     "GradientMonitor": "adapters.lightning",
     "JsonLines": "show.sinks",
+    "Metrics": "show.sinks",
     "Sink": "show.sinks",
 }
 
@@ -28,6 +29,7 @@ __all__ = [
     "GradientMonitor",
     "GradientRecorder",
     "JsonLines",
+    "Metrics",
     "Record",
     "Report",
     "Sink",

@@ -139,20 +139,29 @@ class GradientMonitor(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """See how many samples there are, for the gradient noise scale."""
+        if self.session is not None:
+            self.session.run(lambda _: self._count(batch))
+
+    def _count(self, batch: Any) -> None:
         tensor = first_tensor(batch)
         if tensor is not None and tensor.dim():
             self._batch_size = max(self._batch_size or 0, len(tensor))
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Read the graph of the loss."""
+        """Read the graph of the loss, and what theory has to say of the first pass."""
         if self.session is not None:
             self.session.run(lambda recorder: recorder.before_backward(loss))
+            self.session.run(self._take_chain)
+
+    def _take_chain(self, _: GradientRecorder) -> None:
+        if self._probe is not None:
+            self.report.chain, self._probe = self._probe.chain(), None
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         """Read the gradients: accumulated, and not yet clipped."""
         if self.session is None:
             return
-        scaler, batch_size = _scaler(trainer), self._batch_size
+        scaler, batch_size, self._batch_size = _scaler(trainer), self._batch_size, None
         self.session.run(
             lambda recorder: recorder.before_step(
                 trainer.global_step,
@@ -163,15 +172,12 @@ class GradientMonitor(L.Callback):
                 batch_size=batch_size,
             )
         )
-        self._batch_size = None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write what has been recorded, now and then."""
         if self.session is not None:
-            if self._probe is not None and self.report.steps:
-                self.report.chain, self._probe = self._probe.chain(), None
             self.session.after_step()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -189,8 +195,7 @@ class GradientMonitor(L.Callback):
     def _close(self, *, is_done: bool) -> None:
         if self.session is None:
             return
-        if self._probe is not None:
-            self.report.chain, self._probe = self._probe.chain(), None
+        self.session.run(self._take_chain)
         self.session.close(is_done=is_done)
         self._hooks.close()
         self.session = None

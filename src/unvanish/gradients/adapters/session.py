@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import wraps
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, final
+from typing import Any, final
 
 from unvanish.gradients.judge import Report
 from unvanish.gradients.judge.report import summary
@@ -15,32 +15,12 @@ from unvanish.gradients.show.sinks import Sink
 log = logging.getLogger("unvanish.gradients")
 
 
-_P = ParamSpec("_P")
-
-
-def _never_ends_a_training(
-    see: Callable[Concatenate["Session", _P], None],
-) -> Callable[Concatenate["Session", _P], None]:
-    """What goes wrong in it is said once, and nothing is recorded any more."""
-
-    @wraps(see)
-    def guarded(self: "Session", *arguments: _P.args, **keywords: _P.kwargs) -> None:
-        if self.is_over:
-            return
-        try:
-            see(self, *arguments, **keywords)
-        except Exception as error:  # of whatever kind: the training is not ours
-            self.is_over = True
-            self.recorder.__exit__(None, None, None)
-            log.warning("gradients are not recorded any more: %s: %s", type(error).__name__, error)
-            log.debug("this is where", exc_info=True)
-
-    return guarded  # type: ignore[return-value]  # which mypy takes for keyword-only
-
-
 @final
 class Session:
-    """The recorder of one training, from its first step to its last.
+    """The recorder of one training, from its first step to its last. No error in it ends that training.
+
+    An error in the recorder is said once, and nothing is recorded any more; what was recorded before is kept. An error
+    in a sink is said once, and that sink gets nothing any more.
 
     Args:
         recorder: Watches from now on.
@@ -50,6 +30,7 @@ class Session:
         flush_every_n_steps: Steps whose values stay on the device before they are written.
         say: Prints a verdict.
         is_skipped: Whether a step was skipped on purpose, as those are whose scaled gradients overflow.
+        notes: What the reader of the numbers must know, beside what the recorder has to say.
     """
 
     def __init__(
@@ -62,59 +43,81 @@ class Session:
         flush_every_n_steps: int = 100,
         say: Callable[[str], Any] = print,
         is_skipped: Callable[[Record], bool] = lambda _: False,
+        notes: Sequence[str] = (),
     ) -> None:
         self.recorder, self.report, self.sinks, self.folder = recorder, report, list(sinks), folder
         self.flush_every_n_steps = flush_every_n_steps
         self._say, self._is_skipped = say, is_skipped
+        self._notes = list(notes)
         self._next_verdict = report.window
         self._warned: set[str] = set()
-        self.is_over = False
+        self.is_over = self._is_closed = False
         recorder.__enter__()
 
-    @_never_ends_a_training
-    def run(self, use: Callable[[GradientRecorder], None]) -> None:
+    def run(self, use: Callable[[GradientRecorder], Any]) -> None:
         """Have something done with the recorder."""
-        use(self.recorder)
+        if self.is_over:
+            return
+        try:
+            use(self.recorder)
+        except Exception as error:  # of whatever kind: the training is not ours
+            self.is_over = True
+            why = f"{type(error).__name__}: {error}"
+            log.warning("gradients are not recorded any more: %s", why)
+            log.debug("this is where", exc_info=True)
+            self._notes.append(f"nothing was recorded after step {self.report.last_step}: {why}")
+            self.report.notes = [*self.report.notes, self._notes[-1]]
+            with suppress(Exception):
+                self.recorder.__exit__(None, None, None)
 
-    @_never_ends_a_training
     def after_step(self) -> None:
         """Write what has been recorded, now and then, and judge the first steps as soon as there are enough."""
+        self.run(self._after_step)
+
+    def _after_step(self, recorder: GradientRecorder) -> None:
         missing = self.report.window - self.report.steps
         due = self.flush_every_n_steps if missing <= 0 else min(missing, self.flush_every_n_steps)
-        if self.recorder.pending_steps < due:
+        if recorder.pending_steps < due:
             return
-        self._flush()
+        self._flush(recorder)
         if self.report.steps >= self._next_verdict:
             # Four times as many steps from one to the next are enough for 2.6 million, with ten verdicts.
             self._next_verdict = 4 * self.report.steps
             self._tell(aloud=missing > 0)
 
-    @_never_ends_a_training
     def close(self, *, is_done: bool) -> None:
-        """Write the rest and the report.
+        """Write the rest and the report; the second time, nothing.
 
         Args:
             is_done: Whether the training has come to its end; of one that has died the gradients are asked for first.
         """
-        self._flush()
-        self.recorder.__exit__(None, None, None)
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.run(self._flush)
+        self.run(lambda recorder: recorder.__exit__(None, None, None))
         self.is_over = True
         if not self.report.steps:
             return
-        if is_done:
-            self._tell(aloud=True)
-        for sink in self.sinks:
-            sink.close(self.report)
-        if self.folder is not None:
-            self.report.save(self.folder / "gradient_report.json")
-            if self.report.has_deltas:
-                from unvanish.gradients.show.pictures import picture_of  # noqa: PLC0415 - matplotlib takes its time
+        try:
+            if is_done:
+                self._tell(aloud=True)
+            self._to_sinks(lambda sink: sink.close(self.report))
+            if self.folder is not None:
+                self._save(self.folder)
+        except Exception as error:  # of whatever kind: the training is not ours
+            log.warning("the report on the gradients is not complete: %s: %s", type(error).__name__, error)
 
-                (self.folder / "gradient_report.png").write_bytes(picture_of(self.report))
+    def _save(self, folder: Path) -> None:
+        self.report.save(folder / "gradient_report.json")
+        if self.report.has_deltas:
+            from unvanish.gradients.show.pictures import picture_of  # noqa: PLC0415 - matplotlib takes its time
 
-    def _flush(self) -> None:
-        records = self.recorder.flush()
-        self.report.notes = self.recorder.notes
+            (folder / "gradient_report.png").write_bytes(picture_of(self.report))
+
+    def _flush(self, recorder: GradientRecorder) -> None:
+        records = recorder.flush()
+        self.report.notes = [*self._notes, *recorder.notes]
         for note in self.report.notes:
             if note not in self._warned:
                 self._warned.add(note)
@@ -122,14 +125,22 @@ class Session:
         for record in records:
             if not self._is_skipped(record):
                 self.report.add([record])
-            found = summary(record, self.report) if self.sinks else {}
-            for sink in self.sinks:
-                sink.write(record, found)
+            if self.sinks:
+                found = summary(record, self.report)
+                self._to_sinks(lambda sink, record=record, found=found: sink.write(record, found))  # type: ignore[misc]
 
     def _tell(self, *, aloud: bool) -> None:
         if not self.report.steps:
             return
         if aloud:
             self._say(f"gradients after {self.report.steps} steps: {self.report.end}")
-        for sink in self.sinks:
-            sink.tell(self.report)
+        self._to_sinks(lambda sink: sink.tell(self.report))
+
+    def _to_sinks(self, give: Callable[[Sink], None]) -> None:
+        for sink in [*self.sinks]:
+            try:
+                give(sink)
+            except Exception as error:  # of whatever kind: the others go on, and so does the training
+                self.sinks.remove(sink)
+                name, kind = type(getattr(sink, "logger", sink)).__name__, type(error).__name__
+                log.warning("%s gets no gradients any more: %s: %s", name, kind, error)

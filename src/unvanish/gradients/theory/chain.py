@@ -63,6 +63,8 @@ class Chain:
 class ChainProbe:
     """Watches the first training pass of a model, whose wiring autograd's graph tells, and then lets go of it.
 
+    No error in it ends a training, and copies of the model are not watched.
+
     Args:
         model: Any module, with the weights that theory is to speak of.
     """
@@ -79,7 +81,10 @@ class ChainProbe:
         if self._is_chain:
             for name, module in modules.items():
                 self._scales[name] = _mean_squares(module)
-                self._handles.append(module.register_forward_hook(partial(self._see, name)))
+                self._handles.append(module.register_forward_hook(partial(self._see, name), with_kwargs=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChainProbe, (nn.Module(),)
 
     def close(self) -> None:
         """Let go of the model, if that has not been done."""
@@ -88,13 +93,23 @@ class ChainProbe:
         self._handles.clear()
         self._nodes.clear()
 
-    def _see(self, name: str, module: nn.Linear, inputs: tuple[Tensor, ...], z: Tensor) -> None:
-        if torch.compiler.is_compiling() or not z.requires_grad or z.grad_fn is None:
+    def _see(
+        self, name: str, module: nn.Linear, inputs: tuple[Tensor, ...], keywords: Mapping[str, Tensor], z: Tensor
+    ) -> None:
+        if torch.compiler.is_compiling() or not self._is_chain:
+            return
+        try:
+            self._take(name, inputs[0] if inputs else keywords["input"], z)
+        except Exception:  # of whatever kind: the training is not ours
+            self._is_chain = False
+            self.close()
+
+    def _take(self, name: str, x: Tensor, z: Tensor) -> None:
+        if not z.requires_grad or z.grad_fn is None:
             return
         if self._calls and name == self._calls[0][0]:  # the next micro-batch
             self.close()
             return
-        x = inputs[0]
         previous = self._calls[-1][0] if self._calls else None
         if previous is None:
             self._input_square = x.detach().double().square().mean() if x.device.type != "mps" else None
