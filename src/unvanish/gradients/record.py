@@ -4,9 +4,12 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
 
 from unvanish.gradients.graph import Trunk
-from unvanish.gradients.quantities import QUANTITIES, Field, Part, Quantity, Reduction
+from unvanish.gradients.quantities import QUANTITIES, Field, Part, Quantity, Reduction, Scale, Successive
 from unvanish.gradients.quantities.clipped import CLIPPED
 from unvanish.gradients.quantities.gradient import GRADIENT, SIZE
 from unvanish.gradients.quantities.noise import noise
@@ -33,6 +36,7 @@ class Record:
         trunks: What the network's layers are in line, as autograd's graph has told; empty where it did not.
         unreached: The layers that were run, but have no way to the loss, nor has anything before them.
         part: What the layers of the optimizer have in common; empty where it steps all of them.
+        untrained: What does not train although it seems to, a sentence each.
     """
 
     step: int
@@ -44,6 +48,7 @@ class Record:
     trunks: tuple[Trunk, ...] = ()
     unreached: tuple[str, ...] = ()
     part: str = ""
+    untrained: tuple[str, ...] = ()
 
     def layers_with(self, quantity: Quantity) -> list[str]:
         """The layers of which a quantity was measured."""
@@ -78,6 +83,7 @@ class Step:
         trunks: As of ``Record``.
         unreached: As of ``Record``.
         part: As of ``Record``.
+        untrained: As of ``Record``.
     """
 
     number: int
@@ -92,6 +98,18 @@ class Step:
     trunks: tuple[Trunk, ...] = ()
     unreached: tuple[str, ...] = ()
     part: str = ""
+    untrained: tuple[str, ...] = ()
+
+    def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
+        """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
+        for quantity in QUANTITIES:
+            if quantity.read is None or quantity.moment is not type(moment):
+                continue
+            if not (quantity.every_step or self.is_full or isinstance(moment, Successive)):
+                continue
+            for field_, (names, values) in quantity.read(moment).items():
+                is_scaled = field_.scale is Scale.GRADIENT and (isinstance(scale, Tensor) or scale != 1)
+                self.parts[field_] = Part(names, values / scale if is_scaled else values)
 
     @property
     def all_parts(self) -> list[Part]:
@@ -145,6 +163,7 @@ class Step:
             self.trunks,
             self.unreached,
             self.part,
+            self.untrained,
         )
 
     def _histograms(self, numbers: Sequence[float]) -> dict[str, list[int]]:
