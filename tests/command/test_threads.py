@@ -135,7 +135,7 @@ def test_the_number_of_threads_is_set_back_after_an_error(four):
 @pytest.mark.parametrize(
     ("processors", "said", "spins"),
     [
-        *((2, {}, "1000"), (4, {}, "1000"), (5, {}, None), (2, {"GOMP_SPINCOUNT": "7"}, "7")),
+        *((1, {}, "1000"), (2, {}, "1000"), (3, {}, None), (2, {"GOMP_SPINCOUNT": "7"}, "7")),
         *((2, {name: "2"}, None) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")),
     ],
 )

@@ -10,6 +10,7 @@ from unvanish.gradients.graph import Trunk, common_path
 from unvanish.gradients.hooks import Watch
 from unvanish.gradients.layers import Layers, plain_path
 from unvanish.gradients.missing import Missing, listed
+from unvanish.gradients.passes import small_batches
 from unvanish.gradients.record import Step
 
 _GONE = "its gradient was gone before the step: an optimizer stepped in the backward pass"
@@ -32,13 +33,13 @@ class Connections:
         self._order: dict[str, None] = {}
         self._trunks: tuple[Trunk, ...] = ()
         #: By optimizer the parameters that have wanted a gradient at every step so far, and had none.
-        self._without: dict[Hashable, set[str]] = {}
+        self._without: dict[Hashable, set[int]] = {}
         self._outside: dict[int, str] = {}
 
     def order(self, known: Iterable[str]) -> list[str]:
         """Layers from the input to the loss, those of ``known`` that have not run last."""
-        # Sorting keeps the order of the calls among layers that lie beside one another.
-        run = [*(self._distance.keys() - self._order.keys()), *self._order]
+        # Sorting keeps the order of the calls among layers that lie beside one another; what they use comes behind.
+        run = dict.fromkeys([*self._order, *self._distance])
         placed = sorted((name for name in run if name in self._distance), key=lambda name: -self._distance[name])
         return list(dict.fromkeys([*placed, *self._order, *known]))
 
@@ -46,8 +47,9 @@ class Connections:
         """What does not train although it seems to: the gravest that a gradient can tell, with names."""
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
         trained = [(plain_path(name), p) for name, p in self._model.named_parameters() if p.requires_grad]
+        without = set().union(*self._without.values())
         found = (
-            ("parameter", "without a gradient", [n for n, _ in trained if any(n in s for s in self._without.values())]),
+            ("parameter", "without a gradient", [n for n, p in trained if id(p) in without]),
             ("weight", "of the loss that the model does not know", [*self._outside.values()]),
             ("parameter", "in no optimizer", [n for n, p in trained if self.optimizers and id(p) not in taken]),
         )
@@ -77,21 +79,24 @@ class Connections:
         if watch.seen.keys() >= self._order.keys():
             self._order = watch.seen
         shown = {id(p): name for name, p in layers.parameters}
-        distance = watch.distance | self._of_own(watch, layers, shown)
+        sight = watch.sight
+        distance = sight.distance | self._of_own(watch, layers, shown)
         if distance.keys() >= self._distance.keys():
             self._distance = distance
         silent = {name for name, p in layers.parameters if name and p.requires_grad and p.grad is None}
-        gone = {name for name in silent if watch.has_seen(name)}
-        self._missing.add("dL/dW", gone, _GONE)
-        mine = [(n, p) for n, p in self._model.named_parameters() if chosen is None or id(p) in chosen]
-        without = {plain_path(n) for n, p in mine if p.requires_grad and p.grad is None} if not gone else set()
+        gone = silent & small_batches(watch.passes).keys()
+        self._missing.add("dL/dW", (name for name in layers.modules if name in gone), _GONE)
+        mine = [p for p in self._model.parameters() if chosen is None or id(p) in chosen]
+        without = {id(p) for p in mine if p.requires_grad and p.grad is None} if not gone else set()
         self._without[chosen] = self._without.get(chosen, without) & without
+        silent &= {name for name, p in layers.parameters if id(p) in self._without[chosen]}
         self._outside = {i: str(tuple(leaf.shape)) for i, leaf in _outside(watch, layers, shown)}
         trained = {id(p): name for name, p in layers.parameters if name and p.requires_grad}
         others = {name for index, name in trained.items() if chosen is not None and index not in chosen}
-        self._trunks = tuple(watch.trunks)
+        self._trunks = tuple(sight.trunks)
         recorded.trunks = tuple(filter(None, (_without_layers(trunk, others) for trunk in self._trunks)))
-        recorded.unreached = tuple(name for name in watch.cut if name in silent - others - gone)
+        recorded.unreached = tuple(name for name in sight.cut if name in silent - others)
+        recorded.untrained = tuple(self.sentences())
         if others and chosen is not None:
             names = [name for name, p in layers.parameters if name and id(p) in chosen]
             recorded.part = common_path(names) or names[0] if names else ""
@@ -99,7 +104,7 @@ class Connections:
     @staticmethod
     def _of_own(watch: Watch, layers: Layers, shown: dict[int, str]) -> dict[str, int]:
         """The distance of parameters that are shown by themselves: that of what uses them."""
-        found = ((shown.get(index, ""), distance) for index, (_, distance) in watch.leaves.items())
+        found = ((shown.get(index, ""), distance) for index, (_, distance) in watch.sight.leaves.items())
         return {name: distance for name, distance in found if name and name not in layers.modules}
 
 
@@ -108,7 +113,7 @@ def _outside(watch: Watch, layers: Layers, shown: dict[int, str]) -> Iterator[tu
     if any(hasattr(p, "to_local") for _, p in layers.parameters):
         return  # FSDP's whole weights are no parameters
     shapes = {p.shape for _, p in layers.parameters if p.dim() > 1}
-    for index, (leaf, _) in watch.leaves.items():
+    for index, (leaf, _) in watch.sight.leaves.items():
         if index not in shown and (isinstance(leaf, nn.Parameter) or leaf.shape in shapes):
             yield index, leaf
 

@@ -36,8 +36,7 @@ class Look(NamedTuple):
         sums: The nodes in which branches join a trunk, by name.
         times: Of calls of a layer that feed later ones of it: their number in that sequence, from 1.
         leaves: The tensors that want a gradient, with their distance.
-        side: Calls that do not reach the loss, but branch off from what does.
-        cut: Calls that do not reach the loss, nor does anything before them.
+        cut: The nodes of calls that do not reach the loss, nor does anything before them.
     """
 
     distance: dict[str, int]
@@ -45,18 +44,17 @@ class Look(NamedTuple):
     sums: list[tuple[str, Node]]
     times: dict[Node, int]
     leaves: list[tuple[Tensor, int]]
-    side: set[str]
-    cut: set[str]
+    cut: list[Node]
 
 
-def look(roots: Iterable[Tensor], calls: Mapping[Node, str]) -> Look | None:
+def look(roots: Iterable[Node], calls: Mapping[Node, str]) -> Look | None:
     """Read the graph of what is to be differentiated; None where it is too large.
 
     Args:
-        roots: The loss, or what a model has returned.
+        roots: The nodes of the loss, or of what a model has returned.
         calls: The nodes that have made the layers' outputs, with the layers' names, in the order of the calls.
     """
-    order = _from_leaves([tensor.grad_fn for tensor in roots if tensor.grad_fn is not None])
+    order = _from_leaves([node for node in roots if node is not None])
     if order is None:
         return None
     order.reverse()
@@ -72,16 +70,13 @@ def look(roots: Iterable[Tensor], calls: Mapping[Node, str]) -> Look | None:
     for index, name in points.items():
         layers[name] = min(layers.get(name, distance[index]), distance[index])
     trunks, sums = _trunks(order, above, points, distance, dominator)
-    off = {node: name for node, name in calls.items() if node not in position}
-    side = {node for node in off if _meets(node, position)}
     return Look(
         layers,
         trunks,
         [(name, order[index]) for name, index in sums],
         _times(order, position, points),
         [(node.variable, distance[index]) for index, node in enumerate(order) if _is_leaf(node)],
-        {off[node] for node in side} - layers.keys(),
-        {name for node, name in off.items() if node not in side} - layers.keys(),
+        [n for n, name in calls.items() if n not in position and name not in layers and not _meets(n, position)],
     )
 
 
@@ -144,25 +139,34 @@ def _trunks(
     distance: Sequence[int],
     dominator: Sequence[int],
 ) -> tuple[list[Trunk], list[tuple[str, int]]]:
-    """The trunk from each layer that no other one feeds, if it has two layers of its own, and where branches join."""
+    """The trunk from each layer that no other one feeds, if it has two layers of its own, and where branches join.
+
+    Where a trunk has several ends, the way to each of them is a trunk as well, if it has three layers of its own: of a
+    low-rank adapter, whose second layer begins at zero, nothing is asked.
+    """
     fed = [False] * len(order)  # by a layer
     for index in reversed(range(len(order))):
         if index in points or fed[index]:
             for user in above[index]:
                 fed[user] = True
     sources: dict[str, int] = {}
-    for index in sorted((i for i in points if not fed[i]), key=lambda i: -distance[i]):
+    for index in sorted(points, key=lambda i: (fed[i], -distance[i])):
         sources.setdefault(points[index], index)
     trunks: list[Trunk] = []
     sums: list[tuple[str, int]] = []
     taken: set[int] = set()
     for source in sources.values():
-        way = [source]
-        while dominator[way[-1]] >= 0:
-            way.append(dominator[way[-1]])
-        own = [index for index in way if index not in taken]
-        if trunks and sum(index in points for index in own) < 2:
+        own, join = [], source
+        while join >= 0 and join not in taken:
+            own.append(join)
+            join = dominator[join]
+        is_branch = fed[source] and join >= 0 and distance[join] > 0
+        if is_branch or (trunks and sum(index in points for index in own) < (3 if fed[source] else 2)):
             continue
+        way = [*own]
+        while join >= 0:
+            way.append(join)
+            join = dominator[join]
         joined = _sums(way, above, points, dominator)
         names = dict.fromkeys(joined.get(index) or points[index] for index in way if index in points or index in joined)
         ends_before = distance[next(index for index in reversed(way) if index in points)] > 0

@@ -30,6 +30,11 @@ class Tap(torch.autograd.Function):
         return delta, None, None
 
 
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` or a tracer runs the model, whose tensors are not those of a training."""
+    return bool(torch._C._are_functorch_transforms_active() or torch._C._get_tracing_state())
+
+
 def _ignore(*_: Any, **__: Any) -> None:
     """What a hook is in a copy of the model, or in a file of it."""
 
@@ -59,7 +64,8 @@ class Hook:
         try:
             return self._see(*arguments, **keywords)
         except Exception as error:  # of whatever kind: the training is not ours
-            self._fail(error)
+            if not any(isinstance(a, Tensor) and "Batched" in str(torch._C._dispatch_keys(a)) for a in arguments):
+                self._fail(error)  # and not of many derivatives at once, as for a Jacobian
             return None
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:

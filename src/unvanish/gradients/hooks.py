@@ -1,7 +1,7 @@
 """The hooks of a recorder: what they see in forward and backward passes, until it is taken."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -10,16 +10,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from unvanish.gradients import graph, measure
-from unvanish.gradients.graph import Look, Trunk
-from unvanish.gradients.hook import Hook, Tap, with_first_tensor
-from unvanish.gradients.layers import ACTIVATIONS, activation_path, find_activation, first_tensor
+from unvanish.gradients.hook import Hook, Tap, is_transformed, with_first_tensor
+from unvanish.gradients.layers import ACTIVATIONS, activation_path, all_tensors, find_activation, first_tensor
 from unvanish.gradients.missing import Missing
 from unvanish.gradients.passes import Call, Passes, together
 from unvanish.gradients.quantities import QUANTITIES, Delta, Field, Output, Part, Stream
 from unvanish.gradients.quantities.delta import DELTA, DELTA_COUNT
 from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
-from unvanish.gradients.ranks import on_device
 from unvanish.gradients.recurrent import RecurrentPass, chosen_times, why_not
+from unvanish.gradients.sight import Sight, storage
 
 #: Beside the layers' names, those of the hooks on all activations, on all weights, and on the model itself.
 _ACTIVATIONS, _WEIGHTS, _MODEL = "activations:", "weights:", "model:"
@@ -55,12 +54,17 @@ class Watch:
         self.kinds: dict[str, str] = {}
         #: The layers that are part of a compiled graph.
         self.compiled: dict[str, None] = {}
+        #: Those that a transform of ``torch.func`` has run.
+        self.transformed: dict[str, None] = {}
         #: Whether the last step had several micro-batches on this rank, or the batch is shared with others.
         self.has_small_batches = True
         self.is_attached = self.has_failed = False
         self._buffer: Tensor | None = None
         self._handles: dict[str, list[RemovableHandle]] = defaultdict(list)
         self.sums: list[tuple[str, RemovableHandle]] = []
+        self._calls: dict[graph.Node, Call] = {}
+        self.passes: list[Passes] = []
+        self._step = 0
         self.cover(modules, parameters)
         self.clear()
 
@@ -70,7 +74,8 @@ class Watch:
         self.modules = {
             name: module for name, module in modules.items() if not isinstance(module, torch.jit.ScriptModule)
         }
-        self.missing.add("delta", modules.keys() - self.modules.keys(), "TorchScript allows no hooks on it")
+        scripted = [name for name in modules if name not in self.modules]
+        self.missing.add("delta", scripted, "TorchScript allows no hooks on it")
         self.weights = [(name, weight) for name, weight in parameters if name]
         self.activations = [module for module in self.model.modules() if type(module) in ACTIVATIONS]
         self._rows = {name: row for row, name in enumerate(self.modules)}
@@ -80,17 +85,23 @@ class Watch:
     def _device(self) -> torch.device:
         return self.weights[0][1].device
 
-    def clear(self) -> None:
-        """Begin a step."""
+    def clear(self, *, keep: bool = False) -> None:
+        """Begin a step.
+
+        Args:
+            keep: Whether what has run, but has not been differentiated yet, may be at this one: what a generator has
+                made before its critic's step.
+        """
+        self._step += 1
         self.seen: dict[str, None] = {}
-        self.distance: dict[str, int] = {}
-        self.trunks: dict[Trunk, None] = {}
-        self.leaves: dict[int, tuple[Tensor, int]] = {}
-        self.side: set[str] = set()
-        self.cut: set[str] = set()
-        self.twice: set[str] = set()
+        self.sight = Sight()
+        self.twice: dict[str, None] = {}
+        waiting = [one for passes in self.passes for one in passes.recurrent if keep and not one[1].has_gradient]
         self.passes = [Passes()]
-        self._calls: dict[graph.Node, Call] = {}
+        # For one step, and no longer: they keep their graph.
+        self._calls = {n: c for n, c in self._calls.items() if keep and not c.is_taken and c.step == self._step - 1}
+        names = {call.name for call in self._calls.values()}
+        self.passes[0].recurrent = [(name, one) for name, one in waiting if name in names]
         self._latest: tuple[Call, Tensor, Any] | None = None
         self._forget_sums()
         if self._buffer is not None and self.compiled:
@@ -112,7 +123,8 @@ class Watch:
         for module in () if self._handles[_ACTIVATIONS] else self.activations:
             self._handles[_ACTIVATIONS].append(module.register_forward_hook(Hook(self.fail, self._see_activation)))
         if not self._handles[_MODEL] and not isinstance(self.model, torch.jit.ScriptModule):
-            self._handles[_MODEL].append(self.model.register_forward_hook(Hook(self.fail, self._see_model)))
+            see = Hook(self.fail, self._see_model)
+            self._handles[_MODEL].append(self.model.register_forward_hook(see, with_kwargs=True))
         counted: set[str] = set()
         for name, weight in self.weights:
             # Of a step with a single small batch there is nothing to learn; one layer tells when there are more again.
@@ -144,51 +156,28 @@ class Watch:
         why = f"a hook failed and all are gone ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
         self.missing.add("what hooks see", self.modules, why)
 
-    @property
-    def small_batches(self) -> int:
-        """How many micro-batches this rank has seen; 2 where nobody knows."""
-        total = sum((Counter(passes.small_batches) for passes in self.passes), Counter[str]())
-        return max(total.values(), default=2)
-
-    def has_seen(self, name: str) -> bool:
-        """Whether a gradient has come to a weight of this layer."""
-        return any(name in passes.small_batches for passes in self.passes)
-
     def take(self) -> tuple[dict[Field, Part], dict[Field, dict[str, Tensor]]]:
         """Scalars, those of a layer that ran several times still side by side; and numbers a unit, by layer."""
-        whole = together(self.passes)
-        found = whole.found
         if self.twice:
             why = "the same output was differentiated more than once in a step, as by two losses on one graph"
             self.missing.add("delta", self.twice, why)
             self.missing.add("gradient noise scale", ["the network"], why)
-            for field in (DELTA, DELTA_COUNT):
-                found[field] = [(name, value) for name, value in found[field] if name not in self.twice]
-            found.pop(SMALL_BATCH, None)
-            found.pop(SMALL_BATCHES, None)
-        parts = {field: self._part(values) for field, values in found.items() if values}
+        parts, by_unit = together(self.passes, self.twice, self._device)
         if self.compiled and self._buffer is not None:
             for field, column in ((DELTA, self._buffer[:, 0].sqrt()), (DELTA_COUNT, self._buffer[:, 1].clone())):
                 names, values = parts.get(field, Part([], column.new_zeros(0)))
                 parts[field] = Part([*names, *self.modules], torch.cat([values, column]))
-        return parts, whole.by_unit
-
-    def _part(self, found: list[tuple[str, Any]]) -> Part:
-        wide = measure.accumulator(self._device)
-        names, values = [name for name, _ in found], [value for _, value in found]
-        if not isinstance(values[0], Tensor):
-            return Part(names, on_device(values, self._device, wide))
-        return Part(names, torch.stack([value.to(wide) for value in values]))
+        return parts, by_unit
 
     def _see_layer(self, name: str, module: nn.Module, inputs: Any, keywords: Any, output: Any) -> Any:
         z = first_tensor(output)
         if torch.compiler.is_compiling():
-            if z is None or not z.requires_grad:
+            if z is None or not z.requires_grad or torch.compiler.is_exporting():
                 return None
             _trace(self, name)
             return with_first_tensor(output, Tap.apply(z, self._buffer, self._rows[name]))
-        if torch._C._are_functorch_transforms_active():
-            self.missing.add("delta", [name], "it was run by a transform of torch.func")
+        if is_transformed():
+            self.transformed[name] = None
             return None
         self.seen.setdefault(name)
         self.close_layer(inputs[0] if inputs else None)
@@ -199,7 +188,8 @@ class Watch:
             return None
         if self.passes[-1].has_delta:
             self.passes.append(Passes())
-        call = self._calls[z.grad_fn] = Call(name, self.passes[-1])
+        given = first_tensor((inputs, keywords))
+        call = self._calls[z.grad_fn] = Call(name, self.passes[-1], self._step, storage(given))
         # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
         self._on_gradient(z, partial(self._see_delta, call))
         self._latest = call, z, z.grad_fn
@@ -214,11 +204,12 @@ class Watch:
         else:
             self.passes[-1].recurrent.append((name, RecurrentPass(module, inputs, output, self._on_gradient)))
 
-    def _see_model(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _see_model(self, module: nn.Module, inputs: Any, keywords: Any, output: Any) -> None:
         """The model's own output is the best that is known of the loss until that is given."""
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if torch.compiler.is_compiling() or is_transformed():
             return
-        tensors = [tensor for tensor in _tensors(output) if tensor.requires_grad]
+        self.sight.give((inputs, keywords))
+        tensors = [tensor for tensor in all_tensors(output) if tensor.requires_grad]
         # A model that returns its loss, as those of transformers do, returns much beside it.
         self.look([tensor for tensor in tensors if tensor.dim() == 0][:1] or tensors)
 
@@ -226,17 +217,14 @@ class Watch:
         """Read the graph of what will be differentiated; a loss knows better than a model's output."""
         if is_loss:
             self._forget_sums()
-            self.trunks.clear()
-        calls = {node: call.name for node, call in self._calls.items() if not call.is_taken}
-        found = graph.look(roots, calls)
+            self.sight.trunks.clear()
+        calls = {node: call for node, call in self._calls.items() if not call.is_taken}
+        found = self._look([tensor.grad_fn for tensor in roots], calls)
         if found is None:
-            why = f"the graph has more than {graph.LARGEST:,} nodes"
-            self.missing.add("order and residual stream", ["the network"], why)
             return
-        self._learn(found)
         for name, node in found.sums:
-            handle = node.register_prehook(Hook(self.fail, partial(self._see_sum, name, self.passes[-1])))
-            self.sums.append((name, handle))
+            see = partial(self._see_sum, Call(name, self.passes[-1], self._step, None))
+            self.sums.append((name, node.register_prehook(Hook(self.fail, see))))
         lengths: dict[str, int] = defaultdict(int)
         for node, time in found.times.items():
             call = self._calls[node]
@@ -247,22 +235,40 @@ class Watch:
             if call.time not in chosen_times(lengths[call.name]):
                 call.time = None
 
-    def _learn(self, found: Look) -> None:
-        for name, distance in found.distance.items():
-            self.distance[name] = min(distance, self.distance.get(name, distance))
-        self.trunks |= dict.fromkeys(found.trunks)
-        self.leaves |= {id(leaf): (leaf, distance) for leaf, distance in found.leaves}
-        self.side |= found.side
-        self.cut = (self.cut | found.cut) - self.distance.keys()
+    def look_back(self) -> None:
+        """Read the graph of what was differentiated, where a layer of it was in none that was read before."""
+        taken = [node for node, call in self._calls.items() if call.is_taken]
+        if all(self._calls[node].name in self.sight.distance for node in taken):
+            return
+        self.sight.trunks.clear()
+        if found := self._look(taken, self._calls):
+            names = {self._calls[node].name for node in found.times}
+            why = "neither the model itself was called nor before_backward"
+            self.missing.add("dL/dh_t", names, why)
+            self.missing.add("residual stream", (name for name, _ in found.sums), why)
+
+    def _look(self, roots: Iterable[graph.Node], calls: dict[graph.Node, Call]) -> graph.Look | None:
+        found = graph.look(roots, {node: call.name for node, call in calls.items()})
+        if found is None:
+            why = f"the graph has more than {graph.LARGEST:,} nodes"
+            self.missing.add("order and residual stream", ["the network"], why)
+        else:
+            self.sight.learn(found, calls)
+        return found
 
     def _forget_sums(self) -> None:
         for _, handle in self.sums:
             handle.remove()
         self.sums.clear()
 
-    def _see_sum(self, name: str, passes: Passes, gradients: tuple[Tensor | None, ...]) -> None:
-        if gradients[0] is not None:
-            self._read(passes, name, Stream(gradients[0].detach()))
+    def _see_sum(self, call: Call, gradients: tuple[Tensor | None, ...]) -> None:
+        gradient = gradients[0]
+        if gradient is None or not gradient.dim():  # a sum of losses
+            return
+        if call.is_taken:
+            self.twice[call.name] = None
+        call.is_taken = True
+        self._read(call.passes, call.name, Stream(gradient.detach()))
 
     def _read(self, passes: Passes, name: str, moment: Delta | Stream) -> None:
         for quantity in QUANTITIES:
@@ -271,7 +277,7 @@ class Watch:
                     passes.add(field, name, value)
 
     def _see_activation(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if torch.compiler.is_compiling() or self._latest is None or not output.requires_grad:
+        if torch.compiler.is_compiling() or self._latest is None or is_transformed() or not output.requires_grad:
             return
         call, _, origin = self._latest
         if activation_path(output, origin) is not None:
@@ -306,37 +312,38 @@ class Watch:
         call.activation.clear()
 
     def _see_delta(self, call: Call, delta: Tensor | None) -> None:
-        if delta is None:  # of a fused recurrent layer, where the loss uses its state alone
+        if delta is None or is_transformed():  # of a fused recurrent layer, where the loss uses its state alone
             return
+        delta = delta.detach()
+        if call.step != self._step:  # it ran before the last step, and was not differentiated then
+            call.passes, call.step, call.is_taken = self.passes[-1], self._step, False
         call.passes.has_delta = True
         if call.is_taken:
-            self.twice.add(call.name)
+            self.twice[call.name] = None
             return
         call.is_taken = True
-        self._read(call.passes, call.name, Delta(delta.detach()))
+        self._read(call.passes, call.name, Delta(delta))
         if call.time is not None:
-            call.passes.sequences[call.name][call.time].append(measure.norm(delta.detach()))
+            call.passes.sequences[call.name][call.time].append(measure.norm(delta))
         self._take_activation(call)
 
     def _see_small_batch(self, name: str, weight: Tensor, is_first: bool, gradient: Tensor) -> None:
         """A weight's own hook sees the gradient of one micro-batch on one rank, before it is added to any other."""
-        if weight.grad is None and any(passes.small_batches.get(name) for passes in self.passes[:-1]):
-            # What earlier passes have left was thrown away, as SAM's first one is: they are no part of this step.
-            self.passes = self.passes[-1:]
+        if is_transformed():
+            return
+        norm = measure.norm(gradient.detach())
+        if is_first and any(passes.small_batches.get(name) for passes in self.passes[:-1]):
+            # What earlier passes have left may be thrown away, as SAM's first one is: they are no part of this step.
+            if weight.grad is None:
+                self.passes = self.passes[-1:]
+            else:
+                goes_on, left = self.passes[-1].goes_on, measure.norm(weight.grad) != 0
+                self.passes[-1].goes_on = left if goes_on is None else goes_on | left
         passes = self.passes[-1]
         passes.small_batches[name] += is_first  # once a layer, however many weights it has
-        passes.add(SMALL_BATCH, name, measure.norm(gradient.detach()))
+        passes.add(SMALL_BATCH, name, norm)
         passes.add(SMALL_BATCHES, name, int(is_first))
 
     def _on_gradient(self, tensor: Tensor, see: Callable[[Tensor], None]) -> RemovableHandle:
         handle: RemovableHandle = tensor.register_hook(Hook(self.fail, see))  # type: ignore[no-untyped-call]
         return handle
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    """All tensors that a model returns, however nested."""
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    return [t for part in output for t in _tensors(part)] if isinstance(output, list | tuple) else []

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
 
 #: Activations by kind. A sigmoid and a tanh saturate, a ReLU dies; of the others only mean and spread are told.
@@ -131,6 +132,7 @@ def find_layers(model: nn.Module) -> Layers:
     """The layers of a model, as it is now."""
     owned: dict[str, tuple[nn.Module, dict[str, nn.Parameter]]] = {}
     others: dict[nn.Parameter, str] = {}
+    named = dict(model.named_modules(remove_duplicate=False))
     for path, module in model.named_modules():
         for key, parameter in module.named_parameters(recurse=False):
             if isinstance(parameter, UninitializedParameter):
@@ -143,7 +145,7 @@ def find_layers(model: nn.Module) -> Layers:
             above = owner.rpartition(".")[0]
             if above in owned and isinstance(owned[above][0], nn.MultiheadAttention):
                 owner = above  # which uses its last layer's weight without calling it
-            owned.setdefault(owner, (model.get_submodule(owner), {}))[1][key] = parameter
+            owned.setdefault(owner, (named[owner], {}))[1][key] = parameter
     containers = {above for owner in owned if owner for above in accumulate(("", *owner.split(".")[:-1]), _dotted)}
     modules: dict[str, nn.Module] = {}
     weights: dict[nn.Parameter, str] = {}
@@ -202,3 +204,18 @@ def first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, list | tuple):
         return next((tensor for part in output if (tensor := first_tensor(part)) is not None), None)
     return None
+
+
+def all_tensors(output: Any) -> list[Tensor]:
+    """All tensors that a model returns, or is given, however nested."""
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    return [t for part in output for t in all_tensors(part)] if isinstance(output, list | tuple) else []
+
+
+def unwrapped(model: nn.Module) -> nn.Module | None:
+    """What ``torch.compile`` or DDP has been put around."""
+    inner: nn.Module | None = getattr(model, "_orig_mod", None)
+    return model.module if isinstance(model, DistributedDataParallel | nn.DataParallel) else inner

@@ -1,8 +1,18 @@
 """What could not be measured, and why."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import final
+
+from torch import nn
+
+COMPILED_EARLIER = "it was compiled and called before the recorder was entered, and hooks added later do not run"
+TRANSFORMED = "it was run by a transform of torch.func"
+_NOT_CALLED = (
+    "the first tensor that it returns has no part in the loss or is a view that is changed in place, its weight is "
+    "used without calling it, or it was compiled before the recorder was entered"
+)
+_OWN = "it is a parameter of a module that holds layers as well, whose output is made by those too"
 
 
 @final
@@ -29,3 +39,19 @@ def listed(names: Iterable[str], rest: str = "more layers") -> str:
     """At most four names; of more, three and how many there are besides."""
     names = list(names)
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} {rest}"
+
+
+def unseen(names: Iterable[str], modules: Mapping[str, nn.Module], transformed: Container[str], why: str) -> Missing:
+    """Why layers that have a gradient have no delta.
+
+    Args:
+        names: These layers.
+        modules: The layers that are modules.
+        transformed: Those that a transform of ``torch.func`` has run.
+        why: The reason that holds for all of them; empty where there is none.
+    """
+    missing = Missing()
+    for name in names:
+        own = TRANSFORMED if name in transformed else why or _NOT_CALLED
+        missing.add("delta", [name], own if name in modules else _OWN)
+    return missing

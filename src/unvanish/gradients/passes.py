@@ -1,14 +1,19 @@
 """What a step's forward and backward passes have shown, until it is brought together."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from unvanish.gradients.quantities import Field, Reduction
+from unvanish.gradients import measure
+from unvanish.gradients.quantities import Field, Part, Reduction
+from unvanish.gradients.quantities.delta import DELTA, DELTA_COUNT
+from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
+from unvanish.gradients.quantities.stream import STREAM
 from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
+from unvanish.gradients.ranks import on_device
 from unvanish.gradients.recurrent import RecurrentPass
 
 Found = dict[Field, list[tuple[str, Any]]]
@@ -28,6 +33,8 @@ class Passes:
         self.has_delta = False
         #: The layers of which a small batch has been seen, and how often.
         self.small_batches: dict[str, int] = defaultdict(int)
+        #: Whether the weights still had a gradient of earlier passes; None where nobody has looked.
+        self.goes_on: Tensor | None = None
 
     def add(self, field: Field, name: str, value: Any) -> None:
         """Take in a number of a layer, or one for each of its units."""
@@ -39,12 +46,17 @@ class Passes:
             value = torch.maximum(known, value)
         self.by_unit[field][name] = value
 
-    def add_states(self) -> dict[str, list[int]]:
-        """Take in dL/dh_t: of torch's recurrent layers by repeating their passes, of repeated calls by their deltas."""
+    def add_states(self, twice: Container[str]) -> dict[str, list[int]]:
+        """Take in dL/dh_t: of torch's recurrent layers by repeating their passes, of repeated calls by their deltas.
+
+        Args:
+            twice: The layers that were differentiated more than once, of which nothing is known.
+        """
         found = [(name, p.times, p.state_gradients()) for name, p in self.recurrent if p.has_gradient]
         for name, by_time in self.sequences.items():
             times = sorted(by_time)
             found.append((name, times, torch.stack([torch.stack(by_time[t]).norm() for t in times])))
+        found = [(name, times, states) for name, times, states in found if name not in twice]
         for name, times, states in found:
             for field, number in ((PASSES, 1), (LENGTH, times[-1]), (LENGTH_SQUARE, times[-1] ** 2)):
                 self.add(field, name, number)
@@ -53,16 +65,55 @@ class Passes:
         return {name: times for name, times, _ in found}
 
 
-def together(all_passes: Iterable[Passes]) -> Passes:
-    """The scalars and the numbers a unit of several, as of one."""
-    whole = Passes()
-    for passes in all_passes:
+def together(
+    all_passes: Sequence[Passes], twice: Container[str], device: torch.device
+) -> tuple[dict[Field, Part], dict[Field, dict[str, Tensor]]]:
+    """Scalars, those of a layer that ran several times still side by side; and numbers a unit, by layer.
+
+    Args:
+        all_passes: Those of a step.
+        twice: The layers that were differentiated more than once, of which no delta is known.
+        device: That of the weights.
+    """
+    counts = _which_count(all_passes)
+    found: dict[Field, list[tuple[str, Any, int]]] = defaultdict(list)
+    units = Passes()
+    for turn, passes in enumerate(all_passes):
         for field, values in passes.found.items():
-            whole.found[field] += values
-        for field, units in passes.by_unit.items():
-            for name, numbers in units.items():
-                whole.add(field, name, numbers)
-    return whole
+            hidden = twice if field in (DELTA, DELTA_COUNT, STREAM) else ()
+            if not (twice and field in (SMALL_BATCH, SMALL_BATCHES)):
+                found[field] += [(name, value, turn) for name, value in values if name not in hidden]
+        for field, by_unit in passes.by_unit.items():
+            for name, numbers in by_unit.items():
+                units.add(field, name, numbers if counts is None else numbers.where(counts[turn], -torch.inf))
+    parts = {}
+    wide = measure.accumulator(device)
+    for field, numbered in found.items():
+        if numbered:
+            taken = [value for _, value, _ in numbered]
+            is_known = isinstance(taken[0], Tensor)
+            whole = torch.stack([v.to(wide) for v in taken]) if is_known else on_device(taken, device, wide)
+            if counts is not None:
+                whole = whole.where(counts[[turn for *_, turn in numbered]], 0)
+            parts[field] = Part([name for name, *_ in numbered], whole)
+    return parts, units.by_unit
+
+
+def small_batches(all_passes: Iterable[Passes]) -> Counter[str]:
+    """How many gradients of each layer this rank has seen, of a micro-batch each."""
+    return sum((Counter(passes.small_batches) for passes in all_passes), Counter[str]())
+
+
+def _which_count(all_passes: Sequence[Passes]) -> Tensor | None:
+    """Of each of several passes, whether its gradient is still in ``p.grad`` at the step; None where all are.
+
+    What an earlier pass has left may have been set to zero, as that of the first pass of SAM is.
+    """
+    if not any(passes.goes_on is not None for passes in all_passes):
+        return None
+    known = next(p.goes_on for p in all_passes if p.goes_on is not None)
+    flags = [torch.ones_like(known) if p.goes_on is None else p.goes_on for p in [*all_passes[1:], Passes()]]
+    return torch.stack(flags).flip(0).int().cumprod(0).flip(0).bool()
 
 
 @final
@@ -72,9 +123,13 @@ class Call:
     So what gradient checkpointing computes a second time does not.
     """
 
-    def __init__(self, name: str, passes: Passes) -> None:
+    def __init__(self, name: str, passes: Passes, step: int, fed_by: int | None) -> None:
         self.name = name
         self.passes = passes
+        #: Of the recorder's steps, the one that ``passes`` are of.
+        self.step = step
+        #: The storage of its input, where that is data and has no history.
+        self.fed_by = fed_by
         self.kind = "identity"
         self.activation: dict[Field, Any] = {}
         self.time: int | None = None

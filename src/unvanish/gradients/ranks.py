@@ -9,7 +9,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 from unvanish.gradients import measure
-from unvanish.gradients.quantities import Field, Part, Reduction
+from unvanish.gradients.quantities import QUANTITIES, Field, Part, Reduction
+from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
+from unvanish.gradients.quantities.stream import STREAM
+from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
+
+_ALL = (
+    *(field for quantity in QUANTITIES for field in quantity.fields),
+    *(SMALL_BATCH, SMALL_BATCHES, *STATES, PASSES, LENGTH, LENGTH_SQUARE),
+)
+#: What the ranks bring together, each of its own share of the batch; the names of sums are known to no rank before.
+SHARED = tuple(dict.fromkeys(f for f in _ALL if f.is_share and f.reduction is not Reduction.MAX and f is not STREAM))
+#: The fields that hold a number a unit.
+LARGEST = tuple(dict.fromkeys(field for field in _ALL if field.reduction is Reduction.MAX))
 
 
 @final

@@ -4,15 +4,35 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
 
 from unvanish.gradients.graph import Trunk
-from unvanish.gradients.quantities import QUANTITIES, Field, Part, Quantity, Reduction
+from unvanish.gradients.quantities import (
+    QUANTITIES,
+    Clipped,
+    Field,
+    Part,
+    Quantity,
+    Reduction,
+    Scale,
+    Successive,
+    Update,
+    Weights,
+)
 from unvanish.gradients.quantities.clipped import CLIPPED
 from unvanish.gradients.quantities.gradient import GRADIENT, SIZE
 from unvanish.gradients.quantities.noise import SMALL_BATCHES, noise
 from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
 
 Values = dict[str, dict[str, float]]
+
+#: What is read of all weights at once, by moment, and whether it is at every step.
+_READERS = {
+    moment: [(q.read, q.every_step) for q in QUANTITIES if q.moment is moment and q.read is not None]
+    for moment in (Weights, Successive, Clipped, Update)
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,7 @@ class Record:
         trunks: What the network's layers are in line, as autograd's graph has told; empty where it did not.
         unreached: The layers that were run, but have no way to the loss, nor has anything before them.
         part: What the layers of the optimizer have in common; empty where it steps all of them.
+        untrained: What does not train although it seems to, a sentence each.
     """
 
     step: int
@@ -44,6 +65,7 @@ class Record:
     trunks: tuple[Trunk, ...] = ()
     unreached: tuple[str, ...] = ()
     part: str = ""
+    untrained: tuple[str, ...] = ()
 
     def layers_with(self, quantity: Quantity) -> list[str]:
         """The layers of which a quantity was measured."""
@@ -78,6 +100,7 @@ class Step:
         trunks: As of ``Record``.
         unreached: As of ``Record``.
         part: As of ``Record``.
+        untrained: As of ``Record``.
     """
 
     number: int
@@ -92,6 +115,16 @@ class Step:
     trunks: tuple[Trunk, ...] = ()
     unreached: tuple[str, ...] = ()
     part: str = ""
+    untrained: tuple[str, ...] = ()
+
+    def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
+        """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
+        is_scaled = isinstance(scale, Tensor) or scale != 1
+        for read, every_step in _READERS[type(moment)]:
+            if every_step or self.is_full or isinstance(moment, Successive):
+                for field_, part in read(moment).items():
+                    is_gradient = field_.scale is Scale.GRADIENT and is_scaled
+                    self.parts[field_] = Part(part.names, part.values / scale) if is_gradient else part
 
     @property
     def all_parts(self) -> list[Part]:
@@ -145,6 +178,7 @@ class Step:
             self.trunks,
             self.unreached,
             self.part,
+            self.untrained,
         )
 
     def _histograms(self, numbers: Sequence[float]) -> dict[str, list[int]]:

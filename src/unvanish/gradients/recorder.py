@@ -5,79 +5,27 @@ from collections import Counter
 from collections.abc import Hashable, Iterable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, NamedTuple, Self, final
+from typing import Self, final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from unvanish.gradients import measure
 from unvanish.gradients.connections import Connections
 from unvanish.gradients.hooks import Watch
-from unvanish.gradients.layers import find_layers, units_of
-from unvanish.gradients.missing import Missing
-from unvanish.gradients.quantities import (
-    QUANTITIES,
-    Clipped,
-    Part,
-    Reduction,
-    Scale,
-    Successive,
-    Update,
-    Weights,
-)
-from unvanish.gradients.quantities.clipped import CLIPPED
+from unvanish.gradients.layers import find_layers, units_of, unwrapped
+from unvanish.gradients.missing import COMPILED_EARLIER, Missing, unseen
+from unvanish.gradients.passes import small_batches
+from unvanish.gradients.quantities import Part, Scale, Successive, Weights
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
-from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
-from unvanish.gradients.quantities.stream import STREAM
-from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
-from unvanish.gradients.ranks import Ranks
+from unvanish.gradients.ranks import LARGEST, SHARED, Ranks
 from unvanish.gradients.record import Record, Step
+from unvanish.gradients.updates import Pending, Updates
 from unvanish.gradients.weights import Parameters
-
-_COMPILED_EARLIER = "it was compiled and called before the recorder was entered, and hooks added later do not run"
-_NOT_CALLED = (
-    "the first tensor that it returns has no part in the loss or is a view that is changed in place, its weight is "
-    "used without calling it, or it was compiled before the recorder was entered"
-)
-_OWN = "it is a parameter of a module that holds layers as well, whose output is made by those too"
-#: What the ranks bring together, each of its own share of the batch; the names of sums are known to no rank before.
-_SHARED = tuple(
-    dict.fromkeys(
-        field
-        for fields in (
-            *(q.fields for q in QUANTITIES),
-            (SMALL_BATCH, SMALL_BATCHES, *STATES, PASSES, LENGTH, LENGTH_SQUARE),
-        )
-        for field in fields
-        if field.is_share and field.reduction is not Reduction.MAX and field is not STREAM
-    )
-)
-_READERS = {
-    moment: [(q.read, q.every_step) for q in QUANTITIES if q.moment is moment and q.read is not None]
-    for moment in (Weights, Successive, Clipped, Update)
-}
-_LARGEST = tuple(dict.fromkeys(f for q in QUANTITIES for f in q.fields if f.reduction is Reduction.MAX))
-
-
-class _Pending(NamedTuple):
-    """What the optimizer is about to change.
-
-    Args:
-        names: Of all parameters that have a gradient, weights first.
-        parameters: These.
-        copies: Of the weights, what this rank holds of them.
-        is_unscaled: Whether their gradients are what they seem.
-    """
-
-    names: list[str]
-    parameters: list[Tensor]
-    copies: list[Tensor]
-    is_unscaled: bool
 
 
 @final
@@ -138,7 +86,7 @@ class GradientRecorder:
             hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
             for module in model.modules()
         )
-        while inner := _wrapped(model):
+        while inner := unwrapped(model):
             process_group, model = getattr(model, "process_group", process_group), inner
         self._model, self._group = model, process_group
         self._missing = Missing()
@@ -152,12 +100,13 @@ class GradientRecorder:
         self._with_delta: dict[str, None] = {}
         self._steps: list[Step] = []
         self._open: tuple[int, Hashable] | None = None
-        self._pending: _Pending | None = None
+        self._updates = Updates()
         self._previous: dict[Hashable, tuple[list[str], list[Tensor]]] = {}
 
     def _find_layers(self) -> None:
         """Take the model's layers as they are now."""
         self._layers = modules, pairs = find_layers(self._model)
+        self._modules = [*self._model.modules()]
         if not any(name for name, _ in pairs):
             return
         self._sharded = any(hasattr(parameter, "to_local") for _, parameter in pairs)
@@ -203,17 +152,13 @@ class GradientRecorder:
         return found
 
     def _unseen(self) -> Missing:
-        """What the hooks have not seen of layers that have a gradient."""
-        missing = Missing()
+        """What the hooks have not seen of layers that have a gradient, and no step after clipping."""
         told = {name for what, _, names in self._missing if what in ("delta", "what hooks see") for name in names}
-        unseen = [n for n in self._with_gradient if n not in self._with_delta and n not in told]
-        own = [name for name in unseen if name not in self._layers.modules]
-        is_compiled_earlier = self._is_compiled and not self._watch.compiled
+        names = [n for n in self._with_gradient if n not in self._with_delta and n not in told]
+        why = COMPILED_EARLIER if self._is_compiled and not self._watch.compiled else ""
+        missing = unseen(names, self._layers.modules, self._watch.transformed, why)
         recurrent = [n for n in self._watch.compiled if isinstance(self._layers.modules[n], nn.RNNBase)]
-        missing.add("delta", own, _OWN)
-        missing.add(
-            "delta", (n for n in unseen if n not in own), _COMPILED_EARLIER if is_compiled_earlier else _NOT_CALLED
-        )
+        self._updates.say(missing)
         missing.add("activation", self._watch.compiled, "a compiled graph does not show it")
         missing.add("dL/dh_t", recurrent, "a compiled graph does not show it")
         return missing
@@ -229,7 +174,7 @@ class GradientRecorder:
         self._watch.clear()
         self._watch.attach()
         # What clips the gradients has done so by the time that an optimizer begins its step.
-        handle = register_optimizer_step_pre_hook(lambda *_: self.after_clipping())
+        handle = register_optimizer_step_pre_hook(lambda optimizer, *_: self._updates.clipped(optimizer))
         self._hooks.callback(handle.remove)
         return self
 
@@ -240,7 +185,6 @@ class GradientRecorder:
         self._watch.detach()
         self._watch.clear()
         self._previous.clear()
-        self._pending = None
 
     def optimizes(self, *optimizers: Optimizer) -> None:
         """Say which optimizers there are, so that it can be said which parameters none of them changes."""
@@ -278,36 +222,38 @@ class GradientRecorder:
         self._open = (step, chosen)
         taken = self._taken[chosen]
         is_full = self._watch.is_attached and self._is_due(taken)
-        if is_full and not self._layers.are(find_layers(self._model)):
+        if self._modules != [*self._model.modules()] or (is_full and not self._layers.are(find_layers(self._model))):
             self._replace_layers()
+            is_full = False  # the next one is, since this is not counted
+        else:
+            self._taken[chosen] += is_full or taken > 0
         (names, tensors, sizes, count), gradients = self._parameters.with_gradient(chosen)
-        self._taken[chosen] += is_full or taken > 0
         recorded = Step(step, time.time(), sizes, batch_size, self._ranks.size if self._ranks else 1, is_full)
         self._steps.append(recorded)
         if is_full:
             self._take_passes(recorded, loss_scale)
             if not (self._steps[:-1] and self._connections.joins(self._steps[-2], self._watch)):
                 self._connections.learn(self._watch, self._layers, chosen, recorded)
-        self._pending = None
+        self._updates.begin(chosen, None)
         previous = self._previous.pop(chosen, None)
         if names:
             scale = 1.0 if unscaled else loss_scale
             whole = self._parameters.whole()
-            self._read(recorded, Weights(names, tensors, gradients, whole), scale)
+            recorded.take(Weights(names, tensors, gradients, whole), scale)
             if previous is not None and count and previous[0] == names[:count]:
                 shards = self._parameters.whole(gradients[:count])
-                self._read(recorded, Successive(names[:count], previous[1], gradients[:count], shards), scale)
+                recorded.take(Successive(names[:count], previous[1], gradients[:count], shards), scale)
             if is_full and count:
                 copies = [measure.local(gradient).clone() for gradient in gradients[:count]]
                 if isinstance(scale, Tensor) or scale != 1:
                     torch._foreach_div_(copies, scale)
                 self._previous[chosen] = names[:count], copies
                 own = [measure.local(weight).clone() for weight in tensors[:count]]
-                self._pending = _Pending(names, tensors, own, unscaled)
+                self._updates.begin(chosen, Pending(recorded, names, tensors, own, unscaled, self._parameters))
                 if taken % self.histogram_every_n_steps == 0:
                     recorded.histograms = self._parameters.histograms(names[:count], gradients[:count])
         if self._watch.is_attached or self._watch.compiled:
-            self._watch.clear()
+            self._watch.clear(keep=chosen is not None)
         self._rearm()
 
     def _is_due(self, taken: int) -> bool:
@@ -330,30 +276,23 @@ class GradientRecorder:
         self._watch.clear()
         self._previous.clear()
 
-    def _read(self, recorded: Step, moment: Any, scale: Tensor | float = 1.0) -> None:
-        """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
-        is_scaled = isinstance(scale, Tensor) or scale != 1
-        for read, every_step in _READERS[type(moment)]:
-            if every_step or recorded.is_full or isinstance(moment, Successive):
-                for field, part in read(moment).items():
-                    is_gradient = field.scale is Scale.GRADIENT and is_scaled
-                    recorded.parts[field] = Part(part.names, part.values / scale) if is_gradient else part
-
     def _take_passes(self, recorded: Step, loss_scale: Tensor | float) -> None:
         """What the hooks have seen since the last step."""
         watch, ranks = self._watch, self._ranks
         watch.close_layer()
+        watch.look_back()
         for passes in watch.passes:
-            recorded.times |= passes.add_states()
-        watch.has_small_batches = ranks is not None or watch.small_batches > 1
+            recorded.times |= passes.add_states(watch.twice)
+        # Where nobody knows how many there were, there may be several.
+        watch.has_small_batches = ranks is not None or max(small_batches(watch.passes).values(), default=2) > 1
         parts, by_unit = watch.take()
         if recorded.batch_size is not None and self._sharded:
             why = "sharded weights do not show the gradient of one micro-batch"
             self._missing.add("gradient noise scale", ["the network"], why)
         if ranks:
             self._missing.add("residual stream", (name for name, _ in watch.sums), "its ranks do not know each other's")
-            parts = ranks.reduce(parts, _SHARED)
-            by_unit = {field: ranks.largest(by_unit.get(field, {})) for field in _LARGEST}
+            parts = ranks.reduce(parts, SHARED)
+            by_unit = {field: ranks.largest(by_unit.get(field, {})) for field in LARGEST}
         for field, (names, values) in parts.items():
             scale = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.ranks}.get(field.scale)
             recorded.parts[field] = Part(names, values if scale is None else values / scale)
@@ -363,27 +302,12 @@ class GradientRecorder:
 
     def after_clipping(self) -> None:
         """Read the gradients as the optimizer will see them; whoever uses optimizers of torch need not call this."""
-        if self._pending is None or not self._pending.is_unscaled or CLIPPED in self._steps[-1].parts:
-            return
-        names, parameters, *_ = self._pending
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if len(gradients) == len(parameters):
-            with torch.no_grad():
-                self._read(self._steps[-1], Clipped(names, gradients, self._parameters.whole()))
+        self._updates.clipped()
 
-    @torch.no_grad()
     def after_step(self, optimizer: Optimizer | None = None) -> None:
         """Read how far the optimizer has moved the weights, and its state where it is given; where that is due."""
         self._open = None
-        if self._pending is None:
-            return
-        names, parameters, copies, _ = self._pending
-        self._pending = None
-        weights = parameters[: len(copies)]
-        moved = [*torch._foreach_sub([measure.local(weight) for weight in weights], copies)]
-        self._read(
-            self._steps[-1], Update(names[: len(copies)], weights, moved, optimizer, self._parameters.whole(weights))
-        )
+        self._updates.end(optimizer)
 
     def flush(self) -> list[Record]:
         """The records since the last flush, brought to the host in one transfer."""
@@ -402,9 +326,3 @@ class GradientRecorder:
             self._missing.add("dL/dh_t", sorted(uneven), "its sequences differ in length within a step")
         self._steps.clear()
         return records
-
-
-def _wrapped(model: nn.Module) -> nn.Module | None:
-    """What ``torch.compile`` or DDP has been put around."""
-    inner: nn.Module | None = getattr(model, "_orig_mod", None)
-    return model.module if isinstance(model, DistributedDataParallel | nn.DataParallel) else inner

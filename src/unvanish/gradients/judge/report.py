@@ -235,6 +235,7 @@ def _verdict(records: Sequence[Record], part: str = "") -> Verdict:
                 unreached=[name for record in latest for name in record.unreached],
             ),
             where=", ".join(filter(None, (part, name))),
+            untrained=latest[0].untrained if latest else (),
         )
         for name, line in lines.items()
     ]

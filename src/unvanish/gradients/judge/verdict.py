@@ -88,6 +88,7 @@ class Verdict:
         evidence: The layers and the numbers on which the status rests.
         through_time: Whether it is time, and not depth, through which the gradient vanishes or explodes.
         where: Which of several towers or optimizers this is about; empty where there is one.
+        untrained: What does not train although it seems to, a sentence each.
     """
 
     status: str
@@ -96,6 +97,7 @@ class Verdict:
     evidence: str
     through_time: bool = False
     where: str = ""
+    untrained: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -109,6 +111,8 @@ class Verdict:
     @property
     def cause(self) -> str:
         """Why this happens."""
+        if self.untrained and self.status == "healthy":
+            return f"but not all that seems to train does: {', '.join(self.untrained)}."
         return self._advice.cause
 
     @property
@@ -190,8 +194,9 @@ def _units_evidence(status: str, shares: Mapping[str, float]) -> str:
     worst = sorted(shares, key=lambda name: -shares[name])[:3]
     what = "of the units are never positive" if status == "dead" else "of the activations are at their bound"
     mean = sum(shares.values()) / len(shares)
-    listed = ", ".join(f"{shares[name]:.0%} in {name}" for name in worst)
-    return f"{mean:.0%} {what}, on average over {len(shares)} layers: {listed}"
+    of_each = ", ".join(f"{shares[name]:.0%} in {name}" for name in worst)
+    over = f", on average over {len(shares)} layers: " if len(shares) > 1 else ": "
+    return f"{mean:.0%} {what}{over}{of_each}"
 
 
 def _judge_silence(names: list[str], values: list[float], weights: Mapping[str, float]) -> Verdict:

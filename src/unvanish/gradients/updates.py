@@ -1,0 +1,97 @@
+"""What optimizers make of the gradients: clipped before a step, and how far the weights have moved after it."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from unvanish.gradients import measure
+from unvanish.gradients.missing import Missing
+from unvanish.gradients.quantities import Clipped, Update
+from unvanish.gradients.record import Step
+from unvanish.gradients.weights import Parameters
+
+_NO_STEP = "no optimizer of torch.optim has begun a step between before_step and after_step"
+_SCALED = "the optimizer takes the gradient scaler's factor out itself"
+
+
+@dataclass
+class Pending:
+    """What an optimizer is about to change.
+
+    Args:
+        step: Where it is recorded.
+        names: Of all parameters that have a gradient, weights first.
+        parameters: These.
+        copies: Of the weights, what this rank holds of them.
+        is_unscaled: Whether their gradients are what they seem.
+        whole: Reads whole tensors.
+        has_begun: Whether the optimizer has begun its step.
+    """
+
+    step: Step
+    names: list[str]
+    parameters: list[Tensor]
+    copies: list[Tensor]
+    is_unscaled: bool
+    whole: Parameters
+    has_begun: bool = False
+
+    def is_of(self, optimizer: Optimizer | None) -> bool:
+        """Whether the optimizer has any of the parameters."""
+        groups = optimizer.param_groups if optimizer else []
+        own = {id(parameter) for group in groups for parameter in group["params"]}
+        return any(id(parameter) in own for parameter in self.parameters)
+
+
+@final
+class Updates:
+    """The steps of optimizers that are not over, of each that the recorder was told of one at most."""
+
+    def __init__(self) -> None:
+        self._pending: dict[Hashable, Pending] = {}
+        self._without: str | None = None
+        self._has_clipped = False
+
+    def begin(self, chosen: Hashable, pending: Pending | None) -> None:
+        """Expect an optimizer's step, where that is measured."""
+        self._pending.pop(chosen, None)
+        if pending is not None:
+            self._pending[chosen] = pending
+
+    def say(self, missing: Missing) -> None:
+        """Why the gradient after clipping was seen at no step at all."""
+        if self._without and not self._has_clipped:
+            missing.add("gradient after clipping", ["the network"], self._without)
+
+    @torch.no_grad()
+    def clipped(self, optimizer: Optimizer | None = None) -> None:
+        """Read the gradients as the optimizer will see them."""
+        for pending in self._of(optimizer):
+            if pending.has_begun:
+                continue
+            pending.has_begun = True
+            gradients = [p.grad for p in pending.parameters if p.grad is not None]
+            if pending.is_unscaled and len(gradients) == len(pending.parameters):
+                self._has_clipped = True
+                pending.step.take(Clipped(pending.names, gradients, pending.whole.whole()))
+
+    @torch.no_grad()
+    def end(self, optimizer: Optimizer | None) -> None:
+        """Read how far the weights have moved: of the given optimizer, or of those whose step has begun, or of all."""
+        ended = self._of(optimizer) if optimizer else [p for p in self._pending.values() if p.has_begun]
+        for pending in ended or [*self._pending.values()]:
+            count = len(pending.copies)
+            names, weights = pending.names[:count], pending.parameters[:count]
+            moved = [*torch._foreach_sub([measure.local(weight) for weight in weights], pending.copies)]
+            pending.step.take(Update(names, weights, moved, optimizer, pending.whole.whole(weights)))
+            self._without = _NO_STEP if pending.is_unscaled else _SCALED
+            self._pending = {key: other for key, other in self._pending.items() if other is not pending}
+
+    def _of(self, optimizer: Optimizer | None) -> list[Pending]:
+        """Those of an optimizer; all, where it has none of the model's own parameters, but copies of them."""
+        pending = [*self._pending.values()]
+        return [one for one in pending if one.is_of(optimizer)] or pending
