@@ -90,9 +90,9 @@ def together(
     wide = measure.accumulator(device)
     for field, numbered in found.items():
         if numbered:
-            values = [value for _, value, _ in numbered]
-            is_known = isinstance(values[0], Tensor)
-            whole = torch.stack([v.to(wide) for v in values]) if is_known else on_device(values, device, wide)
+            taken = [value for _, value, _ in numbered]
+            is_known = isinstance(taken[0], Tensor)
+            whole = torch.stack([v.to(wide) for v in taken]) if is_known else on_device(taken, device, wide)
             if counts is not None:
                 whole = whole.where(counts[[turn for *_, turn in numbered]], 0)
             parts[field] = Part([name for name, *_ in numbered], whole)
