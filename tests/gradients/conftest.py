@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from unvanish.gradients.hooks import Watch
 
@@ -12,3 +13,8 @@ def errors_of_hooks_are_errors(request, monkeypatch):
 
     if "hooks_may_fail" not in request.keywords:
         monkeypatch.setattr(Watch, "fail", fail)
+
+
+@pytest.fixture(autouse=True)
+def the_same_numbers_in_any_order():
+    torch.manual_seed(0)

@@ -211,17 +211,23 @@ class Watch:
         self.sight.give((inputs, keywords))
         tensors = [tensor for tensor in all_tensors(output) if tensor.requires_grad]
         # A model that returns its loss, as those of transformers do, returns much beside it.
-        self.look([tensor for tensor in tensors if tensor.dim() == 0][:1] or tensors)
+        scalars = [tensor for tensor in tensors if tensor.dim() == 0]
+        if not (scalars and self.look(scalars)):
+            self.look(tensors)
 
-    def look(self, roots: Iterable[Tensor], *, is_loss: bool = False) -> None:
-        """Read the graph of what will be differentiated; a loss knows better than a model's output."""
+    def look(self, roots: Iterable[Tensor], *, is_loss: bool = False) -> bool:
+        """Read the graph of what will be differentiated; a loss knows better than a model's output.
+
+        Returns:
+            Whether a layer is in it.
+        """
         if is_loss:
             self._forget_sums()
             self.sight.trunks.clear()
         calls = {node: call for node, call in self._calls.items() if not call.is_taken}
         found = self._look([tensor.grad_fn for tensor in roots], calls)
         if found is None:
-            return
+            return True
         for name, node in found.sums:
             see = partial(self._see_sum, Call(name, self.passes[-1], self._step, None))
             self.sums.append((name, node.register_prehook(Hook(self.fail, see))))
@@ -234,6 +240,7 @@ class Watch:
             call = self._calls[node]
             if call.time not in chosen_times(lengths[call.name]):
                 call.time = None
+        return bool(found.distance)
 
     def look_back(self) -> None:
         """Read the graph of what was differentiated, where a layer of it was in none that was read before."""
