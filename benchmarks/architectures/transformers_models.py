@@ -20,7 +20,7 @@ _HEADS = (
     *("AUDIO_CLASSIFICATION", "CTC", "IMAGE_TEXT_TO_TEXT", "SEQUENCE_CLASSIFICATION", "PRETRAINING"),
 )
 _SKIPPED = {"gemma3n_vision": "it is timm's mobilenetv5_300m"}
-BATCH, LENGTH = 2, 12
+BATCH, LENGTH = 4, 12
 _GRID = torch.tensor([[1, 4, 4]] * BATCH)
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
