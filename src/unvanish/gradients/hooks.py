@@ -172,7 +172,8 @@ class Watch:
     def _see_layer(self, name: str, module: nn.Module, inputs: Any, keywords: Any, output: Any) -> Any:
         z = first_tensor(output)
         if torch.compiler.is_compiling():
-            if z is None or not z.requires_grad or torch.compiler.is_exporting():
+            # torch 2.11's is_exporting() says so of every graph that is traced.
+            if z is None or not z.requires_grad or torch.compiler._is_exporting_flag:
                 return None
             _trace(self, name)
             return with_first_tensor(output, Tap.apply(z, self._buffer, self._rows[name]))
