@@ -2,6 +2,7 @@
 
 import gc
 import warnings
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -71,3 +72,15 @@ def test_memory_does_not_grow_with_the_steps():
         assert recorder.pending_steps == 0
         assert recorder.flush() == []
     assert counts[1] <= counts[0]
+
+
+def test_an_evaluation_that_forgets_no_grad_keeps_no_graph():
+    model = NETWORKS["mlp"][0]()
+    ((x, _),) = batches(torch.float32, 1)
+    with GradientRecorder(model):
+        outputs = [model(x) for _ in range(3)]
+        graphs = [weakref.ref(output.grad_fn) for output in outputs]
+        nodes = [weakref.ref(output.grad_fn.next_functions[1][0]) for output in outputs]
+        del outputs
+        gc.collect()
+        assert not any(node() for node in (*graphs, *nodes))
