@@ -187,7 +187,9 @@ class Watch:
         if self.passes[-1].has_delta:
             self.passes.append(Passes())
         given = first_tensor((inputs, keywords))
-        call = self._calls.open[z.grad_fn] = Call(name, self.passes[-1], self._step, storage(given))
+        call = Call(name, self.passes[-1], self._step, storage(given))
+        if torch._C._current_graph_task_id() == -1:  # else checkpointing repeats it, in a graph of its own
+            self._calls.open[z.grad_fn] = call
         # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
         self._on_gradient(z, partial(self._see_delta, call))
         self._latest = call, z, z.grad_fn
@@ -209,6 +211,7 @@ class Watch:
         self.sight.give((inputs, keywords))
         if tensors := [tensor for tensor in all_tensors(output) if tensor.requires_grad]:
             self.look(tensors)
+            self.close_layer()
             self._calls.close()
 
     def look(self, roots: Iterable[Tensor], *, is_loss: bool = False) -> None:
