@@ -1,5 +1,7 @@
 """Order, trunks and the residual stream, as the graph of autograd tells them."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from autograd_twin import root
@@ -229,3 +231,32 @@ def test_what_begins_at_zero_is_not_dead(where):
         model = Built(run, base=nn.ModuleList(base), down=down, up=up)
     _, _, verdict = recorded(model)
     assert verdict.status == "healthy", verdict
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+    commitment: torch.Tensor
+
+
+@pytest.mark.parametrize("wrap", [lambda *both: both, lambda a, b: {"commitment": b, "logits": a}, Output], ids=str)
+def test_a_model_that_returns_a_part_of_its_loss_beside_its_output_is_one_trunk(wrap):
+    torch.manual_seed(0)
+
+    def run(m, x):
+        h = m.encoder(x)
+        nearest = torch.cdist(h, m.book).argmin(1)
+        commitment = (h - m.book[nearest]).square().mean()
+        return wrap(m.decoder(h + (m.book[nearest] - h).detach()), commitment)
+
+    model = Built(run, encoder=mlp(outputs=4), decoder=mlp(4), book=nn.Parameter(torch.randn(9, 4)))
+    with GradientRecorder(model) as recorder:
+        output = model(x_of(SAMPLES, INPUTS))
+        tensors = vars(output).values() if isinstance(output, Output) else output
+        tensors = tensors.values() if isinstance(tensors, dict) else tensors
+        sum(tensor.square().mean() for tensor in tensors).backward()
+        recorder.before_step(0)
+    (record,) = recorder.flush()
+    expected = [f"encoder.{i}" for i in (0, 2, 4, 6)] + [f"decoder.{i}" for i in (0, 2, 4, 6)]
+    assert [name for name in recorder.layers if name != "book"] == expected
+    assert record.unreached == ()

@@ -162,7 +162,7 @@ def train(model, data, device, steps=STEPS, **cadence):
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             recorder.after_step()
-        assert len(recorder) == steps
+        assert recorder.pending_steps == steps
     return recorder
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import warnings
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -71,3 +72,34 @@ def test_memory_does_not_grow_with_the_steps():
         assert recorder.pending_steps == 0
         assert recorder.flush() == []
     assert counts[1] <= counts[0]
+
+
+class Marker:
+    """Lives as long as the graph that it is in."""
+
+
+class Marked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, marker):
+        ctx.marker = marker
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
+def test_an_evaluation_that_forgets_no_grad_keeps_no_graph():
+    model, markers = NETWORKS["mlp"][0](), []
+
+    def mark(module, inputs, output):
+        marker = Marker()
+        markers.append(weakref.ref(marker))
+        return Marked.apply(output, marker)
+
+    model[2].register_forward_hook(mark)
+    with GradientRecorder(model):
+        for _ in range(3):
+            model(batches(torch.float32, 1)[0][0])
+        gc.collect()
+        assert [marker() for marker in markers] == [None] * 3

@@ -171,3 +171,20 @@ def test_the_noise_scale_is_a_ratio_of_means():
     assert math.isnan(reported(early, (10.0, 1.0), (20.0, 4.0)).noise_scale)  # |G|^2 may as well be 0
     assert math.isnan(reported((10.0, 1.0)).noise_scale)
     assert math.isnan(Report().noise_scale)
+
+
+@pytest.mark.parametrize(
+    ("weights", "update", "status"),
+    [
+        ({"b": 0.02}, 0.1, "healthy"),  # a low-rank adapter, some steps after its zero
+        ({"b": 0.02}, 0.001, "vanishing"),  # which does not grow
+        ({"b": 5.0}, 0.1, "vanishing"),
+        ({}, 0.1, "vanishing"),
+        ({"c": 0.02}, 0.1, "vanishing"),  # which passes what comes to it
+        ({"b": 0.02, "c": 0.02, "d": 0.02}, 0.1, "vanishing"),  # all begin too small
+    ],
+)
+def test_a_weight_that_leaves_zero_passes_little_on_yet_and_the_rest_of_the_way_is_judged(weights, update, status):
+    verdict = judge({"a": 1e-4, "b": 0.5, "c": 0.7, "d": 1.0}, weights=weights, updates=dict.fromkeys("abcd", update))
+    assert verdict.status == status
+    assert (", while the weight of b is near zero still" in verdict.evidence) == (status == "healthy")

@@ -47,12 +47,13 @@ class Look(NamedTuple):
     cut: list[Node]
 
 
-def look(roots: Iterable[Node], calls: Mapping[Node, str]) -> Look | None:
+def look(roots: Iterable[Node], calls: Mapping[Node, str], over: Mapping[int, str]) -> Look | None:
     """Read the graph of what is to be differentiated; None where it is too large.
 
     Args:
         roots: The nodes of the loss, or of what a model has returned.
         calls: The nodes that have made the layers' outputs, with the layers' names, in the order of the calls.
+        over: The names of those whose node is known by its number alone.
     """
     order = _from_leaves([node for node in roots if node is not None])
     if order is None:
@@ -64,6 +65,9 @@ def look(roots: Iterable[Node], calls: Mapping[Node, str]) -> Look | None:
         for before in _before(node):
             above[position[before]].append(index)
     points = {position[node]: name for node, name in calls.items() if node in position}
+    if over:
+        numbered = ((index, node._sequence_nr()) for index, node in reversed([*enumerate(order)]))
+        points |= {index: over[number] for index, number in numbered if number in over}
     dominator = _dominators(above)
     distance = _distances(above, points)
     layers: dict[str, int] = {}

@@ -13,11 +13,11 @@ from unvanish.gradients import graph, measure
 from unvanish.gradients.hook import Hook, Tap, is_transformed, with_first_tensor
 from unvanish.gradients.layers import ACTIVATIONS, activation_path, all_tensors, find_activation, first_tensor
 from unvanish.gradients.missing import Missing
-from unvanish.gradients.passes import Call, Passes, together
+from unvanish.gradients.passes import Call, Calls, Passes, together
 from unvanish.gradients.quantities import QUANTITIES, Delta, Field, Output, Part, Stream
 from unvanish.gradients.quantities.delta import DELTA, DELTA_COUNT
 from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
-from unvanish.gradients.recurrent import RecurrentPass, chosen_times, why_not
+from unvanish.gradients.recurrent import RecurrentPass, why_not
 from unvanish.gradients.sight import Sight, storage
 
 #: Beside the layers' names, those of the hooks on all activations, on all weights, and on the model itself.
@@ -62,7 +62,7 @@ class Watch:
         self._buffer: Tensor | None = None
         self._handles: dict[str, list[RemovableHandle]] = defaultdict(list)
         self.sums: list[tuple[str, RemovableHandle]] = []
-        self._calls: dict[graph.Node, Call] = {}
+        self._calls = Calls()
         self.passes: list[Passes] = []
         self._step = 0
         self.cover(modules, parameters)
@@ -98,10 +98,8 @@ class Watch:
         self.twice: dict[str, None] = {}
         waiting = [one for passes in self.passes for one in passes.recurrent if keep and not one[1].has_gradient]
         self.passes = [Passes()]
-        # For one step, and no longer: they keep their graph.
-        self._calls = {n: c for n, c in self._calls.items() if keep and not c.is_taken and c.step == self._step - 1}
-        names = {call.name for call in self._calls.values()}
-        self.passes[0].recurrent = [(name, one) for name, one in waiting if name in names]
+        kept = self._calls.keep(self._step - 1 if keep else self._step)  # for one step, and no longer
+        self.passes[0].recurrent = [(name, one) for name, one in waiting if name in kept]
         self._latest: tuple[Call, Tensor, Any] | None = None
         self._forget_sums()
         if self._buffer is not None and self.compiled:
@@ -190,7 +188,9 @@ class Watch:
         if self.passes[-1].has_delta:
             self.passes.append(Passes())
         given = first_tensor((inputs, keywords))
-        call = self._calls[z.grad_fn] = Call(name, self.passes[-1], self._step, storage(given))
+        call = Call(name, self.passes[-1], self._step, storage(given))
+        if torch._C._current_graph_task_id() == -1:  # else checkpointing repeats it, in a graph of its own
+            self._calls.open[z.grad_fn] = call
         # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
         self._on_gradient(z, partial(self._see_delta, call))
         self._latest = call, z, z.grad_fn
@@ -210,58 +210,41 @@ class Watch:
         if torch.compiler.is_compiling() or is_transformed():
             return
         self.sight.give((inputs, keywords))
-        tensors = [tensor for tensor in all_tensors(output) if tensor.requires_grad]
-        # A model that returns its loss, as those of transformers do, returns much beside it.
-        scalars = [tensor for tensor in tensors if tensor.dim() == 0]
-        if not (scalars and self.look(scalars)):
+        if tensors := [tensor for tensor in all_tensors(output) if tensor.requires_grad]:
             self.look(tensors)
+            self.close_layer()
+            self._calls.close()
 
-    def look(self, roots: Iterable[Tensor], *, is_loss: bool = False) -> bool:
-        """Read the graph of what will be differentiated; a loss knows better than a model's output.
-
-        Returns:
-            Whether a layer is in it.
-        """
+    def look(self, roots: Iterable[Tensor], *, is_loss: bool = False) -> None:
+        """Read the graph of what will be differentiated; a loss knows better than a model's output."""
         if is_loss:
             self._forget_sums()
             self.sight.trunks.clear()
-        calls = {node: call for node, call in self._calls.items() if not call.is_taken}
-        found = self._look([tensor.grad_fn for tensor in roots], calls)
+        found = self._look([tensor.grad_fn for tensor in roots])
         if found is None:
-            return True
+            return
         for name, node in found.sums:
             see = partial(self._see_sum, Call(name, self.passes[-1], self._step, None))
             self.sums.append((name, node.register_prehook(Hook(self.fail, see))))
-        lengths: dict[str, int] = defaultdict(int)
-        for node, time in found.times.items():
-            call = self._calls[node]
-            call.time = time
-            lengths[call.name] = max(lengths[call.name], time)
-        for node in found.times:
-            call = self._calls[node]
-            if call.time not in chosen_times(lengths[call.name]):
-                call.time = None
-        return bool(found.distance)
+        self._calls.mark(found.times)
 
     def look_back(self) -> None:
         """Read the graph of what was differentiated, where a layer of it was in none that was read before."""
-        taken = [node for node, call in self._calls.items() if call.is_taken]
-        if all(self._calls[node].name in self.sight.distance for node in taken):
-            return
-        self.sight.trunks.clear()
-        if found := self._look(taken, self._calls):
-            names = {self._calls[node].name for node in found.times}
-            why = "neither the model itself was called nor before_backward"
-            self.missing.add("dL/dh_t", names, why)
-            self.missing.add("residual stream", (name for name, _ in found.sums), why)
+        taken = {node: call.name for node, call in self._calls.open.items() if call.is_taken}
+        if not self.sight.distance.keys() >= {*taken.values()}:
+            self.sight.trunks.clear()
+            if found := self._look(taken, back=True):
+                why = "neither the model itself was called nor before_backward"
+                self.missing.add("dL/dh_t", (self._calls.open[node].name for node in found.times), why)
+                self.missing.add("residual stream", (name for name, _ in found.sums), why)
 
-    def _look(self, roots: Iterable[graph.Node], calls: dict[graph.Node, Call]) -> graph.Look | None:
-        found = graph.look(roots, {node: call.name for node, call in calls.items()})
+    def _look(self, roots: Iterable[graph.Node], *, back: bool = False) -> graph.Look | None:
+        found = self._calls.look(roots, back=back)
         if found is None:
             why = f"the graph has more than {graph.LARGEST:,} nodes"
             self.missing.add("order and residual stream", ["the network"], why)
         else:
-            self.sight.learn(found, calls)
+            self.sight.learn(found, self._calls.open)
         return found
 
     def _forget_sums(self) -> None:

@@ -1,6 +1,7 @@
 """Finds the layers of a network, and what kind of activation follows each."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -210,8 +211,8 @@ def all_tensors(output: Any) -> list[Tensor]:
     """All tensors that a model returns, or is given, however nested."""
     if isinstance(output, Tensor):
         return [output]
-    if isinstance(output, Mapping):
-        output = list(output.values())
+    if isinstance(output, Mapping) or is_dataclass(output):
+        output = list((output if isinstance(output, Mapping) else vars(output)).values())
     return [t for part in output for t in all_tensors(part)] if isinstance(output, list | tuple) else []
 
 

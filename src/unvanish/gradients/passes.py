@@ -1,20 +1,22 @@
 """What a step's forward and backward passes have shown, until it is brought together."""
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, final
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from unvanish.gradients import measure
+from unvanish.gradients.graph import Look, Node, look
 from unvanish.gradients.quantities import Field, Part, Reduction
 from unvanish.gradients.quantities.delta import DELTA, DELTA_COUNT
 from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
 from unvanish.gradients.quantities.stream import STREAM
 from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
 from unvanish.gradients.ranks import on_device
-from unvanish.gradients.recurrent import RecurrentPass
+from unvanish.gradients.recurrent import RecurrentPass, chosen_times
 
 Found = dict[Field, list[tuple[str, Any]]]
 
@@ -134,3 +136,42 @@ class Call:
         self.activation: dict[Field, Any] = {}
         self.time: int | None = None
         self.is_taken = False
+
+
+@final
+class Calls:
+    """The calls of a step, by the nodes of autograd's graph that have made their outputs.
+
+    Nothing that is known of a forward pass that is over keeps its graph: an evaluation without ``torch.no_grad`` would
+    fill the memory. The hooks in the graph keep the calls, which are found by the numbers of their nodes then.
+    """
+
+    def __init__(self) -> None:
+        self.open: dict[Node, Call] = {}
+        self._over: WeakValueDictionary[int, Call] = WeakValueDictionary()
+
+    def close(self) -> None:
+        """Let go of the nodes."""
+        for node, call in self.open.items():
+            self._over[node._sequence_nr()] = call
+        self.open.clear()
+
+    def look(self, roots: Iterable[Node], *, back: bool = False) -> Look | None:
+        """Read a graph; without the calls that were differentiated already, except where that is looked back at."""
+        over = {} if back else {number: call.name for number, call in self._over.items() if not call.is_taken}
+        return look(roots, {n: c.name for n, c in self.open.items() if back or not c.is_taken}, over)
+
+    def mark(self, times: Mapping[Node, int]) -> None:
+        """Note of calls that feed one another which of them they are, where that one is read."""
+        found = [(self.open.get(node) or self._over[node._sequence_nr()], time) for node, time in times.items()]
+        lengths: dict[str, int] = defaultdict(int)
+        for call, time in found:
+            lengths[call.name] = max(lengths[call.name], time)
+        for call, time in found:
+            call.time = time if time in chosen_times(lengths[call.name]) else None
+
+    def keep(self, step: int) -> set[str]:
+        """Forget all but what ran at this step and has not been differentiated; the names of that."""
+        self.open = {n: c for n, c in self.open.items() if not c.is_taken and c.step == step}
+        self._over = WeakValueDictionary({n: c for n, c in self._over.items() if not c.is_taken and c.step == step})
+        return {call.name for call in (*self.open.values(), *self._over.values())}

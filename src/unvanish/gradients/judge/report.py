@@ -232,6 +232,7 @@ def _verdict(records: Sequence[Record], part: str = "") -> Verdict:
                 saturated=medians(records, "saturated_share"),
                 through_time={name: norms for record in latest for name, norms in record.through_time.items()},
                 weights=medians(records, "weight_norm"),
+                updates=medians(records, "update_ratio"),
                 unreached=[name for record in latest for name in record.unreached],
             ),
             where=", ".join(filter(None, (part, name))),

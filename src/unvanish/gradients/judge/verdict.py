@@ -12,6 +12,9 @@ VANISHED = 1e-3
 #: A network is dead or saturated where half of its units are, on average over the layers that can be, or nearly all
 #: units of one layer: then no gradient passes it.
 MOST, NEARLY_ALL = 0.5, 0.9
+#: A weight with a smaller norm than the first passes less than that share of the gradient on, whatever its shape; it
+#: leaves zero where a step moves it by more than the second.
+NEAR_ZERO, LEAVING = 0.1, 0.01
 
 
 class _Advice(NamedTuple):
@@ -138,6 +141,7 @@ def judge(
     saturated: Mapping[str, float] | None = None,
     through_time: Mapping[str, Mapping[int, float]] | None = None,
     weights: Mapping[str, float] | None = None,
+    updates: Mapping[str, float] | None = None,
     unreached: Sequence[str] = (),
 ) -> Verdict:
     """The verdict on |delta| = |dL/dz| by layer, in the order of the forward pass.
@@ -152,6 +156,7 @@ def judge(
         saturated: The share of values at their bound, of the layers with a tanh or a sigmoid.
         through_time: |dL/dh_t| by t, of recurrent layers.
         weights: |W| of each layer: what starts at zero by design passes nothing on before its first step.
+        updates: The update of each layer over |W|: what has left zero may be near it still.
         unreached: Layers that were run, but have no way to the loss.
     """
     names, values = list(deltas), list(deltas.values())
@@ -166,12 +171,15 @@ def judge(
         largest = max((share for name, share in (shares or {}).items() if name in deltas), default=0.0)
         if shares and (largest >= NEARLY_ALL or sum(shares.values()) / len(shares) >= MOST):
             return Verdict(status, ratio, factor, _units_evidence(status, shares))
-    by_depth = _judge_depth(names, values, factor, weights or {})
+    near = {n for n, norm in (weights or {}).items() if norm < NEAR_ZERO and (updates or {}).get(n, 0.0) > LEAVING}
+    by_depth = _judge_depth(names, values, factor, weights or {}, near)
     by_time = _judge_time(through_time or {}, ratio, factor)
     return by_time if by_time and by_depth.status in ("healthy", "unknown") else by_depth
 
 
-def _judge_depth(names: list[str], values: list[float], factor: float, weights: Mapping[str, float]) -> Verdict:
+def _judge_depth(
+    names: list[str], values: list[float], factor: float, weights: Mapping[str, float], near_zero: set[str]
+) -> Verdict:
     """The verdict on the way from the last layer to the first."""
     if len(names) < 2:
         return Verdict("unknown", math.nan, math.nan, f"{'1 layer' if names else 'no layer'} with a gradient")
@@ -182,6 +190,12 @@ def _judge_depth(names: list[str], values: list[float], factor: float, weights: 
         f"{names[0]} gets {ratio:.2g} times the gradient that {names[-1]} gets, a factor of {factor:.3g} a layer "
         f"over {len(names)} layers"
     )
+    near = [index for index, name in enumerate(names) if index and name in near_zero]
+    # Where a few weights have begun at zero, as those of adapters do, the rest of the way is judged.
+    rest = ratio * math.prod(values[i] / values[i - 1] for i in near)
+    if _status(ratio) == "vanishing" and _status(rest) == "healthy" and 2 * len(near) <= len(names):
+        evidence += f", while the weight of {listed(names[i] for i in near)} is near zero still"
+        return Verdict("healthy", ratio, factor, evidence)
     return Verdict(_status(ratio), ratio, factor, evidence)
 
 
