@@ -24,11 +24,15 @@ from unvanish.gradients.sight import Sight, storage
 _ACTIVATIONS, _WEIGHTS, _MODEL = "activations:", "weights:", "model:"
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _trace(watch: "Watch", name: str) -> None:
-    """Note that a layer is compiled: run while its graph is traced, and no part of that graph."""
-    watch.compiled[name] = None
-    watch.seen.setdefault(name)
+def _tracer(watch: "Watch", name: str) -> Callable[[], None]:
+    """Notes that a layer is compiled: run while its graph is traced, and no part of that graph."""
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def trace() -> None:  # torch 2.11 takes no object as an argument here
+        watch.compiled[name] = None
+        watch.seen.setdefault(name)
+
+    return trace  # type: ignore[no-any-return]
 
 
 @final
@@ -116,7 +120,7 @@ class Watch:
             self._buffer = torch.zeros(len(self.modules), 2, dtype=wide, device=self._device)
         for name, module in self.modules.items():
             if not self._handles[name]:
-                see = Hook(self.fail, partial(self._see_layer, name))
+                see = Hook(self.fail, partial(self._see_layer, name, _tracer(self, name)))
                 self._handles[name].append(module.register_forward_hook(see, with_kwargs=True))
         for module in () if self._handles[_ACTIVATIONS] else self.activations:
             self._handles[_ACTIVATIONS].append(module.register_forward_hook(Hook(self.fail, self._see_activation)))
@@ -167,13 +171,15 @@ class Watch:
                 parts[field] = Part([*names, *self.modules], torch.cat([values, column]))
         return parts, by_unit
 
-    def _see_layer(self, name: str, module: nn.Module, inputs: Any, keywords: Any, output: Any) -> Any:
+    def _see_layer(
+        self, name: str, trace: Callable[[], None], module: nn.Module, inputs: Any, keywords: Any, output: Any
+    ) -> Any:
         z = first_tensor(output)
         if torch.compiler.is_compiling():
             # torch 2.11's is_exporting() says so of every graph that is traced.
             if z is None or not z.requires_grad or torch.compiler._is_exporting_flag:
                 return None
-            _trace(self, name)
+            trace()
             return with_first_tensor(output, Tap.apply(z, self._buffer, self._rows[name]))
         if is_transformed():
             self.transformed[name] = None

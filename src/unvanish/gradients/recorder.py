@@ -15,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from unvanish.gradients import measure
 from unvanish.gradients.connections import Connections
+from unvanish.gradients.hook import Hook
 from unvanish.gradients.hooks import Watch
 from unvanish.gradients.layers import find_layers, units_of, unwrapped
 from unvanish.gradients.missing import COMPILED_EARLIER, Missing, unseen
@@ -174,7 +175,8 @@ class GradientRecorder:
         self._watch.clear()
         self._watch.attach()
         # What clips the gradients has done so by the time that an optimizer begins its step.
-        handle = register_optimizer_step_pre_hook(lambda optimizer, *_: self._updates.clipped(optimizer))
+        see = Hook(self._watch.fail, lambda optimizer, *_: self._updates.clipped(optimizer))
+        handle = register_optimizer_step_pre_hook(see)
         self._hooks.callback(handle.remove)
         return self
 
