@@ -260,3 +260,33 @@ def test_a_model_that_returns_a_part_of_its_loss_beside_its_output_is_one_trunk(
     expected = [f"encoder.{i}" for i in (0, 2, 4, 6)] + [f"decoder.{i}" for i in (0, 2, 4, 6)]
     assert [name for name in recorder.layers if name != "book"] == expected
     assert record.unreached == ()
+
+
+def test_a_layer_that_the_first_step_leaves_out_comes_behind_what_it_follows():
+    class Drops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c, self.skip = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4), "b"
+
+        def forward(self, x):
+            for name in "abc":
+                x = x if name == self.skip else getattr(self, name)(x)
+            return x
+
+    model = Drops()
+    with GradientRecorder(model) as recorder:
+        for step, model.skip in enumerate("bc"):
+            model(torch.randn(2, 4)).sum().backward()
+            recorder.before_step(step)
+    assert recorder.layers == ["a", "b", "c"]
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_a_weight_without_elements_is_no_layer():
+    model = nn.Sequential(nn.Linear(3, 0), nn.Linear(0, 5), nn.Linear(5, 2))
+    with GradientRecorder(model) as recorder:
+        model(torch.randn(2, 3)).sum().backward()
+        recorder.before_step(0)
+        (record,) = recorder.flush()
+    assert list(record.values["gradient_norm"]) == ["2"]
+    assert record.totals["gradient_norm"] > 0

@@ -29,7 +29,7 @@ class Connections:
         self._model = model
         self._missing = missing
         self.optimizers: tuple[Optimizer, ...] = ()
-        self._distance: dict[str, int] = {}
+        self._distance: dict[str, float] = {}
         self._order: dict[str, None] = {}
         self._trunks: tuple[Trunk, ...] = ()
         #: By optimizer the parameters that have wanted a gradient at every step so far, and had none.
@@ -82,7 +82,11 @@ class Connections:
         sight = watch.sight
         distance = sight.distance | self._of_own(watch, layers, shown)
         if distance.keys() >= self._distance.keys():
-            self._distance = distance
+            self._distance = {**distance}
+        before = max(self._distance.values(), default=0) + 1.0
+        for name in sorted(distance, key=lambda name: -distance[name]):
+            # One that was left out until now has its place behind what it follows here.
+            before = self._distance.setdefault(name, before - 0.5)
         silent = {name for name, p in layers.parameters if name and p.requires_grad and p.grad is None}
         gone = silent & small_batches(watch.passes).keys()
         self._missing.add("dL/dW", (name for name, _ in layers.parameters if name in gone), _GONE)

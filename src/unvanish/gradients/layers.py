@@ -138,7 +138,7 @@ def find_layers(model: nn.Module) -> Layers:
         for key, parameter in module.named_parameters(recurse=False):
             if isinstance(parameter, UninitializedParameter):
                 continue
-            if parameter.dim() < 2:
+            if parameter.dim() < 2 or not parameter.numel():
                 others.setdefault(parameter, "")
                 continue
             # Weight normalization and its like keep a layer's weight in a module of their own, below it.
