@@ -239,7 +239,11 @@ class Output:
     commitment: torch.Tensor
 
 
-@pytest.mark.parametrize("wrap", [lambda *both: both, lambda a, b: {"commitment": b, "logits": a}, Output], ids=str)
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda *both: both, lambda a, b: {"commitment": b, "logits": a}, Output],
+    ids=["tuple", "mapping", "dataclass"],
+)
 def test_a_model_that_returns_a_part_of_its_loss_beside_its_output_is_one_trunk(wrap):
     torch.manual_seed(0)
 
