@@ -1,5 +1,6 @@
 """Every family trains in each precision, with channels last, and compiled."""
 
+import gc
 import math
 import time
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ def _train(
     """Learns a batch by heart, recorded with the default cadence."""
     if not settings.is_cuda and (mode.autocast is torch.float16 or mode.is_compiled):
         raise NotHereError
+    _forget_peak(settings)
     model, (x, y) = family.model(settings), family.batch(settings)
     if mode.channels_last:
         model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
@@ -105,6 +107,7 @@ def _now(settings: Settings) -> float:
 def _forget_peak(settings: Settings) -> None:
     if settings.is_cuda:
         torch.compiler.reset()
+        gc.collect()  # what is left of the last network
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
