@@ -203,7 +203,8 @@ def first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, Mapping):
         output = list(output.values())
     if isinstance(output, list | tuple):
-        return next((tensor for part in output if (tensor := first_tensor(part)) is not None), None)
+        # No walrus: torch 2.11 cannot trace one in a generator.
+        return next((tensor for tensor in map(first_tensor, output) if tensor is not None), None)
     return None
 
 
