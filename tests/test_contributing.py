@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from unvanish.command.main import main
-from unvanish.gradients import GradientRecorder, record, recorder
+from unvanish.gradients import GradientRecorder, record
 from unvanish.gradients.quantities import QUANTITIES
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
@@ -33,8 +33,9 @@ def test_the_measure_of_the_guide_is_recorded_by_its_file_alone(monkeypatch):
     space = {}
     exec(re.search(r"```python\n(# zero\.py\n.*?)```", TEXT, re.DOTALL)[1], space)
     quantity = space["ZERO_SHARE"]
-    for room in (recorder, record):
-        monkeypatch.setattr(room, "QUANTITIES", (*QUANTITIES, quantity))
+    monkeypatch.setattr(record, "QUANTITIES", (*QUANTITIES, quantity))
+    readers = {**record._READERS, quantity.moment: [*record._READERS[quantity.moment], (quantity.read, False)]}
+    monkeypatch.setattr(record, "_READERS", readers)
     model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
     with torch.no_grad():
         model[0].bias[0] = -100.0  # a dead unit: a quarter of the first layer's gradient is 0

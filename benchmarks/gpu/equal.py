@@ -101,7 +101,7 @@ def _compare(kind: Callable[..., torch.optim.Optimizer], options: dict[str, Any]
             found["gradient_norm_clipped"] = {name: _norm([w.grad for w in ws]) for name, ws in layers.items()}
             try:
                 optimizer.step(partial(_known, loss))
-            except NotImplementedError as error:
+            except (NotImplementedError, RuntimeError) as error:
                 raise NotHereError("torch has none") from error
             recorder.after_step()
             found["update_ratio"] = {
