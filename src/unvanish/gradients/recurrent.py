@@ -125,7 +125,7 @@ class RecurrentPass:
         alive = torch.zeros(samples, dtype=torch.bool, device=x.device)
         for index in reversed(range(len(norms))):
             alive = alive | by_sample[index].ne(0).any(1)
-            norms[index] = norms[index] * (samples / alive.sum().clamp(min=1)).sqrt()
+            norms[index] = norms[index] * (samples / alive.sum().clamp(min=1).to(norms[index].dtype)).sqrt()
         return torch.stack(norms)
 
 
