@@ -45,9 +45,11 @@ class Connections:
 
     def sentences(self) -> list[str]:
         """What does not train although it seems to: the gravest that a gradient can tell, with names."""
+        without = set().union(*self._without.values())
+        if not (without or self._outside or self.optimizers):
+            return []
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
         trained = [(plain_path(name), p) for name, p in self._model.named_parameters() if p.requires_grad]
-        without = set().union(*self._without.values())
         found = (
             ("parameter", "without a gradient", [n for n, p in trained if id(p) in without]),
             ("weight", "of the loss that the model does not know", [*self._outside.values()]),

@@ -118,16 +118,6 @@ class Layers(NamedTuple):
     modules: dict[str, nn.Module]
     parameters: list[tuple[str, nn.Parameter]]
 
-    def are(self, others: "Layers") -> bool:
-        """Whether these are the very same modules and parameters."""
-        same = self.modules.keys() == others.modules.keys() and len(self.parameters) == len(others.parameters)
-        pairs = zip(self.parameters, others.parameters, strict=False)
-        return (
-            same
-            and all(module is others.modules[name] for name, module in self.modules.items())
-            and all(a is b and name == other for (name, a), (other, b) in pairs)
-        )
-
 
 def find_layers(model: nn.Module) -> Layers:
     """The layers of a model, as it is now."""

@@ -107,7 +107,11 @@ class GradientRecorder:
     def _find_layers(self) -> None:
         """Take the model's layers as they are now."""
         self._layers = modules, pairs = find_layers(self._model)
-        self._modules = [*self._model.modules()]
+        # What is replaced is seen at once, what is added at the next step at which everything is measured.
+        inner = set(modules.values())
+        children = ((m._modules, key, child) for m in self._model.modules() for key, child in m._modules.items())
+        self._places = [place for place in children if place[2] in inner]
+        self._known = self._everything()
         if not any(name for name, _ in pairs):
             return
         self._sharded = any(hasattr(parameter, "to_local") for _, parameter in pairs)
@@ -125,6 +129,9 @@ class GradientRecorder:
         self._missing.add(
             "dL/dW", (n for n in modules if n not in owners), "its weight is another layer's as well, and shown there"
         )
+
+    def _everything(self) -> list[int]:
+        return [*map(id, self._model.modules()), *map(id, self._model.parameters())]
 
     @property
     def layers(self) -> list[str]:
@@ -224,7 +231,8 @@ class GradientRecorder:
         self._open = (step, chosen)
         taken = self._taken[chosen]
         is_full = self._watch.is_attached and self._is_due(taken)
-        if self._modules != [*self._model.modules()] or (is_full and not self._layers.are(find_layers(self._model))):
+        is_same = all(siblings.get(key) is module for siblings, key, module in self._places)
+        if not is_same or (is_full and self._known != self._everything()):
             self._replace_layers()
             is_full = False  # the next one is, since this is not counted
         else:
