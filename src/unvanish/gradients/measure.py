@@ -72,7 +72,7 @@ def _wide_norm(flat: Tensor) -> Tensor:
 
 
 def products(left: Sequence[Tensor], right: Sequence[Tensor]) -> list[Tensor]:
-    """The inner product of each pair, in float64, where those of two vanished gradients are not zero."""
+    """The inner product of each pair; in float64 where that of two vanished gradients would be zero."""
     return [_product(local(a), local(b)) for a, b in zip(left, right, strict=True)]
 
 
@@ -80,6 +80,10 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     wide = accumulator(right.device)
     if left.is_sparse or right.is_sparse:
         left, right = left.to_dense(), right.to_dense()
+    if left.dtype == right.dtype == torch.float32 and right.device.type == "cpu":
+        product = torch.dot(left.flatten(), right.flatten())
+        if abs(product.item()) > _SAFE[0] ** 2:  # NaN is summed again as well
+            return product.to(wide)
     pairs = zip(*(torch.split(_real(tensor).flatten(), _LONG) for tensor in (left, right)), strict=True)
     return torch.stack([torch.dot(a.to(wide), b.to(wide)) for a, b in pairs]).sum()
 

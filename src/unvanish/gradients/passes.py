@@ -94,7 +94,11 @@ def together(
         if numbered:
             taken = [value for _, value, _ in numbered]
             is_known = isinstance(taken[0], Tensor)
-            whole = torch.stack([v.to(wide) for v in taken]) if is_known else on_device(taken, device, wide)
+            whole = (
+                torch.stack([v if v.dtype is wide else v.to(wide) for v in taken])
+                if is_known
+                else on_device(taken, device, wide)
+            )
             if counts is not None:
                 whole = whole.where(counts[[turn for *_, turn in numbered]], 0)
             parts[field] = Part([name for name, *_ in numbered], whole)

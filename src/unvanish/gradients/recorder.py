@@ -131,7 +131,12 @@ class GradientRecorder:
         )
 
     def _everything(self) -> list[int]:
-        return [*map(id, self._model.modules()), *map(id, self._model.parameters())]
+        """What tells the model from what it was; torch's own walks make names and take ten times as long."""
+        found: list[int] = []
+        for module in (queue := [self._model]):
+            found += [id(module), *map(id, module._parameters.values())]
+            queue += [child for child in module._modules.values() if child is not None]
+        return found
 
     @property
     def layers(self) -> list[str]:
