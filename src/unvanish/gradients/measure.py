@@ -82,7 +82,7 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
         left, right = left.to_dense(), right.to_dense()
     if left.dtype == right.dtype == torch.float32 and right.device.type == "cpu":
         product = torch.dot(left.flatten(), right.flatten())
-        if abs(product.item()) > _SAFE[0] ** 2:  # NaN is summed again as well
+        if _SAFE[0] ** 2 < abs(product.item()) < _SAFE[1] ** 2:  # NaN is summed again as well
             return product.to(wide)
     pairs = zip(*(torch.split(_real(tensor).flatten(), _LONG) for tensor in (left, right)), strict=True)
     return torch.stack([torch.dot(a.to(wide), b.to(wide)) for a, b in pairs]).sum()
