@@ -21,6 +21,7 @@ def execute(path: Path) -> str:
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"  # small networks gain nothing from threads, and a notebook runs on each core
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of a progress bar that no notebook shows
     with ProcessPoolExecutor() as pool:
         for line in pool.map(execute, sorted(Path(__file__).parent.glob("*.ipynb"))):
             print(line, flush=True)

@@ -5,7 +5,7 @@ import torch
 from autograd_twin import octaves, root
 
 from unvanish.gradients import measure
-from unvanish.gradients.quantities.noise import estimate
+from unvanish.gradients.quantities.noise import noise_scale
 
 
 @pytest.mark.parametrize("exponent", [-40, -30, -20, -10, 0, 10, 30])
@@ -108,5 +108,5 @@ def test_the_noise_scale_finds_the_variance_and_the_mean_it_was_made_with():
     mean = torch.full((29,), 0.3, dtype=torch.float64)
     small = mean + 2.0 * torch.randn(20_000, 7, 5, 29, dtype=torch.float64).mean(2)  # 7 batches of 5
     big = small.mean(1)
-    found = estimate(small.square().sum(-1).mean().item(), big.square().sum(-1).mean().item(), 5, 35)
+    found = noise_scale(small.square().sum(-1).mean().item(), big.square().sum(-1).mean().item(), 5, 35)
     assert found == pytest.approx((29 * 4.0, 29 * 0.09), rel=0.01)

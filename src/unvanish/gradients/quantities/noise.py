@@ -12,7 +12,7 @@ from unvanish.gradients.quantities.quantity import Field, Reduction, Scale
 SMALL_BATCH, SMALL_BATCHES = Field(Reduction.NORM, Scale.LOSS, is_share=True), Field(is_share=True)
 
 
-def estimate(small_square: float, big_square: float, small_batch: float, big_batch: float) -> tuple[float, float]:
+def noise_scale(small_square: float, big_square: float, small_batch: float, big_batch: float) -> tuple[float, float]:
     """tr(Sigma) and |G|^2 from gradients of two batch sizes.
 
     Both are unbiased, their ratio, the gradient noise scale, is not: average each over steps before dividing.
@@ -40,7 +40,7 @@ def noise(layers: Mapping[str, Mapping[Field, float]], batch_size: int | None, r
     passes = {numbers.get(SMALL_BATCHES, 0) for numbers in measured}
     if batch_size is None or len(passes) != 1 or (count := passes.pop()) <= 1:
         return {}
-    variance, signal = estimate(
+    variance, signal = noise_scale(
         (count / ranks) ** 2 * sum(numbers[SMALL_BATCH] ** 2 for numbers in measured) / count,
         sum(numbers[GRADIENT] ** 2 for numbers in measured),
         batch_size,
