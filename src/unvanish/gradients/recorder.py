@@ -109,7 +109,8 @@ class GradientRecorder:
         self._layers = modules, pairs = find_layers(self._model)
         # What is replaced is seen at once, what is added at the next step at which everything is measured.
         inner = set(modules.values())
-        children = ((m._modules, key, child) for m in self._model.modules() for key, child in m._modules.items())
+        changeable = (module for module in self._model.modules() if not isinstance(module, torch.jit.ScriptModule))
+        children = ((module._modules, key, child) for module in changeable for key, child in module._modules.items())
         self._places = [place for place in children if place[2] in inner]
         self._known = self._everything()
         if not any(name for name, _ in pairs):
@@ -134,7 +135,10 @@ class GradientRecorder:
         """What tells the model from what it was; torch's own walks make names and take ten times as long."""
         found: list[int] = []
         for module in (queue := [self._model]):
-            found += [id(module), *map(id, module._parameters.values())]
+            found.append(id(module))
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # which cannot change, and makes its parts anew whenever it is asked for them
+            found += map(id, module._parameters.values())
             queue += [child for child in module._modules.values() if child is not None]
         return found
 
