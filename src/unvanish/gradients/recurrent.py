@@ -66,13 +66,10 @@ class RecurrentPass:
         for index, tensor in enumerate(self.outputs):
             if tensor.requires_grad:
                 on_gradient(tensor, partial(self._keep, index))
-        #: Whether the same output was differentiated more than once.
-        self.is_repeated = False
         self.shapes = [(tensor.shape, tensor.dtype) for tensor in self.outputs]
         self.outputs.clear()
 
     def _keep(self, index: int, gradient: Tensor | None) -> None:
-        self.is_repeated |= self.gradients[index] is not None
         self.gradients[index] = None if gradient is None else gradient.detach()
 
     @property

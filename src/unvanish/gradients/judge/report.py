@@ -180,8 +180,8 @@ def log10(value: float) -> float:
     return math.log10(value) if value > 0 else -math.inf if value == 0 else math.nan
 
 
-def summary(record: Record, report: Report) -> dict[str, float]:
-    """What sums a step up; empty where not everything was measured."""
+def summary(record: Record, report: Report | None = None) -> dict[str, float]:
+    """What sums a step up; empty where not everything was measured. The noise scale takes a report of many steps."""
     if not record.is_full:
         return {}
     verdict = verdict_on(record)
@@ -190,7 +190,7 @@ def summary(record: Record, report: Report) -> dict[str, float]:
         "first_over_last_log10": log10(verdict.first_over_last),
         "decay_per_layer": verdict.factor_per_layer,
     }
-    if "noise_signal" in record.totals:
+    if report is not None and "noise_signal" in record.totals:
         found["noise_scale"] = report.noise_scale
     return {f"gradient/{name}": value for name, value in found.items()}
 

@@ -50,7 +50,7 @@ class Metrics:
         if not record.is_full and not breaks:
             return
         metrics = {f"gradient/{name.removeprefix('gradient_')}": value for name, value in record.totals.items()}
-        metrics |= _sums(record) if sums is None else sums
+        metrics |= summary(record) if sums is None else sums
         if self.everything:
             metrics |= {f"{name}/{layer}": v for name, layers in record.values.items() for layer, v in layers.items()}
         self.logger.log_metrics({_accepted(name): value for name, value in metrics.items()}, step=record.step)
@@ -87,7 +87,7 @@ class JsonLines:
                 "step": record.step,
                 "time": record.time,
                 **_numbers(record.totals),
-                **_numbers(_sums(record) if sums is None else sums),
+                **_numbers(summary(record) if sums is None else sums),
                 "values": {quantity: _numbers(layers) for quantity, layers in record.values.items()},
                 "through_time": {layer: _numbers(norms) for layer, norms in record.through_time.items()},
             }
@@ -105,11 +105,6 @@ class JsonLines:
         with self._path.open(self._mode, encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
         self._mode = "a"
-
-
-def _sums(record: Record) -> dict[str, float]:
-    """What sums a step up where nobody keeps a report, without which there is no noise scale."""
-    return {name: value for name, value in summary(record, Report()).items() if name != "gradient/noise_scale"}
 
 
 def _accepted(name: str) -> str:
