@@ -11,6 +11,7 @@ from torch import Tensor
 from unvanish.gradients.ends import Ends, Given
 from unvanish.gradients.graph import Trunk
 from unvanish.gradients.heads import Head
+from unvanish.gradients.missing import Untrained
 from unvanish.gradients.quantities import (
     QUANTITIES,
     Clipped,
@@ -59,11 +60,12 @@ class Record:
         trunks: What the network's layers are in line, as autograd's graph has told; empty where it did not.
         unreached: The layers that were run, but have no way to the loss, nor has anything before them.
         part: What the layers of the optimizer have in common; empty where it steps all of them.
-        untrained: What does not train although it seems to, a sentence each.
+        untrained: What does not train although it seems to.
         heads: What the loss compares, where everything was measured.
         given: The data that the network was fed, in the first steps.
         options: Of the optimizers that have made the step: learning rate, momentum and their like, by group.
         activations: The kind of activation after each layer.
+        gated: The recurrent layers with gates.
     """
 
     step: int
@@ -75,11 +77,12 @@ class Record:
     trunks: tuple[Trunk, ...] = ()
     unreached: tuple[str, ...] = ()
     part: str = ""
-    untrained: tuple[str, ...] = ()
+    untrained: tuple[Untrained, ...] = ()
     heads: tuple[Head, ...] = ()
     given: tuple[Given, ...] = ()
     options: tuple[Mapping[str, Any], ...] = ()
     activations: Mapping[str, str] = field(default_factory=dict)
+    gated: tuple[str, ...] = ()
 
     def layers_with(self, quantity: Quantity) -> list[str]:
         """The layers of which a quantity was measured."""
@@ -119,6 +122,7 @@ class Step:
         ends: The data and the loss, in numbers that are on the device still.
         options: As of ``Record``.
         activations: As of ``Record``.
+        gated: As of ``Record``.
     """
 
     number: int
@@ -134,10 +138,11 @@ class Step:
     trunks: tuple[Trunk, ...] = ()
     unreached: tuple[str, ...] = ()
     part: str = ""
-    untrained: tuple[str, ...] = ()
+    untrained: tuple[Untrained, ...] = ()
     ends: Ends = field(default_factory=Ends)
     options: tuple[Mapping[str, Any], ...] = ()
     activations: Mapping[str, str] = field(default_factory=dict)
+    gated: tuple[str, ...] = ()
 
     def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
         """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
@@ -208,6 +213,7 @@ class Step:
             given,
             self.options,
             self.activations,
+            self.gated,
         )
 
     def _histograms(self, numbers: Sequence[float]) -> tuple[dict[str, list[int]], int]:

@@ -29,6 +29,8 @@ from unvanish.gradients.record import Record, Step
 from unvanish.gradients.updates import Pending, Updates, options_of
 from unvanish.gradients.weights import Parameters
 
+_GATED = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
+
 
 @final
 class GradientRecorder:
@@ -121,8 +123,10 @@ class GradientRecorder:
         group = dist.group.WORLD if self._sharded and self._group is None else self._group
         names = dict.fromkeys([*modules, *(name for name, _ in pairs if name)])
         first = {name: parameter for name, parameter in reversed(pairs) if name in modules}
-        self._units = {name: units_of(first[name], modules[name]) if name in first else 0 for name in names}
-        self._ranks = None if group is None else Ranks(group, self._units, pairs[0][1].device)
+        units = {name: units_of(first[name], modules[name]) if name in first else 0 for name in names}
+        fed_words = (nn.Embedding, nn.EmbeddingBag)  # which multiply nothing
+        self._fans = {name: n for name, n in units.items() if not isinstance(modules.get(name), fed_words)}
+        self._ranks = None if group is None else Ranks(group, units, pairs[0][1].device)
         self._parameters = Parameters(pairs, self._ranks if self._sharded else None)
         if not hasattr(self, "_watch"):
             self._watch = Watch(modules, pairs, self._model, self._missing)
@@ -157,7 +161,7 @@ class GradientRecorder:
     @property
     def notes(self) -> list[str]:
         """What does not train, and what could not be measured, and why; complete after ``flush``."""
-        return [*self._connections.sentences(), *self._missing.sentences(), *self._unseen().sentences()]
+        return [*map(str, self._connections.untrained()), *self._missing.sentences(), *self._unseen().sentences()]
 
     @property
     def not_measured(self) -> dict[str, dict[str, str]]:
@@ -254,7 +258,7 @@ class GradientRecorder:
             self._taken[chosen] += is_full or taken > 0
         (names, tensors, sizes, count), gradients = self._parameters.with_gradient(chosen)
         recorded = Step(
-            step, time.time(), sizes, self._units, batch_size, self._ranks.size if self._ranks else 1, is_full
+            step, time.time(), sizes, self._fans, batch_size, self._ranks.size if self._ranks else 1, is_full
         )
         self._steps.append(recorded)
         self._take_loss(recorded, loss, taken)
@@ -322,6 +326,7 @@ class GradientRecorder:
         watch.close_layer()
         watch.look_back()
         recorded.activations = dict(watch.kinds)
+        recorded.gated = tuple(name for name, module in watch.modules.items() if isinstance(module, _GATED))
         for passes in watch.passes:
             recorded.times |= passes.add_states(watch.twice)
         # Where nobody knows how many there were, there may be several.
