@@ -53,6 +53,9 @@ bench: .venv/tools  ## Measure what the gradient monitor costs, beside its peers
 architectures: .venv/tools  ## Prove the recorder on networks of torchvision, timm and transformers (about 40 minutes)
 	$(BIN)/python -m benchmarks.architectures --jobs $(JOBS)
 
+faults: .venv/package  ## Judge training programs that others found faulty or healthy (about 6 minutes; MNIST in DATA=data)
+	$(BIN)/python -m benchmarks.faults --root $(DATA) --jobs $(JOBS)
+
 papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 
@@ -63,4 +66,4 @@ clean:  ## Remove environments, caches and builds; runs stay
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures papers gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults papers gpu clean
