@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from unvanish.gradients import measure
 from unvanish.gradients.graph import Node
-from unvanish.gradients.layers import node_name
+from unvanish.gradients.layers import VIEWS, node_name
 from unvanish.gradients.sample import COLUMNS, Sample, columns_of
 
 #: Nodes to look at between the loss and a layer.
@@ -29,6 +30,8 @@ LOSSES = {
 #: What has weights, or mixes samples: the way from a loss ends there.
 _ENDS = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Cudnn", "Native", "Embedding", "Linear", "Compiled")
 _MEAN = 1  # as torch numbers the reductions
+#: By how much a label may be off that was subtracted from a prediction and added again.
+_ROUNDED = 1e-5
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,15 @@ class Head:
     target: Sample | None = None
 
 
-def read_heads(root: Node, layer_of: Callable[[Node], str | None]) -> Iterator[tuple[Head, list[Tensor], list[int]]]:
+def read_heads(
+    root: Node, layer_of: Callable[[Node], str | None], last: Tensor | None = None
+) -> Iterator[tuple[Head, list[Tensor], list[int]]]:
     """What a loss compares: each head with its numbers, on the device, and their columns.
 
     Args:
         root: The node of the loss; what was differentiated already shows its structure, and no numbers.
         layer_of: The layer that a node is the output of.
+        last: What the last layer has returned: of a difference autograd keeps neither side.
     """
     seen: set[Node] = set()
     stack: list[tuple[Node, list[Node]]] = [(root, [])]
@@ -81,7 +87,7 @@ def read_heads(root: Node, layer_of: Callable[[Node], str | None]) -> Iterator[t
             continue
         loss = LOSSES.get(name) or _by_hand(node, above)
         if loss:
-            yield _head(loss, node, above, layer_of)
+            yield _head(loss, node, above, layer_of, last)
         else:
             stack += [(before, [*above, node][-6:]) for before, _ in reversed(node.next_functions)]
 
@@ -101,7 +107,7 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
 
 
 def _head(
-    loss: str, core: Node, above: Sequence[Node], layer_of: Callable[[Node], str | None]
+    loss: str, core: Node, above: Sequence[Node], layer_of: Callable[[Node], str | None], last: Tensor | None
 ) -> tuple[Head, list[Tensor], list[int]]:
     path: list[str] = []
     shapes: list[tuple[int, ...]] = []
@@ -126,6 +132,8 @@ def _head(
     if loss == "cross-entropy" and path[0] == "Log" and ("Rsub" in path or "Sigmoid" in path or "Sub" in path):
         loss = "binary cross-entropy"
     prediction, target, weight = _compared(core, above)
+    if target is None and path[1:2] in (["Sub"], ["Rsub"]):
+        prediction, target = _sides(core.next_functions[0][0], prediction, last)
     shape = tuple(prediction.shape) if prediction is not None else shapes[0]
     is_logits = path[0] in ("BinaryCrossEntropyWithLogits", "LogSigmoid") or "LogSoftmax" in path
     names = [node_name(node) for node in above]
@@ -162,6 +170,24 @@ def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor 
     return _saved(core, "_saved_self"), None, None  # a difference
 
 
+def _sides(difference: Node, value: Tensor | None, last: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Prediction and target of a difference, where the prediction is known; the difference alone, where it is not."""
+    is_left = difference.next_functions[0][0] is not None
+    node = difference.next_functions[0 if is_left else 1][0]
+    prediction = None if node is None else _saved(node, "_saved_result")
+    while prediction is None and node is not None and node_name(node) in VIEWS:
+        node = node.next_functions[0][0]
+    if prediction is None and last is not None and node is last.grad_fn:
+        prediction = last
+    if prediction is None or value is None or prediction.numel() != value.numel():
+        return value, None
+    prediction = prediction.detach().reshape(value.shape)
+    sign = -1 if is_left == (node_name(difference) == "Sub") else 1
+    target = prediction + sign * value.detach()
+    # What was subtracted and added again is rounded; labels are whole.
+    return prediction, target.where((target - target.round()).abs() > _ROUNDED, target.round())
+
+
 def _numbers(
     loss: str, core: str, prediction: Tensor | None, target: Tensor | None, weight: Tensor | None
 ) -> tuple[list[Tensor], list[int]]:
@@ -187,14 +213,13 @@ def _numbers(
         return [value.reshape(1), numbers, torch.cat([head, counts, counts])], [columns, len(counts)]
     if wanted is not None and known and wanted.shape == p.shape:
         t = wanted.to(p.dtype)
-        if core == "Log" and loss == "binary cross-entropy":
-            value = torch.nn.functional.binary_cross_entropy(p.clamp(0, 1), t.clamp(0, 1))
-        elif core in ("Log", "LogSoftmax"):
+        if core == "BinaryCrossEntropyWithLogits":
+            value = (softplus(p) - t * p).mean()
+        elif loss == "binary cross-entropy":
+            # As torch has it, a logarithm is -100 at least.
+            value = -(t * p.log().clamp(min=-100) + (1 - t) * (1 - p).log().clamp(min=-100)).mean()
+        elif loss == "cross-entropy":
             value = -(t * (p.log() if core == "Log" else p)).sum(-1).mean()
-        elif core == "BinaryCrossEntropy":
-            value = torch.nn.functional.binary_cross_entropy(p.clamp(0, 1), t.clamp(0, 1))
-        elif core == "BinaryCrossEntropyWithLogits":
-            value = torch.nn.functional.binary_cross_entropy_with_logits(p, t)
         else:
             value = ((p - t).square() if loss == "squared error" else (p - t).abs()).mean()
     elif target is None and loss in ("squared error", "absolute error"):

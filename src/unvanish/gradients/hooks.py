@@ -31,6 +31,8 @@ from unvanish.gradients.sight import Sight, storage
 #: Beside the layers' names, those of the hooks on all activations, on all weights, and on the model itself.
 _ACTIVATIONS, _WEIGHTS, _MODEL = "activations:", "weights:", "model:"
 
+_GATED = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
+
 
 def _tracer(watch: "Watch", name: str) -> Callable[[], None]:
     """Notes that a layer is compiled: run while its graph is traced, and no part of that graph."""
@@ -90,6 +92,9 @@ class Watch:
         self.missing.add("delta", scripted, "TorchScript allows no hooks on it")
         self.weights = [(name, weight) for name, weight in parameters if name]
         self.activations = [module for module in self.model.modules() if type(module) in ACTIVATIONS]
+        self.gated = tuple(name for name, module in self.modules.items() if isinstance(module, _GATED))
+        kinds = (type(module).__name__ for module in self.model.modules())
+        self.normalizations = tuple(sorted({kind for kind in kinds if "Norm" in kind}))
         self._rows = {name: row for row, name in enumerate(self.modules)}
         self._buffer = None
 
@@ -115,6 +120,7 @@ class Watch:
         self._latest: tuple[Call, Tensor, Any] | None = None
         self.loss: Tensor | None = None
         self.ends = Ends()
+        self._last: Tensor | None = None
         self._forget_sums()
         if self._buffer is not None and self.compiled:
             self._buffer.zero_()
@@ -211,6 +217,7 @@ class Watch:
         # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
         self._on_gradient(z, partial(self._see_delta, call))
         self._latest = call, z, z.grad_fn
+        self._last = z
         if isinstance(module, nn.RNNBase):
             self._see_states(name, module, (*inputs, *(keywords[k] for k in ("input", "hx") if k in keywords)), output)
         return None
@@ -231,7 +238,7 @@ class Watch:
             scalars = [tensor for tensor in tensors if not tensor.dim()]
             if len(scalars) == 1:  # a model that returns its loss
                 self.loss = scalars[0]
-                self.ends.compare(self.loss, self._calls.layer_of)
+                self._compare(self.loss)
             self.look(tensors)
             self.close_layer()
             self._calls.close()
@@ -242,7 +249,7 @@ class Watch:
             self._forget_sums()
             self.sight.trunks.clear()
             for root in roots:
-                self.ends.compare(root, self._calls.layer_of)
+                self._compare(root)
         found = self._look([tensor.grad_fn for tensor in roots])
         if found is None:
             return
@@ -251,10 +258,16 @@ class Watch:
             self.sums.append((name, node.register_prehook(Hook(self.fail, see))))
         self._calls.mark(found.times)
 
+    def _compare(self, loss: Tensor) -> None:
+        try:
+            self.ends.compare(loss, self._calls.layer_of, self._last)
+        except Exception as error:  # of whatever kind: losses are of all kinds, and the training is not ours
+            self.missing.add("what the loss compares", ["the network"], f"{type(error).__name__}: {error}")
+
     def take_ends(self, loss: Tensor | None, *, with_data: bool) -> Ends:
         """What the network was fed, and what its loss compares, which its graph still tells after the backward pass."""
         if loss is not None and not self.ends.has_heads:
-            self.ends.compare(loss, self._calls.layer_of)
+            self._compare(loss)
         return self.ends.complete(with_data=with_data)
 
     def look_back(self) -> None:

@@ -66,6 +66,7 @@ class Record:
         options: Of the optimizers that have made the step: learning rate, momentum and their like, by group.
         activations: The kind of activation after each layer.
         gated: The recurrent layers with gates.
+        normalizations: The classes of what normalizes, such as LayerNorm.
     """
 
     step: int
@@ -83,6 +84,7 @@ class Record:
     options: tuple[Mapping[str, Any], ...] = ()
     activations: Mapping[str, str] = field(default_factory=dict)
     gated: tuple[str, ...] = ()
+    normalizations: tuple[str, ...] = ()
 
     def layers_with(self, quantity: Quantity) -> list[str]:
         """The layers of which a quantity was measured."""
@@ -123,6 +125,7 @@ class Step:
         options: As of ``Record``.
         activations: As of ``Record``.
         gated: As of ``Record``.
+        normalizations: As of ``Record``.
     """
 
     number: int
@@ -143,6 +146,7 @@ class Step:
     options: tuple[Mapping[str, Any], ...] = ()
     activations: Mapping[str, str] = field(default_factory=dict)
     gated: tuple[str, ...] = ()
+    normalizations: tuple[str, ...] = ()
 
     def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
         """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
@@ -214,6 +218,7 @@ class Step:
             self.options,
             self.activations,
             self.gated,
+            self.normalizations,
         )
 
     def _histograms(self, numbers: Sequence[float]) -> tuple[dict[str, list[int]], int]:

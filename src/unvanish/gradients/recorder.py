@@ -29,8 +29,6 @@ from unvanish.gradients.record import Record, Step
 from unvanish.gradients.updates import Pending, Updates, options_of
 from unvanish.gradients.weights import Parameters
 
-_GATED = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
-
 
 @final
 class GradientRecorder:
@@ -326,7 +324,7 @@ class GradientRecorder:
         watch.close_layer()
         watch.look_back()
         recorded.activations = dict(watch.kinds)
-        recorded.gated = tuple(name for name, module in watch.modules.items() if isinstance(module, _GATED))
+        recorded.gated, recorded.normalizations = watch.gated, watch.normalizations
         for passes in watch.passes:
             recorded.times |= passes.add_states(watch.twice)
         # Where nobody knows how many there were, there may be several.

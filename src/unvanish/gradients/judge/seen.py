@@ -64,6 +64,10 @@ class Seen:
         """The same of the first steps."""
         return medians(self.first or self.records, quantity)
 
+    def initial(self, quantity: str) -> Mapping[str, float]:
+        """The same of the very first step that was seen."""
+        return (self.first or self.records)[0].values.get(quantity, {}) if self.records else {}
+
     @cached_property
     def lines(self) -> dict[str, dict[str, float]]:
         """The median gradient along each trunk; of all layers, where autograd's graph has told none."""
@@ -75,6 +79,21 @@ class Seen:
     def kinds(self) -> Mapping[str, str]:
         """The kind of activation after each layer."""
         return self.latest.activations if self.latest else {}
+
+    @property
+    def normalizations(self) -> str:
+        """The classes of what normalizes, in a row."""
+        return " ".join(self.latest.normalizations) if self.latest else ""
+
+    @property
+    def is_residual(self) -> bool:
+        """Whether branches join a trunk."""
+        return any(name.endswith("+") for line in self.lines.values() for name in line)
+
+    def units(self, layer: str) -> int:
+        """How many units a layer has; 0 where that is not known."""
+        gain, norm = self.initial("gain").get(layer, 0.0), self.initial("weight_norm").get(layer, 0.0)
+        return round((norm / gain) ** 2) if gain else 0
 
     @cached_property
     def options(self) -> Sequence[Mapping[str, Any]]:

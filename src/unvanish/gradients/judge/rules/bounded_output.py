@@ -10,9 +10,14 @@ _RANGES = {"Sigmoid": ("sigmoid", 0.0, 1.0), "Tanh": ("tanh", -1.0, 1.0), "Softm
 _POSITIVE = ("ReLU", 0.0, float("inf"))
 #: Targets may lie outside by this share of their own spread: noise at the border is none.
 OUTSIDE = 0.1
+_SILENT = "the ReLU on the output returns 0 for every sample"
 
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if not seen.heads:
+        ends = [name for name in seen.outputs if seen.kinds.get(name) == "relu"]
+        if silent := [name for name in ends if seen.medians("dead_share").get(name) == 1]:
+            yield rule.found(_SILENT, silent, remedies=("no ReLU on the output",))
     for head in seen.heads:
         target = seen.target(head)
         activation = next((name for name in head.path if name in (*_RANGES, "Relu")), None)
@@ -20,16 +25,14 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
             continue
         name, low, high = _RANGES.get(activation, _POSITIVE)
         layers, remedies = [head.layer] if head.layer else [], (f"no {name} on the output",)
-        if head.given is not None and name == "ReLU" and head.given.largest == 0 and target is not None:
-            yield rule.found("the ReLU on the output returns 0 for every sample", layers, remedies=remedies)
+        if name == "ReLU" and seen.medians("dead_share").get(head.layer) == 1:
+            yield rule.found(_SILENT, layers, remedies=remedies)
         elif target is not None and (
             target.smallest < low - OUTSIDE * target.std or target.largest > high + OUTSIDE * target.std
         ):
             bounds = "never negative" if name == "ReLU" else f"between {low:g} and {high:g}"
             reach = f"and the targets reach from {target.smallest:.3g} to {target.largest:.3g}"
             yield rule.found(f"the {name} on the output is {bounds}, {reach}", layers, remedies=remedies)
-        elif target is None and name == "ReLU" and layers and seen.medians("dead_share").get(head.layer, 0.0) == 1:
-            yield rule.found("the ReLU on the output returns 0 for every sample", layers, remedies=remedies)
 
 
 BOUNDED_OUTPUT = Rule(

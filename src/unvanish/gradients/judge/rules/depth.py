@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from unvanish.gradients.judge.finding import Finding, Rule
-from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.judge.seen import Seen, medians
 
 #: Below this share of the last layer's gradient, the first layer's has vanished; above its inverse, it has exploded.
 VANISHED = 1e-3
@@ -42,9 +43,12 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if len(line) < 2 or not all(map(math.isfinite, values)):
             continue
         status, evidence, layers = _silence(line, seen) if 0 in values else _shrinkage(line, seen)
+        times = seen.latest.through_time if seen.latest else {}
+        if len(line) < 3 and not times.keys().isdisjoint(line):
+            continue  # which is through time
         if status == rule.name:
             part = ", ".join(filter(None, (seen.part, where)))
-            yield rule.found(evidence, layers, where=part, remedies=_fitting(rule, seen))
+            yield rule.found(evidence, layers, where=part, **_fitting(rule, seen, line))
 
 
 def _shrinkage(line: Mapping[str, float], seen: Seen) -> tuple[str, str, Sequence[str]]:
@@ -82,17 +86,27 @@ def _silence(line: Mapping[str, float], seen: Seen) -> tuple[str, str, Sequence[
     return "vanishing", evidence, [names[index] for index in silent]
 
 
-def _fitting(rule: Rule, seen: Seen) -> tuple[str, ...]:
-    """What can help this network, and is not there already."""
+def _fitting(rule: Rule, seen: Seen, line: Mapping[str, float]) -> dict[str, Any]:
+    """What can help this network, and is not there already; what training has made, a lower rate may prevent."""
     kinds = set(seen.kinds.values())
-    is_residual = any(name.endswith("+") for line in seen.lines.values() for name in line)
+    is_normalized = bool(seen.normalizations)
     unfit = {
+        "a learning rate that warms up": not (seen.is_residual and "LayerNorm" in seen.normalizations),
+        "layer normalization in front of each branch": not (seen.is_residual and "LayerNorm" in seen.normalizations),
+        "batch or layer normalization": is_normalized,
+        "layer normalization": is_normalized,
         "ReLU with He initialization": bool(kinds & {"relu", "leaky_relu", "gelu", "silu"}),
         "Xavier initialization with tanh": not kinds & {"sigmoid", "tanh"},
         "He initialization": not kinds & {"relu", "leaky_relu", "gelu", "silu"},
-        "residual connections": is_residual,
+        "residual connections": seen.is_residual,
     }
-    return tuple(remedy for remedy in rule.remedies if not unfit.get(remedy))
+    fitting = tuple(remedy for remedy in rule.remedies if not unfit.get(remedy))
+    before = {**medians(seen.first, "stream_norm"), **medians(seen.first, "delta_norm")}
+    names = [name for name in line if name in before]
+    if seen.is_early or len(names) < 2 or status_of(ratio_and_factor({n: before[n] for n in names})[0]) != "healthy":
+        return {"remedies": fitting}
+    remedies = dict.fromkeys((*fitting[:2], "a lower learning rate", *fitting[2:]))
+    return {"remedies": tuple(remedies), "about": ("learning_rate", *rule.about)}
 
 
 def _silent(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -111,12 +125,13 @@ VANISHING = Rule(
     cause="each layer multiplies the gradient by its weights and by its activation's derivative; where that product is "
     "below one, the gradient shrinks with depth and the early layers barely change.",
     remedies=(
+        "a learning rate that warms up",
+        "layer normalization in front of each branch",
         "ReLU with He initialization",
         "He initialization",
         "Xavier initialization with tanh",
         "batch or layer normalization",
         "residual connections",
-        "a learning rate that warms up",
     ),
     look=_look,
     source="a product of Jacobians (Glorot 2010, Schoenholz 2017); a factor of 0.7 over 20 layers makes 1e-3",

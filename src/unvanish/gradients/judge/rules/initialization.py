@@ -15,25 +15,21 @@ SURE = 3.0
 
 
 def _twins(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    units, inputs = seen.at_first("twin_units"), seen.at_first("twin_inputs")
+    units, inputs = seen.initial("twin_units"), seen.initial("twin_inputs")
     if seen.learns and not seen.is_early:
         return
     found: dict[str, None] = {}
     for line in seen.lines.values():
         layers = [name for name in line if name in units]
-        found |= {
-            before: None
-            for before, after in pairwise(layers)
-            if units[before] == 1 and inputs.get(after) == 1 and seen.at_first("weight_norm").get(before, 0.0) >= 0
-        }
+        found |= {before: None for before, after in pairwise(layers) if units[before] == 1 and inputs.get(after) == 1}
     if found:
-        zero = all(seen.at_first("weight_norm").get(name) == 0 for name in found)
+        zero = all(seen.initial("weight_norm").get(name) == 0 for name in found)
         how = "begin at 0" if zero else "begin with the same weights"
         yield rule.found(f"all units of {listed(found)} {how}, and what follows treats them alike", found)
 
 
 def _scale(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    gains = seen.at_first("gain")
+    gains = seen.initial("gain")
     line = {name for line in seen.lines.values() for name in line}
     large = [name for name, gain in gains.items() if gain > LARGE and name in line]
     if not large or seen.learns:
@@ -53,7 +49,7 @@ def _harm(seen: Seen) -> str:
         return f"the loss begins at {values[0]:.3g}, where ln {classes} is {math.log(classes):.3g}"
     if seen.is_stuck:
         return "the loss does not fall below that of a constant answer"
-    full = [n for n, share in seen.at_first("saturated_share").items() if share > 0.5 and n not in seen.outputs]
+    full = [n for n, share in seen.initial("saturated_share").items() if share > 0.5 and n not in seen.outputs]
     return f"{listed(full)} is at its bound from the start" if full else ""
 
 

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from statistics import fmean
+from statistics import fmean, pstdev
 
 from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import STUCK as STUCK_AT
 from unvanish.gradients.judge.seen import Seen
 
 #: Steps before anything is said of a loss that has not fallen: plateaus at the start are common.
@@ -52,6 +53,23 @@ def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:
         yield rule.found(f"the loss has fallen from {before:.3g} to {after:.3g} over the last {2 * half} steps")
 
 
+def _flat(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    known = [loss for loss in seen.losses if math.isfinite(loss)]
+    if seen.is_early or seen.steps < PATIENCE or len(known) < 32 or not STUCK_AT < seen.progress < 0.5:
+        return
+    if pstdev(known) < 1e-3 * abs(fmean(known)) and max(map(len, seen.lines.values())) > 1:
+        yield rule.found(f"the loss has been {fmean(known):.3g} for {len(known)} steps, to three digits")
+
+
+PLATEAU = Rule(
+    name="plateau",
+    about=("layers", "activation", "learning_rate"),
+    cause="the same answer comes at every step, and it is a poor one: too few units are left for a better.",
+    remedies=("another seed", "more units", "leaky ReLU", "a higher learning rate"),
+    look=_flat,
+    source="a loss without noise that does not move is at a minimum, or where the gradient is zero",
+    near="a run whose batches differ: its loss never is the same twice",
+)
 STUCK = Rule(
     name="no better than a constant",
     about=("labels", "preprocessing", "learning_rate", "epochs", "layers"),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.rules.units import is_blocked
 from unvanish.gradients.judge.seen import Seen
 
 #: Initializations expect inputs with a mean square of 1; the loss's curvature grows with it.
@@ -11,7 +12,7 @@ LARGE = 10.0
 
 
 def _inputs(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    if not (seen.is_before or seen.is_stuck or _blows_up(seen)):
+    if not (seen.is_before or _suffers(seen)):
         return
     for given in {g.layer: g for record in seen.first or seen.records for g in record.given}.values():
         if given.data.rms > LARGE:
@@ -23,20 +24,19 @@ def _inputs(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 
 def _targets(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    if not (seen.is_before or seen.is_stuck or _blows_up(seen)):
+    if not (seen.is_before or _suffers(seen)):
         return
     for head in seen.heads:
         target = seen.target(head)
-        if target is None and head.given is not None and seen.is_before:
-            continue
         if head.loss in ("squared error", "absolute error") and target is not None and target.rms > LARGE:
             evidence = f"the targets have a mean of {target.mean:.4g} and a standard deviation of {target.std:.3g}"
             yield rule.found(evidence, [head.layer] if head.layer else [])
 
 
-def _blows_up(seen: Seen) -> bool:
-    """Whether the loss has grown beyond that of a constant, or is none any more."""
-    return not seen.is_early and (seen.progress < -1 or any(not math.isfinite(loss) for loss in seen.losses))
+def _suffers(seen: Seen) -> bool:
+    """Whether anything shows that it harms: no progress, a loss that is no number, units that pass nothing on."""
+    is_broken = any(not math.isfinite(loss) for loss in seen.losses) or not all(r.is_finite for r in seen.records)
+    return seen.is_stuck or is_broken or is_blocked(seen)
 
 
 INPUTS = Rule(

@@ -17,11 +17,12 @@ AGAINST = -0.3
 
 def _small(rule: Rule, seen: Seen) -> Iterator[Finding]:
     ratios = _ratios(seen)
+    began = {name: value for name, value in seen.at_first("update_ratio").items() if math.isfinite(value)}
     if not ratios or seen.is_early or seen.learns:
         return
-    middle = median(ratios.values())
-    has_gradient = any(value > 0 for value in seen.medians("gradient_norm").values())
-    if middle * seen.steps < STILL and has_gradient and (seen.is_stuck or math.isnan(seen.progress) or _falls(seen)):
+    # Units that have died take no steps either: small they must have been from the start.
+    middle = max(median(ratios.values()), median(began.values()) if began else 0.0)
+    if 0 < middle * seen.steps < STILL and (seen.is_stuck or math.isnan(seen.progress) or _falls(seen)):
         evidence = (
             f"a step changes the weights by {middle:.1g} of themselves, {seen.steps} steps by "
             f"{middle * seen.steps:.1g} at most"

@@ -9,12 +9,14 @@ from unvanish.gradients.judge.seen import Seen
 NEARLY_ALL = 0.9
 #: On average over the layers. Half is what deep ReLU networks have by right: there a unit is on for all, or for none.
 MOST = 0.75
+#: Of so few units half are too many.
+NARROW = 4
 #: For values at their bound, of which a layer that works has its share.
 MANY = 0.5
 
 
 def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    if seen.learns:
+    if seen.learns and not seen.progress < 0.5:
         return
     # A unit that has fired in any batch is not dead: of batches of one sample half of the units are silent by right.
     shares: dict[str, float] = {}
@@ -27,7 +29,10 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     line = {name for line in seen.lines.values() for name in line}
     largest = max((share for name, share in shares.items() if name in line), default=0.0)
     mean = sum(shares.values()) / len(shares)
-    if largest < NEARLY_ALL and mean < MOST and not (seen.is_stuck and largest >= MANY and len(shares) <= 2):
+    narrow = [name for name, share in shares.items() if share >= MANY and name in line and seen.units(name) <= NARROW]
+    if largest < NEARLY_ALL and mean < MOST and not narrow:
+        return
+    if seen.learns and not narrow:
         return
     began = seen.at_first("dead_share")
     killed = not seen.is_early and max(began.values(), default=0.0) < NEARLY_ALL
@@ -52,6 +57,11 @@ def _saturated(rule: Rule, seen: Seen) -> Iterator[Finding]:
             _evidence("of the activations are at their bound", shares),
             [name for name, share in shares.items() if share >= MANY],
         )
+
+
+def is_blocked(seen: Seen) -> bool:
+    """Whether units of either kind stop the gradient."""
+    return any(True for rule in (DEAD, SATURATED) for _ in rule.look(rule, seen))
 
 
 def _evidence(what: str, shares: Mapping[str, float]) -> str:
