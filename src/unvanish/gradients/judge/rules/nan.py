@@ -33,12 +33,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if record.step > (seen.first or seen.records)[0].step:
             yield rule.found(evidence, [name])
             return
-        kinds = [kind for kind in record.activations.values() if kind == "exp"]
-        remedies = (
-            *(["ReLU or tanh in place of exp"] * bool(kinds)),
-            "He or Xavier initialization",
-            "standardised inputs",
-        )
+        grows = ("ReLU or tanh in place of exp",) if "exp" in record.activations.values() else ()
         yield rule.found(
             f"{evidence}, before any step was made",
             [name],
