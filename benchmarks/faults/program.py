@@ -43,12 +43,14 @@ class Program:
         turns: Gives a turn and waits until its step is made, again and again.
         planned: How many turns there are.
         measure: The metric on samples that were not learnt from.
+        validate: The loss on them, without penalties.
     """
 
     model: nn.Module
     turns: Iterator[Turn]
     planned: int
     measure: Callable[[], float]
+    validate: Callable[[], float] | None = None
 
 
 def program_of(case: Facts, seed: int, root: Path) -> Program:
@@ -67,6 +69,7 @@ def program_of(case: Facts, seed: int, root: Path) -> Program:
         _turns(case, model, lambda x, y: loss(model(x), y) + penalties(), batches),
         batches.planned,
         lambda: metric(case, predictions(model, data.x_valid), data.y_valid),
+        lambda: loss(predictions(model, data.x_valid), data.y_valid).item(),
     )
 
 

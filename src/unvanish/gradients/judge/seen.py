@@ -32,6 +32,7 @@ class Seen:
         steps: How many there were.
         part: What the optimizer steps; empty where that is all.
         targets: The targets of each head over all steps, by what tells heads apart.
+        validation: The losses on data that were not learnt from, in order.
         is_before: Whether nothing was trained yet, and only what one batch shows is asked for.
     """
 
@@ -42,6 +43,7 @@ class Seen:
     steps: int = 1
     part: str = ""
     targets: Mapping[Any, Sample] = field(default_factory=dict)
+    validation: Sequence[float] = ()
     is_before: bool = False
 
     @property
@@ -154,8 +156,7 @@ class Seen:
             return math.nan
         # Every step's loss is known, but only some steps' without what was added to it.
         penalty = fmean(total - value for total, value in known)
-        alike = self.head is not None and self.head.is_mean is not False
-        if alike and self.losses and penalty >= -0.1 * abs(fmean(values)):
+        if self.losses and abs(penalty) <= 0.1 * abs(fmean(values)):
             return fmean(self.losses) - penalty
         return fmean(values)
 
