@@ -81,7 +81,7 @@ PLATEAU = Rule(
 )
 STUCK = Rule(
     name="no better than a constant",
-    about=("labels", "preprocessing", "learning_rate", "epochs", "layers"),
+    about=("labels", "preprocessing"),
     cause="what the network has learnt is at most how often each answer is right; where nothing else was found, the "
     "targets may not belong to the inputs.",
     remedies=(
