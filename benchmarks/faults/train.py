@@ -78,4 +78,5 @@ def _trained(case: Facts, program: Program, deadline: float) -> Row:
         "end": end,
         "said": judge.said,
         "notes": notes,
+        "unknown": list(program.unknown),
     }
