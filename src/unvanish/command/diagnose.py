@@ -18,7 +18,8 @@ from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
 from unvanish.gradients import Diagnosis
 from unvanish.gradients import diagnose as diagnose_model
-from unvanish.gradients.judge.verdict import STATUSES, Verdict
+from unvanish.gradients.judge.rules import NAMES
+from unvanish.gradients.judge.verdict import Verdict
 from unvanish.names import lookup
 from unvanish.training import ReferenceModule
 
@@ -36,10 +37,10 @@ _SAMPLES = 16
 
 def diagnose(options: Namespace, overrides: list[str]) -> int:
     """Print a diagnosis; 1 where its verdict is one to fail on."""
-    fail_on = [name for name in options.fail_on.split(",") if name]
+    fail_on = [name.strip().replace("-", " ") for name in options.fail_on.split(",") if name]
     with as_wrong_input("--fail-on: "):
         for name in fail_on:
-            lookup("verdict", name, dict.fromkeys(STATUSES))
+            lookup("finding", name, dict.fromkeys((*NAMES, "healthy", "unknown")))
     if options.model:
         if options.config or overrides:
             given = "-c" if options.config else overrides[0]
@@ -50,7 +51,7 @@ def diagnose(options: Namespace, overrides: list[str]) -> int:
     else:
         found = _diagnose_recipe(Experiment.parse(load(options.config, options.variant), overrides))
     print(json.dumps(found.as_dict(), indent=2, allow_nan=False) if options.json else found)
-    return int(found.verdict.status in fail_on)
+    return int(not {found.verdict.name, *(finding.name for finding in found.verdict.findings)}.isdisjoint(fail_on))
 
 
 def _diagnose_recipe(experiment: Experiment) -> Diagnosis:
@@ -77,7 +78,7 @@ def _diagnose_recipe(experiment: Experiment) -> Diagnosis:
             "changes": {f"model.{key}": value for key, value in changes.items()},
             "factor_per_layer": verdict.factor_per_layer,
             "first_over_last": verdict.first_over_last,
-            "verdict": verdict.status,
+            "verdict": verdict.name,
         }
         for fix, changes, verdict in tried
     ]
@@ -87,7 +88,7 @@ def _diagnose_recipe(experiment: Experiment) -> Diagnosis:
 def _rank(verdict: Verdict) -> tuple[bool, float]:
     """Healthy ones first; and those whose factor is nearer to 1 before the others."""
     factor = verdict.factor_per_layer
-    return verdict.status != "healthy", abs(math.log(factor)) if 0 < factor < math.inf else math.inf
+    return verdict.name != "healthy", abs(math.log(factor)) if 0 < factor < math.inf else math.inf
 
 
 def _diagnose(model: ReferenceModule, batch: tuple[Tensor, Tensor]) -> Diagnosis:

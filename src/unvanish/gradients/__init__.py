@@ -6,7 +6,7 @@ This needs torch and numpy; what shows something, or adapts it to a library, bri
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from unvanish.gradients.judge import Diagnosis, Report, Verdict, diagnose, judge
+from unvanish.gradients.judge import Diagnosis, Finding, Report, Seen, Verdict, diagnose, judge
 from unvanish.gradients.record import Record
 from unvanish.gradients.recorder import GradientRecorder
 
@@ -25,6 +25,7 @@ _LATER = {
 
 __all__ = [
     "Diagnosis",
+    "Finding",
     "GradientCallback",
     "GradientMonitor",
     "GradientRecorder",
@@ -32,6 +33,7 @@ __all__ = [
     "Metrics",
     "Record",
     "Report",
+    "Seen",
     "Sink",
     "Verdict",
     "diagnose",

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from unvanish.gradients.graph import Trunk, common_path
 from unvanish.gradients.hooks import Watch
 from unvanish.gradients.layers import Layers, plain_path
-from unvanish.gradients.missing import Missing, listed
+from unvanish.gradients.missing import Missing, Untrained
 from unvanish.gradients.passes import small_batches
 from unvanish.gradients.record import Step
 
@@ -43,23 +43,19 @@ class Connections:
         placed = sorted((name for name in run if name in self._distance), key=lambda name: -self._distance[name])
         return list(dict.fromkeys([*placed, *self._order, *known]))
 
-    def sentences(self) -> list[str]:
-        """What does not train although it seems to: the gravest that a gradient can tell, with names."""
+    def untrained(self) -> list[Untrained]:
+        """What does not train although it seems to."""
         without = set().union(*self._without.values())
         if not (without or self._outside or self.optimizers):
             return []
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
         trained = [(plain_path(name), p) for name, p in self._model.named_parameters() if p.requires_grad]
         found = (
-            ("parameter", "without a gradient", [n for n, p in trained if id(p) in without]),
-            ("weight", "of the loss that the model does not know", [*self._outside.values()]),
-            ("parameter", "in no optimizer", [n for n, p in trained if self.optimizers and id(p) not in taken]),
+            Untrained("gradient", tuple(name for name, p in trained if id(p) in without)),
+            Untrained("outside", tuple(self._outside.values())),
+            Untrained("optimizer", tuple(n for n, p in trained if self.optimizers and id(p) not in taken)),
         )
-        return [
-            f"{len(names)} {noun}{'s' * (len(names) > 1)} {what}: {listed(names, 'more')}"
-            for noun, what, names in found
-            if names
-        ]
+        return [one for one in found if one.names]
 
     def joins(self, earlier: Step, watch: Watch) -> bool:
         """Whether nothing has run since an earlier step: one backward pass for two optimizers, and one trunk."""
@@ -102,7 +98,7 @@ class Connections:
         self._trunks = tuple(sight.trunks)
         recorded.trunks = tuple(filter(None, (_without_layers(trunk, others) for trunk in self._trunks)))
         recorded.unreached = tuple(name for name in sight.cut if name in silent - others)
-        recorded.untrained = tuple(self.sentences())
+        recorded.untrained = tuple(self.untrained())
         if others and chosen is not None:
             names = [name for name, p in layers.parameters if name and id(p) in chosen]
             recorded.part = common_path(names) or names[0] if names else ""

@@ -10,18 +10,28 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from unvanish.gradients import graph, measure
+from unvanish.gradients.ends import Ends
 from unvanish.gradients.hook import Hook, Tap, is_transformed, with_first_tensor
-from unvanish.gradients.layers import ACTIVATIONS, activation_path, all_tensors, find_activation, first_tensor
+from unvanish.gradients.layers import (
+    ACTIVATIONS,
+    activation_path,
+    all_tensors,
+    find_activation,
+    first_tensor,
+)
 from unvanish.gradients.missing import Missing
 from unvanish.gradients.passes import Call, Calls, Passes, together
 from unvanish.gradients.quantities import QUANTITIES, Delta, Field, Output, Part, Stream
 from unvanish.gradients.quantities.delta import DELTA, DELTA_COUNT
+from unvanish.gradients.quantities.left import LEFT
 from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
 from unvanish.gradients.recurrent import RecurrentPass, why_not
 from unvanish.gradients.sight import Sight, storage
 
 #: Beside the layers' names, those of the hooks on all activations, on all weights, and on the model itself.
 _ACTIVATIONS, _WEIGHTS, _MODEL = "activations:", "weights:", "model:"
+
+_GATED = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
 
 
 def _tracer(watch: "Watch", name: str) -> Callable[[], None]:
@@ -82,6 +92,9 @@ class Watch:
         self.missing.add("delta", scripted, "TorchScript allows no hooks on it")
         self.weights = [(name, weight) for name, weight in parameters if name]
         self.activations = [module for module in self.model.modules() if type(module) in ACTIVATIONS]
+        self.gated = tuple(name for name, module in self.modules.items() if isinstance(module, _GATED))
+        kinds = (type(module).__name__ for module in self.model.modules())
+        self.normalizations = tuple(sorted({kind for kind in kinds if "Norm" in kind}))
         self._rows = {name: row for row, name in enumerate(self.modules)}
         self._buffer = None
 
@@ -105,6 +118,9 @@ class Watch:
         kept = self._calls.keep(self._step - 1 if keep else self._step)  # for one step, and no longer
         self.passes[0].recurrent = [(name, one) for name, one in waiting if name in kept]
         self._latest: tuple[Call, Tensor, Any] | None = None
+        self.loss: Tensor | None = None
+        self.ends = Ends()
+        self._last: Tensor | None = None
         self._forget_sums()
         if self._buffer is not None and self.compiled:
             self._buffer.zero_()
@@ -194,12 +210,14 @@ class Watch:
         if self.passes[-1].has_delta:
             self.passes.append(Passes())
         given = first_tensor((inputs, keywords))
+        self.ends.feed(name, given, module)
         call = Call(name, self.passes[-1], self._step, storage(given))
         if torch._C._current_graph_task_id() == -1:  # else checkpointing repeats it, in a graph of its own
             self._calls.open[z.grad_fn] = call
         # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
         self._on_gradient(z, partial(self._see_delta, call))
         self._latest = call, z, z.grad_fn
+        self._last = z
         if isinstance(module, nn.RNNBase):
             self._see_states(name, module, (*inputs, *(keywords[k] for k in ("input", "hx") if k in keywords)), output)
         return None
@@ -217,6 +235,10 @@ class Watch:
             return
         self.sight.give((inputs, keywords))
         if tensors := [tensor for tensor in all_tensors(output) if tensor.requires_grad]:
+            scalars = [tensor for tensor in tensors if not tensor.dim()]
+            if len(scalars) == 1:  # a model that returns its loss
+                self.loss = scalars[0]
+                self._compare(self.loss)
             self.look(tensors)
             self.close_layer()
             self._calls.close()
@@ -226,6 +248,8 @@ class Watch:
         if is_loss:
             self._forget_sums()
             self.sight.trunks.clear()
+            for root in roots:
+                self._compare(root)
         found = self._look([tensor.grad_fn for tensor in roots])
         if found is None:
             return
@@ -233,6 +257,18 @@ class Watch:
             see = partial(self._see_sum, Call(name, self.passes[-1], self._step, None))
             self.sums.append((name, node.register_prehook(Hook(self.fail, see))))
         self._calls.mark(found.times)
+
+    def _compare(self, loss: Tensor) -> None:
+        try:
+            self.ends.compare(loss, self._calls.layer_of, self._last)
+        except Exception as error:  # of whatever kind: losses are of all kinds, and the training is not ours
+            self.missing.add("what the loss compares", ["the network"], f"{type(error).__name__}: {error}")
+
+    def take_ends(self, loss: Tensor | None, *, with_data: bool) -> Ends:
+        """What the network was fed, and what its loss compares, which its graph still tells after the backward pass."""
+        if loss is not None and not self.ends.has_heads:
+            self._compare(loss)
+        return self.ends.complete(with_data=with_data)
 
     def look_back(self) -> None:
         """Read the graph of what was differentiated, where a layer of it was in none that was read before."""
@@ -329,6 +365,8 @@ class Watch:
         if is_transformed():
             return
         norm = measure.norm(gradient.detach())
+        if is_first and weight.grad is not None and not any(passes.small_batches for passes in self.passes):
+            self.passes[-1].add(LEFT, name, measure.norm(weight.grad))
         if is_first and any(passes.small_batches.get(name) for passes in self.passes[:-1]):
             # What earlier passes have left may be thrown away, as SAM's first one is: they are no part of this step.
             if weight.grad is None:

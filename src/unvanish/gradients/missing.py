@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import final
+from typing import NamedTuple, final
 
 from torch import nn
 
@@ -33,6 +33,27 @@ class Missing:
     def sentences(self) -> list[str]:
         """A sentence for each reason."""
         return [f"{what} of {listed(names)} was not measured: {why}" for what, why, names in self]
+
+
+class Untrained(NamedTuple):
+    """Weights that do not train although they seem to.
+
+    Args:
+        kind: gradient, where none has come to them; outside, where the model does not know them; optimizer, where none
+            has them.
+        names: Of the parameters; of weights outside of the model their shapes.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        noun, what = {
+            "gradient": ("parameter", "without a gradient"),
+            "outside": ("weight", "of the loss that the model does not know"),
+            "optimizer": ("parameter", "in no optimizer"),
+        }[self.kind]
+        return f"{len(self.names)} {noun}{'s' * (len(self.names) > 1)} {what}: {listed(self.names, 'more')}"
 
 
 def listed(names: Iterable[str], rest: str = "more layers") -> str:

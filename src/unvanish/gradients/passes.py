@@ -160,6 +160,11 @@ class Calls:
             self._over[node._sequence_nr()] = call
         self.open.clear()
 
+    def layer_of(self, node: Node) -> str | None:
+        """The layer that has made the output of a node."""
+        call = self.open.get(node) or (self._over.get(node._sequence_nr()) if self._over else None)
+        return call.name if call else None
+
     def look(self, roots: Iterable[Node], *, back: bool = False) -> Look | None:
         """Read a graph; without the calls that were differentiated already, except where that is looked back at."""
         over = {} if back else {number: call.name for number, call in self._over.items() if not call.is_taken}

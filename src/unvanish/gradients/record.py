@@ -2,17 +2,21 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from unvanish.gradients.ends import Ends, Given
 from unvanish.gradients.graph import Trunk
+from unvanish.gradients.heads import Head
+from unvanish.gradients.missing import Untrained
 from unvanish.gradients.quantities import (
     QUANTITIES,
     Clipped,
     Field,
+    Initial,
     Part,
     Quantity,
     Reduction,
@@ -22,8 +26,10 @@ from unvanish.gradients.quantities import (
     Weights,
 )
 from unvanish.gradients.quantities.clipped import CLIPPED
+from unvanish.gradients.quantities.gain import UNITS
 from unvanish.gradients.quantities.gradient import GRADIENT, SIZE
 from unvanish.gradients.quantities.noise import SMALL_BATCHES, noise
+from unvanish.gradients.quantities.quantity import LOSS
 from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
 
 Values = dict[str, dict[str, float]]
@@ -31,7 +37,7 @@ Values = dict[str, dict[str, float]]
 #: What is read of all weights at once, by moment, and whether it is at every step.
 _READERS = {
     moment: [(q.read, q.every_step) for q in QUANTITIES if q.moment is moment and q.read is not None]
-    for moment in (Weights, Successive, Clipped, Update)
+    for moment in (Initial, Weights, Successive, Clipped, Update)
 }
 
 
@@ -44,8 +50,9 @@ class Record:
         time: When it was taken, in seconds since the epoch.
         values: For each quantity of the table (see ``quantities``) a value for each layer that had one, from the input
             to the loss. Zero, infinity and NaN are values; what was not measured is left out.
-        totals: gradient_norm and gradient_norm_clipped over all parameters, biases and gains among them;
-            noise_variance tr(Sigma) and noise_signal |G|^2, where a step has several micro-batches or ranks, whose
+        totals: The loss, where it was given; gradient_norm and gradient_norm_clipped over all parameters, biases and
+            gains among them; noise_variance tr(Sigma) and noise_signal |G|^2, where a step has several micro-batches or
+            ranks, whose
             gradients are taken to be those of a mean over all: their ratio is the gradient noise scale in samples.
         through_time: |dL/dh_t| of a recurrent layer by t, which begins with 1; of a layer that is called again and
             again on what it has returned, |dL/dz| by call.
@@ -53,7 +60,13 @@ class Record:
         trunks: What the network's layers are in line, as autograd's graph has told; empty where it did not.
         unreached: The layers that were run, but have no way to the loss, nor has anything before them.
         part: What the layers of the optimizer have in common; empty where it steps all of them.
-        untrained: What does not train although it seems to, a sentence each.
+        untrained: What does not train although it seems to.
+        heads: What the loss compares, where everything was measured.
+        given: The data that the network was fed, in the first steps.
+        options: Of the optimizers that have made the step: learning rate, momentum and their like, by group.
+        activations: The kind of activation after each layer.
+        gated: The recurrent layers with gates.
+        normalizations: The classes of what normalizes, such as LayerNorm.
     """
 
     step: int
@@ -65,7 +78,13 @@ class Record:
     trunks: tuple[Trunk, ...] = ()
     unreached: tuple[str, ...] = ()
     part: str = ""
-    untrained: tuple[str, ...] = ()
+    untrained: tuple[Untrained, ...] = ()
+    heads: tuple[Head, ...] = ()
+    given: tuple[Given, ...] = ()
+    options: tuple[Mapping[str, Any], ...] = ()
+    activations: Mapping[str, str] = field(default_factory=dict)
+    gated: tuple[str, ...] = ()
+    normalizations: tuple[str, ...] = ()
 
     def layers_with(self, quantity: Quantity) -> list[str]:
         """The layers of which a quantity was measured."""
@@ -91,6 +110,7 @@ class Step:
         number: Of the optimizer step.
         time: In seconds since the epoch.
         sizes: How many numbers dL/dW has, by layer.
+        units: How many units each layer has.
         batch_size: Samples in a micro-batch on one rank.
         ranks: How many ranks have shared the batch.
         is_full: Whether everything was measured.
@@ -101,11 +121,17 @@ class Step:
         unreached: As of ``Record``.
         part: As of ``Record``.
         untrained: As of ``Record``.
+        ends: The data and the loss, in numbers that are on the device still.
+        options: As of ``Record``.
+        activations: As of ``Record``.
+        gated: As of ``Record``.
+        normalizations: As of ``Record``.
     """
 
     number: int
     time: float
     sizes: dict[str, int]
+    units: Mapping[str, int]
     batch_size: int | None
     ranks: int
     is_full: bool = False
@@ -115,13 +141,18 @@ class Step:
     trunks: tuple[Trunk, ...] = ()
     unreached: tuple[str, ...] = ()
     part: str = ""
-    untrained: tuple[str, ...] = ()
+    untrained: tuple[Untrained, ...] = ()
+    ends: Ends = field(default_factory=Ends)
+    options: tuple[Mapping[str, Any], ...] = ()
+    activations: Mapping[str, str] = field(default_factory=dict)
+    gated: tuple[str, ...] = ()
+    normalizations: tuple[str, ...] = ()
 
     def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
         """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
         is_scaled = isinstance(scale, Tensor) or scale != 1
         for read, every_step in _READERS[type(moment)]:
-            if every_step or self.is_full or isinstance(moment, Successive):
+            if every_step or self.is_full or isinstance(moment, Successive | Initial):
                 for field_, part in read(moment).items():
                     is_gradient = field_.scale is Scale.GRADIENT and is_scaled
                     self.parts[field_] = Part(part.names, part.values / scale) if is_gradient else part
@@ -129,13 +160,14 @@ class Step:
     @property
     def all_parts(self) -> list[Part]:
         """In the order in which ``read`` expects their numbers."""
-        return [*self.parts.values(), *([self.histograms] if self.histograms else [])]
+        ends = [Part([], numbers) for numbers in self.ends.numbers]
+        return [*self.parts.values(), *([self.histograms] if self.histograms else []), *ends]
 
     def read(self, numbers: Sequence[float], order: Sequence[str]) -> Record:
         """The record, from this step's numbers in the order of its parts, layers in ``order``."""
         layers: dict[str, dict[Field, float]] = defaultdict(dict)
         for name, size in self.sizes.items():
-            layers[name][SIZE] = size
+            layers[name] |= {SIZE: size, UNITS: self.units.get(name, 0)}
         position = 0
         for quantity_field, part in self.parts.items():
             add = math.hypot if quantity_field.reduction is Reduction.NORM else float.__add__
@@ -147,7 +179,7 @@ class Step:
         names = dict.fromkeys((*order, *(name for trunk in self.trunks for name in trunk.layers), *layers))
         ordered = {name: layers[name] for name in names if name in layers}
         values: Values = {}
-        present = {SIZE, *self.parts}
+        present = {SIZE, UNITS, *self.parts}
         for quantity in QUANTITIES:
             if not present.issuperset(quantity.fields):
                 continue
@@ -162,7 +194,9 @@ class Step:
             name: math.hypot(*(f[total] for f in (*layers.values(), others) if total in f))
             for name, total in (("gradient_norm", GRADIENT), ("gradient_norm_clipped", CLIPPED))
             if total in self.parts
-        }
+        } | ({"loss": others[LOSS]} if LOSS in others else {})
+        histograms, count = self._histograms(numbers[position:])
+        heads, given = self.ends.read(numbers[position + count :])
         return Record(
             self.number,
             self.time,
@@ -174,14 +208,20 @@ class Step:
                 # Of sequences of several lengths t has no one meaning.
                 if layers[name][PASSES] * layers[name][LENGTH_SQUARE] == layers[name][LENGTH] ** 2
             },
-            self._histograms(numbers[position:]),
+            histograms,
             self.trunks,
             self.unreached,
             self.part,
             self.untrained,
+            heads,
+            given,
+            self.options,
+            self.activations,
+            self.gated,
+            self.normalizations,
         )
 
-    def _histograms(self, numbers: Sequence[float]) -> dict[str, list[int]]:
+    def _histograms(self, numbers: Sequence[float]) -> tuple[dict[str, list[int]], int]:
         histograms: dict[str, list[int]] = {}
         if self.histograms is not None:
             width = self.histograms.values.shape[1]
@@ -189,4 +229,4 @@ class Step:
                 counts = list(map(int, numbers[index * width : (index + 1) * width]))
                 known = histograms.get(name)
                 histograms[name] = counts if known is None else [a + b for a, b in zip(known, counts, strict=True)]
-        return histograms
+        return histograms, 0 if self.histograms is None else self.histograms.values.numel()

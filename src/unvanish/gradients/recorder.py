@@ -20,12 +20,13 @@ from unvanish.gradients.hooks import Watch
 from unvanish.gradients.layers import find_layers, units_of, unwrapped
 from unvanish.gradients.missing import COMPILED_EARLIER, Missing, unseen
 from unvanish.gradients.passes import small_batches
-from unvanish.gradients.quantities import Part, Scale, Successive, Weights
+from unvanish.gradients.quantities import Initial, Part, Scale, Successive, Weights
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.quantity import LOSS
 from unvanish.gradients.ranks import LARGEST, SHARED, Ranks
 from unvanish.gradients.record import Record, Step
-from unvanish.gradients.updates import Pending, Updates
+from unvanish.gradients.updates import Pending, Updates, options_of
 from unvanish.gradients.weights import Parameters
 
 
@@ -103,6 +104,7 @@ class GradientRecorder:
         self._open: tuple[int, Hashable] | None = None
         self._updates = Updates()
         self._previous: dict[Hashable, tuple[list[str], list[Tensor]]] = {}
+        self._loss: Tensor | None = None
 
     def _find_layers(self) -> None:
         """Take the model's layers as they are now."""
@@ -120,6 +122,8 @@ class GradientRecorder:
         names = dict.fromkeys([*modules, *(name for name, _ in pairs if name)])
         first = {name: parameter for name, parameter in reversed(pairs) if name in modules}
         units = {name: units_of(first[name], modules[name]) if name in first else 0 for name in names}
+        fed_words = (nn.Embedding, nn.EmbeddingBag)  # which multiply nothing
+        self._fans = {name: n for name, n in units.items() if not isinstance(modules.get(name), fed_words)}
         self._ranks = None if group is None else Ranks(group, units, pairs[0][1].device)
         self._parameters = Parameters(pairs, self._ranks if self._sharded else None)
         if not hasattr(self, "_watch"):
@@ -155,7 +159,7 @@ class GradientRecorder:
     @property
     def notes(self) -> list[str]:
         """What does not train, and what could not be measured, and why; complete after ``flush``."""
-        return [*self._connections.sentences(), *self._missing.sentences(), *self._unseen().sentences()]
+        return [*map(str, self._connections.untrained()), *self._missing.sentences(), *self._unseen().sentences()]
 
     @property
     def not_measured(self) -> dict[str, dict[str, str]]:
@@ -210,8 +214,10 @@ class GradientRecorder:
 
     def before_backward(self, loss: Tensor) -> None:
         """Read the graph of the loss, which tells more than the model's output; where everything is measured."""
-        if self._watch.is_attached and isinstance(loss, Tensor) and loss.requires_grad:
-            self._watch.look([loss], is_loss=True)
+        if isinstance(loss, Tensor):
+            self._loss = loss.detach()
+            if self._watch.is_attached and loss.requires_grad:
+                self._watch.look([loss], is_loss=True)
 
     @torch.no_grad()
     def before_step(
@@ -221,6 +227,7 @@ class GradientRecorder:
         loss_scale: Tensor | float = 1.0,
         unscaled: bool = True,
         batch_size: int | None = None,
+        loss: Tensor | None = None,
     ) -> None:
         """Read the gradients once they are complete, before they are clipped and the optimizer uses them.
 
@@ -231,6 +238,7 @@ class GradientRecorder:
             loss_scale: What a gradient scaler has multiplied the loss by.
             unscaled: Whether the scale has been taken out of ``p.grad`` already.
             batch_size: Samples in each micro-batch on this rank, for the gradient noise scale.
+            loss: What was differentiated, where ``before_backward`` did not get it; then its numbers tell less.
         """
         chosen = None if parameters is None else frozenset(map(id, parameters))
         if self._open == (step, chosen):
@@ -247,8 +255,11 @@ class GradientRecorder:
         else:
             self._taken[chosen] += is_full or taken > 0
         (names, tensors, sizes, count), gradients = self._parameters.with_gradient(chosen)
-        recorded = Step(step, time.time(), sizes, batch_size, self._ranks.size if self._ranks else 1, is_full)
+        recorded = Step(
+            step, time.time(), sizes, self._fans, batch_size, self._ranks.size if self._ranks else 1, is_full
+        )
         self._steps.append(recorded)
+        self._take_loss(recorded, loss, taken)
         if is_full:
             self._take_passes(recorded, loss_scale)
             if not (self._steps[:-1] and self._connections.joins(self._steps[-2], self._watch)):
@@ -258,6 +269,8 @@ class GradientRecorder:
         if names:
             scale = 1.0 if unscaled else loss_scale
             whole = self._parameters.whole()
+            if is_full and not taken and not self._sharded:
+                recorded.take(Initial(names[:count], tensors[:count]))
             recorded.take(Weights(names, tensors, gradients, whole), scale)
             if previous is not None and count and previous[0] == names[:count]:
                 shards = self._parameters.whole(gradients[:count])
@@ -295,11 +308,23 @@ class GradientRecorder:
         self._watch.clear()
         self._previous.clear()
 
+    def _take_loss(self, recorded: Step, loss: Tensor | None, taken: int) -> None:
+        """The loss, and what it compares; what the network was fed, in the first steps."""
+        found = next((one for one in (loss, self._loss, self._watch.loss) if one is not None), None)
+        self._loss = None
+        if found is not None and found.numel() == 1:
+            recorded.parts[LOSS] = Part([""], found.detach().reshape(1))
+        if recorded.is_full:
+            recorded.ends = self._watch.take_ends(found, with_data=taken < self.first_steps)
+            recorded.options = options_of(*self._connections.optimizers)
+
     def _take_passes(self, recorded: Step, loss_scale: Tensor | float) -> None:
         """What the hooks have seen since the last step."""
         watch, ranks = self._watch, self._ranks
         watch.close_layer()
         watch.look_back()
+        recorded.activations = dict(watch.kinds)
+        recorded.gated, recorded.normalizations = watch.gated, watch.normalizations
         for passes in watch.passes:
             recorded.times |= passes.add_states(watch.twice)
         # Where nobody knows how many there were, there may be several.

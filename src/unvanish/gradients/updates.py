@@ -1,8 +1,8 @@
 """What optimizers make of the gradients: clipped before a step, and how far the weights have moved after it."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -47,6 +47,16 @@ class Pending:
         return any(id(parameter) in own for parameter in self.parameters)
 
 
+def options_of(*optimizers: Optimizer) -> tuple[Mapping[str, Any], ...]:
+    """What the groups of optimizers were told, as far as the host knows it."""
+    return tuple(
+        {"optimizer": type(optimizer).__name__}
+        | {key: value for key, value in group.items() if isinstance(value, int | float | tuple) and key != "params"}
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+    )
+
+
 @final
 class Updates:
     """The steps of optimizers that are not over, of each that the recorder was told of one at most."""
@@ -87,7 +97,10 @@ class Updates:
             count = len(pending.copies)
             names, weights = pending.names[:count], pending.parameters[:count]
             moved = [*torch._foreach_sub([measure.local(weight) for weight in weights], pending.copies)]
-            pending.step.take(Update(names, weights, moved, optimizer, pending.whole.whole(weights)))
+            slopes = [None if weight.grad is None else measure.local(weight.grad) for weight in weights]
+            pending.step.take(Update(names, weights, moved, slopes, optimizer, pending.whole.whole(weights)))
+            if optimizer is not None:
+                pending.step.options = options_of(optimizer)
             self._without = _NO_STEP if pending.is_unscaled else _SCALED
             self._pending = {key: other for key, other in self._pending.items() if other is not pending}
 

@@ -4,17 +4,24 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 from typing import Any, final
 
-from unvanish.gradients.graph import Trunk
+from unvanish.gradients.judge.finding import Finding
+from unvanish.gradients.judge.rules import NAMES
+from unvanish.gradients.judge.rules.depth import ratio_and_factor, worst
+from unvanish.gradients.judge.seen import Seen, key_of, medians
 from unvanish.gradients.judge.verdict import Verdict, judge
 from unvanish.gradients.quantities import QUANTITIES
 from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
 from unvanish.gradients.record import Record
+from unvanish.gradients.sample import Sample, pooled
 from unvanish.gradients.theory import Chain
+
+#: Losses of the last steps that are kept.
+_LOSSES = 128
 
 
 @final
@@ -42,6 +49,11 @@ class Report:
         self._last: dict[str, deque[Record]] = {}
         # A cosine comes one step after its gradient, when little else is measured.
         self._cosines: deque[Record] = deque(maxlen=window)
+        #: The losses of the last steps and of the first, and the targets of all.
+        self._losses: deque[float] = deque(maxlen=_LOSSES)
+        self._opening: list[float] = []
+        self._targets: dict[Any, Sample] = {}
+        self._since: dict[str, int] = {}
         self._sample: list[Record] = []
         self._seen, self._stride = 0, 1
 
@@ -51,6 +63,12 @@ class Report:
             self.steps += 1
             self.last_step = record.step
             self.broken = None if record.is_finite else record
+            if "loss" in record.totals:
+                self._losses.append(record.totals["loss"])
+                self._opening += [record.totals["loss"]] if len(self._opening) < self.window else []
+            for head in record.heads:
+                whole = pooled([self._targets.get(key_of(head)), head.target])
+                self._targets |= {key_of(head): whole} if whole else {}
             if "gradient_cosine" in record.values:
                 self._cosines.append(record)
             if not record.is_full:
@@ -73,18 +91,40 @@ class Report:
     @property
     def start(self) -> Verdict:
         """The verdict on the first steps."""
-        return self._gravest(self._first)
+        return self._judge(self._first, is_start=True)
 
     @property
     def end(self) -> Verdict:
         """The verdict on the last steps, the very last among them if its gradient was not finite."""
         broken = [self.broken] if self.broken else []
-        return self._gravest({part: [*records, *broken] for part, records in self._last.items()} or {"": broken})
+        return self._judge({part: [*records, *broken] for part, records in self._last.items()} or {"": broken})
 
-    @staticmethod
-    def _gravest(parts: Mapping[str, Iterable[Record]]) -> Verdict:
-        verdicts = [_verdict([*records], part if len(parts) > 1 else "") for part, records in parts.items()]
-        return max(verdicts, key=lambda verdict: verdict.gravity, default=_verdict([]))
+    def _judge(self, parts: Mapping[str, Sequence[Record]], *, is_start: bool = False) -> Verdict:
+        """All findings on all parts, and the line of the part that is worst off."""
+        one = len(parts) < 2
+        verdicts = [
+            judge(
+                Seen(
+                    records,
+                    self._first.get(part, []),
+                    [*self._losses] if one and not is_start else [],
+                    self._opening,
+                    min(self.steps, self.window) if is_start else self.steps,
+                    "" if one else part,
+                    self._targets,
+                )
+            )
+            for part, records in parts.items()
+        ]
+        if not verdicts:
+            return judge(Seen([]))
+        gravest = max(verdicts, key=lambda verdict: (bool(verdict.findings), verdict.name == "healthy"))
+        findings = [finding for verdict in verdicts for finding in verdict.findings]
+        findings.sort(key=lambda finding: NAMES.index(finding.name))
+        return replace(gravest, findings=tuple(map(self._dated, findings)))
+
+    def _dated(self, finding: Finding) -> Finding:
+        return replace(finding, step=self._since.setdefault(finding.name, self.last_step))
 
     @property
     def first(self) -> list[Record]:
@@ -158,12 +198,12 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
     """A verdict in what JSON knows."""
     return {
         "verdict": verdict.name,
-        "where": verdict.where,
         "first_over_last": json_number(verdict.first_over_last),
         "factor_per_layer": json_number(verdict.factor_per_layer),
         "evidence": verdict.evidence,
         "cause": verdict.cause,
         "fixes": verdict.fixes,
+        "findings": [asdict(finding) for finding in verdict.findings],
     }
 
 
@@ -184,12 +224,8 @@ def summary(record: Record, report: Report | None = None) -> dict[str, float]:
     """What sums a step up; empty where not everything was measured. The noise scale takes a report of many steps."""
     if not record.is_full:
         return {}
-    verdict = verdict_on(record)
-    found = {
-        "first_over_last": verdict.first_over_last,
-        "first_over_last_log10": log10(verdict.first_over_last),
-        "decay_per_layer": verdict.factor_per_layer,
-    }
+    ratio, factor = ratio_and_factor(worst(Seen([record])))
+    found = {"first_over_last": ratio, "first_over_last_log10": log10(ratio), "decay_per_layer": factor}
     if report is not None and "noise_signal" in record.totals:
         found["noise_scale"] = report.noise_scale
     return {f"gradient/{name}": value for name, value in found.items()}
@@ -201,46 +237,8 @@ def json_number(value: float) -> float | str:
 
 
 def verdict_on(record: Record) -> Verdict:
-    """The verdict on one step."""
-    return _verdict([record])
-
-
-def in_line(records: Sequence[Record], trunk: Trunk) -> dict[str, float]:
-    """The median gradient along a trunk, layers and sums; of several heads together, where it has several ends."""
-    seen = medians(records, "delta_norm") | medians(records, "stream_norm")
-    found = {name: seen[name] for name in trunk.layers if name in seen}
-    heads = [name for name in trunk.heads if name in seen]
-    return found | ({", ".join(heads): math.hypot(*(seen[name] for name in heads))} if heads else {})
-
-
-def _verdict(records: Sequence[Record], part: str = "") -> Verdict:
-    """The gravest of the verdicts on each trunk; where autograd's graph has told none, all layers are one."""
-    latest = records[-1:]
-    broken = {
-        name: value
-        for quantity in ("delta_norm", "gradient_norm")
-        for name, value in medians(records, quantity).items()
-        if not math.isfinite(value)
-    }
-    lines = {trunk.name: in_line(records, trunk) for record in latest for trunk in record.trunks}
-    lines = {name: line for name, line in lines.items() if len(line) > 1} or {"": medians(records, "delta_norm")}
-    verdicts = [
-        replace(
-            judge(
-                line | broken,
-                dead=medians(records, "dead_share"),
-                saturated=medians(records, "saturated_share"),
-                through_time={name: norms for record in latest for name, norms in record.through_time.items()},
-                weights=medians(records, "weight_norm"),
-                updates=medians(records, "update_ratio"),
-                unreached=[name for record in latest for name in record.unreached],
-            ),
-            where=", ".join(filter(None, (part, name))),
-            untrained=latest[0].untrained if latest else (),
-        )
-        for name, line in lines.items()
-    ]
-    return max(verdicts, key=lambda verdict: verdict.gravity)
+    """The verdict on one step, before which nothing was trained."""
+    return judge(Seen([record], is_before=True))
 
 
 def _times(records: Sequence[Record]) -> dict[str, dict[str, float | str]]:
@@ -252,12 +250,3 @@ def _times(records: Sequence[Record]) -> dict[str, dict[str, float | str]]:
                 for name, norms in record.through_time.items()
             }
     return {}
-
-
-def medians(records: Iterable[Record], quantity: str) -> dict[str, float]:
-    """The median of a quantity by layer, over the records that have it; NaN where any of them is NaN."""
-    values: dict[str, list[float]] = {}
-    for record in records:
-        for name, value in record.values.get(quantity, {}).items():
-            values.setdefault(name, []).append(value)
-    return {name: math.nan if any(map(math.isnan, seen)) else median(seen) for name, seen in values.items()}

@@ -6,11 +6,15 @@ from unvanish.gradients.quantities.clipped import GRADIENT_NORM_CLIPPED
 from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
 from unvanish.gradients.quantities.dead import DEAD_SHARE
 from unvanish.gradients.quantities.delta import DELTA_NORM, DELTA_RMS
+from unvanish.gradients.quantities.descent import DESCENT
+from unvanish.gradients.quantities.gain import GAIN
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM, GRADIENT_RMS
+from unvanish.gradients.quantities.left import GRADIENT_LEFT
 from unvanish.gradients.quantities.quantity import (
     Clipped,
     Delta,
     Field,
+    Initial,
     Output,
     Part,
     Quantity,
@@ -23,6 +27,7 @@ from unvanish.gradients.quantities.quantity import (
 )
 from unvanish.gradients.quantities.saturated import SATURATED_SHARE
 from unvanish.gradients.quantities.stream import STREAM_NORM
+from unvanish.gradients.quantities.twins import TWIN_INPUTS, TWIN_UNITS
 from unvanish.gradients.quantities.update import UPDATE_RATIO
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
@@ -30,6 +35,7 @@ from unvanish.gradients.quantities.weight import WEIGHT_NORM
 QUANTITIES = (
     *(DELTA_RMS, DELTA_NORM, STREAM_NORM, GRADIENT_NORM, GRADIENT_NORM_CLIPPED, GRADIENT_RMS, UPDATE_RATIO),
     *(GRADIENT_COSINE, ACTIVATION_MEAN, ACTIVATION_STD, SATURATED_SHARE, DEAD_SHARE, WEIGHT_NORM, ADAM_RMS, ADAM_STEP),
+    *(DESCENT, GAIN, GRADIENT_LEFT, TWIN_UNITS, TWIN_INPUTS),
 )
 
 __all__ = [
@@ -37,6 +43,7 @@ __all__ = [
     "Clipped",
     "Delta",
     "Field",
+    "Initial",
     "Output",
     "Part",
     "Quantity",

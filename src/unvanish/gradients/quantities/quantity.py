@@ -43,6 +43,10 @@ class Field:
     finish: Callable[[Tensor], Tensor] | None = None
 
 
+#: The loss of a step, which is of no layer.
+LOSS = Field()
+
+
 class Part(NamedTuple):
     """Numbers on the device.
 
@@ -88,6 +92,18 @@ class Whole(NamedTuple):
     sums: Callable[[list[str], Sequence[Tensor], Sequence[Tensor]], Part]
 
 
+class Initial(NamedTuple):
+    """The weights before the first step.
+
+    Args:
+        names: Their layers.
+        weights: What this rank holds of them.
+    """
+
+    names: list[str]
+    weights: Sequence[Tensor]
+
+
 class Weights(NamedTuple):
     """The weights of an optimizer before its step.
 
@@ -126,17 +142,19 @@ class Update(NamedTuple):
 
     Args:
         moved: W' - W, of each weight what this rank holds.
+        gradients: dL/dW as the optimizer has left them, as far as it has; likewise.
         optimizer: Whose step it was, where that is known.
     """
 
     names: list[str]
     weights: Sequence[Tensor]
     moved: Sequence[Tensor]
+    gradients: Sequence[Tensor | None]
     optimizer: Optimizer | None
     whole: Whole
 
 
-Moment = Output | Delta | Stream | Weights | Successive | Clipped | Update
+Moment = Output | Delta | Stream | Initial | Weights | Successive | Clipped | Update
 Numbers = Mapping[Field, float]
 
 

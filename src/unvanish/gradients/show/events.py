@@ -223,8 +223,13 @@ def _left_edge(octave: int) -> float:
 
 def _markdown(report: Report) -> str:
     verdict = report.end
-    fixes = f"\n\n**Try** {', '.join(verdict.fixes)}." if verdict.fixes else ""
-    return f"**{verdict.name}** after {report.steps} steps: {verdict.evidence}.\n\n**Why:** {verdict.cause}{fixes}"
+    if not verdict.findings:
+        return f"**{verdict.name}** after {report.steps} steps: {verdict.evidence}.\n\n**Why:** {verdict.cause}"
+    return "\n\n".join(
+        f"**{finding.name}** after {report.steps} steps: {finding.evidence}.\n\n**Why:** {finding.cause}\n\n"
+        f"**Try** {', '.join(finding.remedies)}."
+        for finding in verdict.findings
+    )
 
 
 def _totals(record: Record) -> dict[str, float]:

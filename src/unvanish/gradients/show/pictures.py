@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from unvanish.gradients.judge import Report
-from unvanish.gradients.judge.report import in_line, medians
+from unvanish.gradients.judge.seen import in_line, medians
 from unvanish.gradients.layers import short_names
 from unvanish.gradients.record import Record
 

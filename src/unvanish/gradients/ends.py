@@ -1,0 +1,88 @@
+"""What stands at a network's two ends: the data that it is fed, and what its loss compares with what."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import final
+
+from torch import Tensor, nn
+
+from unvanish.gradients.graph import Node
+from unvanish.gradients.heads import Head, read_heads
+from unvanish.gradients.layers import unit_axis
+from unvanish.gradients.sample import Sample, columns_of
+
+#: Comparisons of a loss that are read, at most.
+_HEADS = 8
+
+
+@dataclass(frozen=True)
+class Given:
+    """Data that a layer was fed.
+
+    Args:
+        layer: Its name.
+        data: What it was like.
+    """
+
+    layer: str
+    data: Sample
+
+
+@final
+class Ends:
+    """Numbers of both ends, still on the device: each head or layer with theirs, one after the other."""
+
+    def __init__(self) -> None:
+        self._of: list[tuple[Head | str, list[int]]] = []
+        self.numbers: list[Tensor] = []
+        self._data: dict[str, tuple[Tensor, nn.Module]] = {}
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether a loss was seen."""
+        return bool(self._of)
+
+    def feed(self, layer: str, data: Tensor | None, module: nn.Module) -> None:
+        """Note what a layer was called with, if that is data: the first time in a step."""
+        if data is not None and data.grad_fn is None and data.is_floating_point() and layer not in self._data:
+            self._data[layer] = data.detach(), module
+
+    def compare(self, loss: Tensor, layer_of: Callable[[Node], str | None], last: Tensor | None) -> None:
+        """Read what a loss compares."""
+        if loss.grad_fn is None or len(self._of) >= _HEADS:
+            return
+        for head, numbers, columns in read_heads(loss.grad_fn, layer_of, last):
+            self._of.append((head, columns))
+            self.numbers += numbers
+
+    def complete(self, *, with_data: bool) -> "Ends":
+        """The same, and the numbers of the data."""
+        for layer, (data, module) in self._data.items() if with_data else ():
+            if data.numel() and not data.is_nested:
+                numbers, columns = columns_of(data, unit_axis(module))
+                self._of.append((layer, [columns]))
+                self.numbers.append(numbers)
+        self._data.clear()
+        return self
+
+    def read(self, numbers: Sequence[float]) -> tuple[tuple[Head, ...], tuple[Given, ...]]:
+        """The same on the host."""
+        heads: list[Head] = []
+        given: list[Given] = []
+        rest = iter(numbers)
+
+        def sample(columns: int) -> Sample | None:
+            count, smallest, largest, binary = islice(rest, 4)
+            sums, squares = tuple(islice(rest, columns)), tuple(islice(rest, columns))
+            return Sample(count, smallest, largest, binary, sums, squares) if columns else None
+
+        for what, columns in self._of:
+            if isinstance(what, str):
+                given += [Given(what, data) for data in [sample(columns[0])] if data is not None]
+            elif not columns:
+                heads.append(what)
+            else:
+                value = next(rest)
+                heads.append(replace(what, value=value, given=sample(columns[0]), target=sample(columns[1])))
+        return tuple(heads), tuple(given)

@@ -1,0 +1,251 @@
+"""Finds in autograd's graph of a loss what it compares a network's output with, and what was done to that before."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from unvanish.gradients import measure
+from unvanish.gradients.graph import Node
+from unvanish.gradients.layers import VIEWS, node_name
+from unvanish.gradients.sample import COLUMNS, Sample, columns_of
+
+#: Nodes to look at between the loss and a layer.
+NEAR = 512
+#: What a node of autograd's graph compares a prediction with a target by.
+LOSSES = {
+    "NllLoss": "cross-entropy",
+    "NllLoss2D": "cross-entropy",
+    "BinaryCrossEntropy": "binary cross-entropy",
+    "BinaryCrossEntropyWithLogits": "binary cross-entropy",
+    "MseLoss": "squared error",
+    "L1Loss": "absolute error",
+    "SmoothL1Loss": "absolute error",
+    "HuberLoss": "absolute error",
+}
+#: What has weights, or mixes samples: the way from a loss ends there.
+_ENDS = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Cudnn", "Native", "Embedding", "Linear", "Compiled")
+_MEAN = 1  # as torch numbers the reductions
+#: By how much a label may be off that was subtracted from a prediction and added again.
+_ROUNDED = 1e-5
+
+
+@dataclass(frozen=True)
+class Head:
+    """What compares a prediction with a target, and what lies between it and a layer.
+
+    Args:
+        loss: cross-entropy, binary cross-entropy, squared error or absolute error.
+        is_logits: Whether the loss makes probabilities of what it is given.
+        path: What was done to the layer's output, from the loss on, as autograd's graph names it.
+        layer: The layer; empty where none was found.
+        prediction: The shape of what was compared.
+        output: The shape of what the layer has returned.
+        softmax_axis: How many numbers each softmax between the two was over.
+        is_mean: Whether the loss is the mean over the batch, as far as that is known.
+        value: The loss for this comparison alone, mean over the rows; NaN where the graph did not tell.
+        given: The prediction, as one column.
+        target: The target; class labels as one-hot vectors.
+    """
+
+    loss: str
+    is_logits: bool
+    path: tuple[str, ...]
+    layer: str
+    prediction: tuple[int, ...]
+    output: tuple[int, ...]
+    softmax_axis: tuple[int, ...]
+    is_mean: bool | None
+    value: float = math.nan
+    given: Sample | None = None
+    target: Sample | None = None
+
+
+def read_heads(
+    root: Node, layer_of: Callable[[Node], str | None], last: Tensor | None = None
+) -> Iterator[tuple[Head, list[Tensor], list[int]]]:
+    """What a loss compares: each head with its numbers, on the device, and their columns.
+
+    Args:
+        root: The node of the loss; what was differentiated already shows its structure, and no numbers.
+        layer_of: The layer that a node is the output of.
+        last: What the last layer has returned: of a difference autograd keeps neither side.
+    """
+    seen: set[Node] = set()
+    both: set[str] = set()
+    stack: list[tuple[Node, list[Node]]] = [(root, [])]
+    while stack and len(seen) < NEAR:
+        node, above = stack.pop()
+        if node is None or node in seen or layer_of(node) is not None:
+            continue
+        seen.add(node)
+        name = node_name(node)
+        if name.startswith(_ENDS):
+            continue
+        loss = LOSSES.get(name) or _by_hand(node, above)
+        if loss:
+            head = _head(loss, node, above, layer_of, last)
+            # -y ln p - (1 - y) ln(1 - p) has two logarithms, of which the first tells all.
+            if head[0].path[0] != "Log" or head[0].layer not in both:
+                yield head
+            both |= {head[0].layer} if head[0].path[0] == "Log" else set()
+        else:
+            stack += [(before, [*above, node][-6:]) for before, _ in reversed(node.next_functions)]
+
+
+def _by_hand(node: Node, above: Sequence[Node]) -> str:
+    """What a loss that was written in operations compares by."""
+    name = node_name(node)
+    before = [node_name(n) for n, _ in node.next_functions if n is not None]
+    if name in ("Log", "LogSoftmax") and any(node_name(n) in ("Mul", "Gather", "Index") for n in above):
+        return "cross-entropy"
+    if name == "LogSigmoid":
+        return "binary cross-entropy"
+    is_square = name == "Mul" or (name == "Pow" and node._saved_exponent == 2)
+    if is_square and before and set(before) <= {"Sub", "Rsub"}:
+        return "squared error"
+    return "absolute error" if name == "Abs" and before == ["Sub"] else ""
+
+
+def _head(
+    loss: str, core: Node, above: Sequence[Node], layer_of: Callable[[Node], str | None], last: Tensor | None
+) -> tuple[Head, list[Tensor], list[int]]:
+    path: list[str] = []
+    shapes: list[tuple[int, ...]] = []
+    over: list[int] = []
+    layer, node = "", core
+    while node is not None and len(path) < 64:
+        if (found := layer_of(node)) is not None:
+            layer = found
+            shapes.append(_shape(node))
+            break
+        name = node_name(node)
+        path.append(name)
+        if name.startswith((*_ENDS, "Accumulate")):
+            path.pop()
+            shapes.append(_shape(node))
+            break
+        shapes.append(_shape(node))
+        if name == "Softmax":
+            axis = node._saved_dim
+            over.append(shapes[-1][axis if axis < 2**63 else axis - 2**64])
+        node = next((before for before, _ in node.next_functions if before is not None), None)
+    if path[0] == "Log" and (_is_binary(above) or "Sigmoid" in path):
+        loss = "binary cross-entropy"
+    prediction, target, weight = _compared(core, above)
+    if target is None and path[1:2] in (["Sub"], ["Rsub"]):
+        prediction, target = _sides(core.next_functions[0][0], prediction, last)
+    shape = tuple(prediction.shape) if prediction is not None else shapes[0]
+    is_logits = path[0] in ("BinaryCrossEntropyWithLogits", "LogSigmoid") or "LogSoftmax" in path
+    names = [node_name(node) for node in above]
+    reduction = getattr(core, "_saved_reduction", None)
+    is_mean = reduction == _MEAN if reduction else "Mean" in names or "DivBackward1" in names or None
+    head = Head(loss, is_logits, tuple(path), layer, shape, shapes[-1], tuple(over), is_mean)
+    parts, counts = _numbers(loss, path[0], prediction, target, weight)
+    return head, parts, counts
+
+
+def _is_binary(above: Sequence[Node]) -> bool:
+    """Whether 1 - y and 1 - p are part of the sum that a logarithm is part of."""
+    sums = (node for node in above if node_name(node) in ("Add", "Sub"))
+    beside = [node_name(n) for node in sums for term, _ in node.next_functions for n in _below(term, 4)]
+    return "Rsub" in beside
+
+
+def _below(node: Node, depth: int) -> list[Node]:
+    if node is None or not depth:
+        return []
+    return [node, *(below for before, _ in node.next_functions for below in _below(before, depth - 1))]
+
+
+def _shape(node: Node) -> tuple[int, ...]:
+    found = getattr(node, "_input_metadata", None)
+    return tuple(found[0].shape) if found else ()
+
+
+def _saved(node: Node, name: str) -> Any:
+    try:
+        return getattr(node, name, None)
+    except RuntimeError:  # it was differentiated already
+        return None
+
+
+def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The prediction, the target and the classes' weights, as far as autograd keeps them for the backward pass."""
+    name = node_name(core)
+    if name in LOSSES:
+        return _saved(core, "_saved_self"), _saved(core, "_saved_target"), _saved(core, "_saved_weight")
+    if name in ("Log", "LogSoftmax"):
+        product = next((node for node in reversed(above) if node_name(node) == "Mul"), None)
+        prediction = _saved(core, "_saved_self" if name == "Log" else "_saved_result")
+        both = [] if product is None else [_saved(product, "_saved_self"), _saved(product, "_saved_other")]
+        target = next((t for t in both if isinstance(t, Tensor) and not t.requires_grad), None)
+        if prediction is None or target is None:
+            return prediction, None, None
+        return prediction, target.where(target.max() > 0, -target), None  # the sign may be the labels'
+    return _saved(core, "_saved_self"), None, None  # a difference
+
+
+def _sides(difference: Node, value: Tensor | None, last: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Prediction and target of a difference, where the prediction is known; the difference alone, where it is not."""
+    is_left = difference.next_functions[0][0] is not None
+    node = difference.next_functions[0 if is_left else 1][0]
+    prediction = None if node is None else _saved(node, "_saved_result")
+    while prediction is None and node is not None and node_name(node) in VIEWS:
+        node = node.next_functions[0][0]
+    if prediction is None and last is not None and node is last.grad_fn:
+        prediction = last
+    if prediction is None or value is None or prediction.numel() != value.numel():
+        return value, None
+    prediction = prediction.detach().reshape(value.shape)
+    sign = -1 if is_left == (node_name(difference) == "Sub") else 1
+    target = prediction + sign * value.detach()
+    # What was subtracted and added again is rounded; labels are whole.
+    return prediction, target.where((target - target.round()).abs() > _ROUNDED, target.round())
+
+
+def _numbers(
+    loss: str, core: str, prediction: Tensor | None, target: Tensor | None, weight: Tensor | None
+) -> tuple[list[Tensor], list[int]]:
+    """The value of the loss, the prediction and the target."""
+    if prediction is None or not prediction.is_floating_point() or not prediction.numel():
+        return [], []
+    p = prediction.detach().to(measure.accumulator(prediction.device))
+    value, known = p.new_full((), math.nan), target is not None and weight is None
+    axis = 1 if p.dim() > 1 else -1
+    wanted = None if target is None else target.detach()
+    if core.startswith("NllLoss") and wanted is not None:
+        classes = p.shape[axis]
+        is_meant = (wanted >= 0) & (wanted < classes)
+        labels = wanted.where(is_meant, 0).flatten()
+        if known:
+            losses = -p.gather(axis, wanted.where(is_meant, 0).unsqueeze(axis)).squeeze(axis)
+            value = losses.where(is_meant, 0).sum() / is_meant.sum()
+        flags = is_meant.flatten().to(p.dtype)
+        counts = p.new_zeros(classes if classes <= COLUMNS else 1)
+        counts.index_add_(0, labels if classes <= COLUMNS else labels * 0, flags)
+        head = torch.stack([flags.sum(), wanted.min().to(p.dtype), wanted.max().to(p.dtype), flags.sum() * len(counts)])
+        numbers, columns = columns_of(p.flatten())
+        return [value.reshape(1), numbers, torch.cat([head, counts, counts])], [columns, len(counts)]
+    if wanted is not None and known and wanted.shape == p.shape:
+        t = wanted.to(p.dtype)
+        if core == "BinaryCrossEntropyWithLogits":
+            value = (softplus(p) - t * p).mean()
+        elif loss == "binary cross-entropy":
+            # As torch has it, a logarithm is -100 at least.
+            value = -(t * p.log().clamp(min=-100) + (1 - t) * (1 - p).log().clamp(min=-100)).mean()
+        elif loss == "cross-entropy":
+            value = -(t * (p.log() if core == "Log" else p)).sum(-1).mean()
+        else:
+            value = ((p - t).square() if loss == "squared error" else (p - t).abs()).mean()
+    elif target is None and loss in ("squared error", "absolute error"):
+        value = (p.square() if loss == "squared error" else p.abs()).mean()
+    numbers, columns = columns_of(p.flatten())
+    if wanted is None or not wanted.numel() or wanted.is_complex():
+        return [value.reshape(1), numbers, p.new_zeros(4)], [columns, 0]
+    targets, wide = columns_of(wanted, 1 if wanted.dim() > 2 else -1)
+    return [value.reshape(1), numbers, targets], [columns, wide]

@@ -1,0 +1,29 @@
+"""The judge's rules, one kind of fault a file: what is nearest to the cause comes first."""
+
+from unvanish.gradients.judge.rules.bounded_output import BOUNDED_OUTPUT
+from unvanish.gradients.judge.rules.clipping import CLIPPING
+from unvanish.gradients.judge.rules.depth import EXPLODING, SILENT, VANISHING
+from unvanish.gradients.judge.rules.initialization import LARGE_START, TWINS
+from unvanish.gradients.judge.rules.labels import BINARY_OF_MANY, CONSTANT_LABELS, LABELS_OUTSIDE, SQUARED_LABELS
+from unvanish.gradients.judge.rules.nan import NAN
+from unvanish.gradients.judge.rules.one_output import ONE_OUTPUT
+from unvanish.gradients.judge.rules.progress import GROWS, PENALTY, PLATEAU, SLOW, STUCK
+from unvanish.gradients.judge.rules.scaling import INPUTS, TARGETS
+from unvanish.gradients.judge.rules.shapes import SHAPES
+from unvanish.gradients.judge.rules.squashed_logits import SQUASHED_LOGITS
+from unvanish.gradients.judge.rules.steps import STILL_WEIGHTS, TOO_LARGE, TOO_SMALL
+from unvanish.gradients.judge.rules.time import EXPLODING_IN_TIME, VANISHING_IN_TIME
+from unvanish.gradients.judge.rules.units import DEAD, SATURATED
+from unvanish.gradients.judge.rules.untrained import DISCONNECTED, NOT_OPTIMIZED, UNKNOWN_WEIGHTS
+from unvanish.gradients.judge.rules.upwards import UPWARDS
+from unvanish.gradients.judge.rules.zero_grad import ZERO_GRAD
+
+#: The gravest first.
+RULES = (
+    *(UNKNOWN_WEIGHTS, DISCONNECTED, NOT_OPTIMIZED, ONE_OUTPUT, SQUASHED_LOGITS, SHAPES, BOUNDED_OUTPUT),
+    *(LABELS_OUTSIDE, CONSTANT_LABELS, SQUARED_LABELS, BINARY_OF_MANY, UPWARDS, ZERO_GRAD, CLIPPING, STILL_WEIGHTS),
+    *(INPUTS, TARGETS, TWINS, LARGE_START, NAN, DEAD, SILENT, SATURATED, EXPLODING, VANISHING),
+    *(EXPLODING_IN_TIME, VANISHING_IN_TIME, PENALTY, GROWS, TOO_LARGE, TOO_SMALL, STUCK, PLATEAU, SLOW),
+)
+#: All that may be found, in the same order; "dead" is told in two ways.
+NAMES = tuple(dict.fromkeys(rule.name for rule in RULES))

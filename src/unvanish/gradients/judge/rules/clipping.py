@@ -1,0 +1,36 @@
+"""Clipping that leaves next to nothing of the gradient."""
+
+import math
+from collections.abc import Iterator
+from statistics import median
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import Seen
+
+#: Of the gradient this share or less is left.
+LEFT = 0.05
+#: What a step usually changes of the weights; below it the clipping is felt.
+USUAL = 1e-3
+
+
+def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    totals = [record.totals for record in seen.records if record.totals.get("gradient_norm")]
+    shares = [t["gradient_norm_clipped"] / t["gradient_norm"] for t in totals if "gradient_norm_clipped" in t]
+    ratios = [ratio for ratio in seen.medians("update_ratio").values() if math.isfinite(ratio)]
+    # Where a high learning rate makes up for it, or Adam's division, nothing is lost.
+    if len(shares) >= 3 and median(shares) < LEFT and not seen.learns and ratios and median(ratios) < USUAL:
+        before = median(t["gradient_norm"] for t in totals)
+        after = median(t["gradient_norm_clipped"] for t in totals if "gradient_norm_clipped" in t)
+        evidence = f"clipping removes {1 - median(shares):.1%} of the gradient: its norm is {before:.2g} before"
+        yield rule.found(f"{evidence} and {after:.2g} after")
+
+
+CLIPPING = Rule(
+    name="clipped away",
+    about=("optimizer", "learning_rate"),
+    cause="the steps are that much shorter than the learning rate says.",
+    remedies=("a bound ten times the usual norm of the gradient", "no clipping"),
+    look=_look,
+    source="clipping is for rare outliers (Pascanu et al. 2013: 5 to 10 times the mean norm)",
+    near="Adam, whose steps do not depend on the gradient's size",
+)

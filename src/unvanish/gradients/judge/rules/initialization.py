@@ -1,0 +1,75 @@
+"""Weights that begin all alike, or far too large or too small."""
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.missing import listed
+
+#: He's gain is 1.4. Through three layers of this one what comes in grows a thousand times.
+LARGE = 8.0
+#: A cross-entropy begins near ln C; this far above it the answers are wrong and sure of it.
+SURE = 3.0
+
+
+def _twins(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    units, inputs = seen.initial("twin_units"), seen.initial("twin_inputs")
+    if seen.learns and not seen.is_early:
+        return
+    found: dict[str, None] = {}
+    for line in seen.lines.values():
+        layers = [name for name in line if name in units]
+        found |= {before: None for before, after in pairwise(layers) if units[before] == 1 and inputs.get(after) == 1}
+    if found:
+        zero = all(seen.initial("weight_norm").get(name) == 0 for name in found)
+        how = "begin at 0" if zero else "begin with the same weights"
+        yield rule.found(f"all units of {listed(found)} {how}, and what follows treats them alike", found)
+
+
+def _scale(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    gains = seen.initial("gain")
+    line = {name for line in seen.lines.values() for name in line}
+    large = [name for name, gain in gains.items() if gain > LARGE and name in line]
+    if not large or seen.learns:
+        return
+    harm = _harm(seen)
+    if harm:
+        size = f"{max(gains[name] for name in large) / math.sqrt(2):.2g} times as large as He's"
+        yield rule.found(f"the weights of {listed(large)} begin {size}, and {harm}", large)
+
+
+def _harm(seen: Seen) -> str:
+    """What shows that the weights are too large."""
+    if any(not record.is_finite for record in seen.records):
+        return "a number has left the range of its format"
+    values = [h.value for r in (seen.first or seen.records)[:1] for h in r.heads if h.loss == "cross-entropy"]
+    head = seen.heads[0] if seen.heads else None
+    classes = head.prediction[1] if head and len(head.prediction) > 1 else 0
+    if values and classes > 1 and values[0] > SURE * math.log(classes):
+        return f"the loss begins at {values[0]:.3g}, where ln {classes} is {math.log(classes):.3g}"
+    if seen.is_stuck:
+        return "the loss does not fall below that of a constant answer"
+    full = [n for n, share in seen.initial("saturated_share").items() if share > 0.9 and n not in seen.outputs]
+    return f"{listed(full)} is at its bound from the start" if full else ""
+
+
+TWINS = Rule(
+    name="units that are all alike",
+    about=("initialization",),
+    cause="they get the same gradient, stay alike for ever, and count as one.",
+    remedies=("He or Xavier initialization", "torch's own initialization"),
+    look=_twins,
+    source="symmetry: equal rows into a layer and equal columns out of it stay equal",
+    near="a branch or a head that begins at zero, such as LoRA's B: what comes into it differs by unit",
+)
+LARGE_START = Rule(
+    name="weights that begin too large",
+    about=("initialization",),
+    cause="what comes in is multiplied in every layer, so that activations saturate or the loss begins huge.",
+    remedies=("He or Xavier initialization",),
+    look=_scale,
+    source="mean-field theory: the size of z grows by sigma_w sqrt(fan_in) a layer (Glorot 2010, He 2015, Poole 2016)",
+    near="an embedding of N(0, 1), which multiplies nothing",
+)

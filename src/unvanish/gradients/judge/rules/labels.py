@@ -1,0 +1,89 @@
+"""Targets that a loss was not made for: labels outside 0 and 1, one class only, classes under a squared error."""
+
+from collections.abc import Iterator
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import ROWS, Seen
+
+
+def _outside(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    for head in seen.heads:
+        target = seen.target(head)
+        if head.loss == "binary cross-entropy" and target is not None and (target.smallest < 0 or target.largest > 1):
+            reach = f"from {target.smallest:.3g} to {target.largest:.3g}"
+            yield rule.found(
+                f"the targets of the binary cross-entropy reach {reach}", [head.layer] if head.layer else []
+            )
+
+
+def _constant(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    # One of several heads may have one label, as a critic's has that is shown what is real.
+    target = seen.target(seen.head) if seen.head else None
+    if target is None or target.count < ROWS or len(seen.records) < 2:
+        return
+    if not any(target.variances):
+        yield rule.found(f"all {target.count:.0f} targets that were seen are alike")
+
+
+def _squared(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    for head in seen.heads:
+        target = seen.target(head)
+        if target is None or not target.is_labels or head.loss not in ("squared error", "absolute error"):
+            continue
+        layers = [head.layer] if head.layer else []
+        squashed = not {"Softmax", "Sigmoid"}.isdisjoint(head.path)
+        if target.is_one_hot and len(target.sums) > 2 and (squashed or not seen.learns):
+            yield rule.found(f"the {head.loss} is taken of {len(target.sums)} classes' one-hot labels", layers)
+        elif len(target.sums) == 1 and "Sigmoid" in head.path and seen.is_stuck:
+            yield rule.found(f"the {head.loss} is taken of labels 0 and 1, behind a sigmoid", layers)
+
+
+def _binary(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    for head in seen.heads:
+        target = seen.target(head)
+        if target is None or head.loss != "binary cross-entropy" or "Softmax" not in head.path:
+            continue
+        if target.is_one_hot and len(target.sums) > 2 and seen.is_stuck:
+            yield rule.found(f"the binary cross-entropy is taken of a softmax over {len(target.sums)} classes")
+
+
+LABELS_OUTSIDE = Rule(
+    name="labels outside 0 and 1",
+    about=("labels", "loss"),
+    cause="the loss has no lower bound there: it falls for ever while the network learns nothing.",
+    remedies=(
+        "labels 0 and 1",
+        "the cross-entropy with an output for each class",
+        "the squared error, if it is a number",
+    ),
+    look=_outside,
+    source="-y ln p - (1 - y) ln(1 - p) is convex for y in [0, 1] alone",
+    near="soft labels such as 0.9",
+)
+CONSTANT_LABELS = Rule(
+    name="constant targets",
+    about=("labels",),
+    cause="there is nothing to be told apart.",
+    remedies=("a look at how the targets are read", "batches that are shuffled"),
+    look=_constant,
+    source=f"no variance in {ROWS} targets or more",
+    near="a generator's step, whose labels are all real: it is one of several optimizers' steps",
+)
+SQUARED_LABELS = Rule(
+    name="squared error on labels",
+    about=("loss",),
+    cause="behind a softmax or a sigmoid its derivative is 0 where the answer is most wrong.",
+    remedies=("the cross-entropy",),
+    look=_squared,
+    source="dL/dz = 2 (p - y) p (1 - p): see the primer on losses",
+    near="XOR with a sigmoid and the squared error, which learns: nothing is said of two classes that are told apart",
+)
+BINARY_OF_MANY = Rule(
+    name="binary cross-entropy of many classes",
+    about=("loss",),
+    cause="each class is judged by itself, so that all of them near 0 is nearly right.",
+    remedies=("the cross-entropy of all classes",),
+    look=_binary,
+    source="with C classes the answer 1/C costs ln C / C at most",
+    near="several labels at once, each with a sigmoid",
+)

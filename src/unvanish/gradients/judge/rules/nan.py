@@ -1,0 +1,80 @@
+"""A number that is NaN or infinite, and where it was born."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import Seen
+
+
+def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    record = next((record for record in seen.records if not record.is_finite), None)
+    if record is None:
+        return
+    values = record.values
+    data = next((g for g in record.given if not math.isfinite(g.data.smallest + g.data.largest)), None)
+    target = next((h.layer for h in record.heads if h.target and not math.isfinite(h.target.rms)), None)
+    if data is not None:
+        yield rule.found(
+            f"the data that {data.layer} was fed have NaN or infinity in them",
+            [data.layer],
+            about=("preprocessing",),
+            remedies=("rows without NaN", "a mean in its place"),
+        )
+    elif target is not None:
+        yield rule.found(
+            "the targets have NaN or infinity in them", about=("labels",), remedies=("targets that are numbers",)
+        )
+    elif name := _first(values.get("weight_norm", {})):
+        step = "an earlier step of the optimizer has made it so"
+        yield rule.found(f"the weight of {name} is {values['weight_norm'][name]}: {step}", [name])
+    elif name := _first(values.get("activation_mean", {})):
+        evidence = f"the forward pass first leaves the numbers' range in {name}"
+        if record.step > (seen.first or seen.records)[0].step:
+            yield rule.found(evidence, [name])
+            return
+        grows = ("ReLU or tanh in place of exp",) if "exp" in record.activations.values() else ()
+        yield rule.found(
+            f"{evidence}, before any step was made",
+            [name],
+            cause="what comes in is multiplied in every layer, beyond the largest number of its format.",
+            remedies=(*grows, "He or Xavier initialization", "standardised inputs"),
+            about=("activation", "initialization", "preprocessing", "depth"),
+        )
+    elif name := _last({**values.get("gradient_norm", {}), **values.get("delta_norm", {})}):
+        number = {**values.get("gradient_norm", {}), **values.get("delta_norm", {})}[name]
+        evidence = f"the gradient is {number} in {name}"
+        if math.isfinite(record.totals.get("loss", math.nan)):
+            evidence += f" while the loss is {record.totals['loss']:.3g}: it was born in the backward pass"
+            yield rule.found(evidence, [name], remedies=_BACKWARD, about=("loss", "numbers"))
+        else:
+            yield rule.found(evidence, [name])
+    else:
+        yield rule.found(
+            f"the loss is {record.totals.get('loss', math.nan)}, and no layer's output is", about=("loss",)
+        )
+
+
+def _first(values: Mapping[str, float]) -> str:
+    return next((name for name, value in values.items() if not math.isfinite(value)), "")
+
+
+def _last(values: Mapping[str, float]) -> str:
+    return next((name for name, value in reversed([*values.items()]) if not math.isfinite(value)), "")
+
+
+_BACKWARD = (
+    "a small constant inside the square root, the logarithm or the division that the loss goes through",
+    "a loss on logits",
+    "bf16 instead of fp16",
+)
+
+NAN = Rule(
+    name="nan",
+    about=("learning_rate", "numbers"),
+    cause="a value has left the range of its number format, often after a learning rate that was too high.",
+    remedies=("a lower learning rate", "gradient clipping", "a loss on logits", "bf16 instead of fp16"),
+    look=_look,
+    source="IEEE 754: what is NaN or infinite stays so",
+    near="a gradient scaler that skips a step whose scaled gradients overflow: it is not recorded as a step",
+)

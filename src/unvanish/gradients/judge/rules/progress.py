@@ -1,0 +1,122 @@
+"""A loss that is no better than that of a constant answer, or that grows."""
+
+import math
+from collections.abc import Iterator
+from statistics import fmean, median, pstdev
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import STUCK as STUCK_AT
+from unvanish.gradients.judge.seen import Seen
+
+#: Steps before anything is said of a loss that has not fallen: plateaus at the start are common.
+PATIENCE = 100
+#: Penalties that have taken half of the weights are felt, while a tenth of the loss is left.
+SHRUNK, ENOUGH = 0.5, 0.9
+
+
+def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if seen.is_stuck and seen.steps >= PATIENCE:
+        now = f"{seen.loss:.3g}" if math.isfinite(seen.loss) else str(seen.loss)
+        evidence = f"after {seen.steps} steps the loss is {now}, and the best constant answer has {seen.constant:.3g}"
+        yield rule.found(evidence)
+
+
+def _grows(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    known = [loss for loss in seen.losses if math.isfinite(loss)]
+    begin = [loss for loss in seen.opening if math.isfinite(loss)]
+    if seen.is_early or len(known) < 16 or len(begin) < 4 or seen.learns or not seen.head:
+        return
+    if fmean(begin) > 0 and fmean(known) > 2 * max(begin):
+        yield rule.found(f"the loss has grown from {fmean(begin):.3g} to {fmean(known):.3g}")
+
+
+def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if seen.is_early or not seen.head or not seen.progress < ENOUGH:
+        return
+    before, now = seen.initial("weight_norm"), seen.medians("weight_norm")
+    left = [now[name] / before[name] for name in now if before.get(name)]
+    decay = max((options.get("weight_decay", 0.0) for options in seen.options), default=0.0)
+    totals = [(r.totals.get("loss", math.nan), h.value) for r in seen.records for h in r.heads]
+    share = fmean((total - value) / total if total else math.nan for total, value in totals) if totals else math.nan
+    if left and median(left) < SHRUNK and (share > 0 or decay):
+        yield rule.found(f"the weights have shrunk to {median(left):.0%} of what they began with")
+        return
+    if seen.learns:
+        return
+    if share > 0.5 and seen.head.is_mean is not False:
+        yield rule.found(f"penalties make {share:.0%} of the loss")
+        return
+    weights, gradients = seen.medians("weight_norm"), seen.medians("gradient_norm")
+    beaten = [name for name, norm in weights.items() if decay * norm > gradients.get(name, math.inf) > 0]
+    if beaten and 2 * len(beaten) > len(weights):
+        evidence = f"a weight decay of {decay:g} pulls at the weights harder than the loss does, in {len(beaten)} of"
+        yield rule.found(f"{evidence} {len(weights)} layers", beaten)
+
+
+def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    half = len(seen.losses) // 2
+    if seen.is_early or half < 32 or not seen.progress < 0.5:
+        return
+    before, after = fmean(seen.losses[:half]), fmean(seen.losses[half:])
+    if math.isfinite(before) and math.isfinite(after) and after < 0.9 * before:
+        yield rule.found(f"the loss has fallen from {before:.3g} to {after:.3g} over the last {2 * half} steps")
+
+
+def _flat(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    known = [loss for loss in seen.losses if math.isfinite(loss)]
+    if seen.is_early or seen.steps < PATIENCE or len(known) < 32 or not STUCK_AT < seen.progress < 0.5:
+        return
+    if pstdev(known) < 1e-3 * abs(fmean(known)) and max(map(len, seen.lines.values())) > 1:
+        yield rule.found(f"the loss has been {fmean(known):.3g} for {len(known)} steps, to three digits")
+
+
+PLATEAU = Rule(
+    name="plateau",
+    about=("layers", "activation", "learning_rate"),
+    cause="the same answer comes at every step, and it is a poor one: too few units are left for a better.",
+    remedies=("another seed", "more units", "leaky ReLU", "a higher learning rate"),
+    look=_flat,
+    source="a loss without noise that does not move is at a minimum, or where the gradient is zero",
+    near="a run whose batches differ: its loss never is the same twice",
+)
+STUCK = Rule(
+    name="no better than a constant",
+    about=("labels", "preprocessing", "learning_rate", "epochs", "layers"),
+    cause="what the network has learnt is at most how often each answer is right; where nothing else was found, the "
+    "targets may not belong to the inputs.",
+    remedies=(
+        "a look at some inputs beside their targets",
+        "a hundred samples that the network must learn by heart",
+        "another learning rate",
+    ),
+    look=_stuck,
+    source="the entropy of the labels, the variance of the targets; 5 % of it is noise",
+    near="XOR, whose plateau lasts some hundred steps",
+)
+GROWS = Rule(
+    name="diverging",
+    about=("learning_rate", "optimizer"),
+    cause="each step makes the loss larger.",
+    remedies=("a lower learning rate", "gradient clipping", "warmup"),
+    look=_grows,
+    source="twice the largest loss of the first steps, as a mean over the last",
+    near="a spike of a few steps",
+)
+PENALTY = Rule(
+    name="penalized more than taught",
+    about=("regularization",),
+    cause="the weights are kept small at the expense of the answers.",
+    remedies=("a tenth of the penalty", "no penalty on the first runs"),
+    look=_penalty,
+    source="the parts of the loss, or weight_decay |W| beside |dL/dW|",
+    near="the end of a run that fits its data, where both are in balance",
+)
+SLOW = Rule(
+    name="not done yet",
+    about=("epochs", "learning_rate", "optimizer"),
+    cause="the run has ended while the network was learning.",
+    remedies=("more steps", "a higher learning rate", "Adam in place of plain SGD"),
+    look=_slow,
+    source="a tenth of the loss within the last steps",
+    near="a run whose loss is below half of a constant answer's: what it still learns is fine work",
+)

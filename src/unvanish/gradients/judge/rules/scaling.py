@@ -1,0 +1,59 @@
+"""Inputs and targets whose size no initialization and no usual learning rate were made for."""
+
+import math
+from collections.abc import Iterator
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.rules.units import is_blocked
+from unvanish.gradients.judge.seen import Seen
+
+#: Initializations expect inputs with a mean square of 1; the loss's curvature grows with it.
+LARGE = 10.0
+
+
+def _inputs(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if not (seen.is_before or _suffers(seen)):
+        return
+    for given in {g.layer: g for record in seen.first or seen.records for g in record.given}.values():
+        if given.data.rms > LARGE:
+            span = f"from {given.data.smallest:.4g} to {given.data.largest:.4g}"
+            evidence = (
+                f"the data that {given.layer} is fed reach {span}, with a root mean square of {given.data.rms:.3g}"
+            )
+            yield rule.found(evidence, [given.layer])
+
+
+def _targets(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if not (seen.is_before or _suffers(seen)):
+        return
+    for head in seen.heads:
+        target = seen.target(head)
+        if head.loss in ("squared error", "absolute error") and target is not None and target.rms > LARGE:
+            evidence = f"the targets have a mean of {target.mean:.4g} and a standard deviation of {target.std:.3g}"
+            yield rule.found(evidence, [head.layer] if head.layer else [])
+
+
+def _suffers(seen: Seen) -> bool:
+    """Whether anything shows that it harms: no progress, a loss that is no number, units that pass nothing on."""
+    is_broken = any(not math.isfinite(loss) for loss in seen.losses) or not all(r.is_finite for r in seen.records)
+    return seen.is_stuck or is_broken or is_blocked(seen)
+
+
+INPUTS = Rule(
+    name="inputs that are not scaled",
+    about=("preprocessing",),
+    cause="the first layer's gradients are that much larger than the others', and its units saturate or die.",
+    remedies=("standardised inputs", "inputs divided by their largest value", "batch normalization of the input"),
+    look=_inputs,
+    source="LeCun et al. (1998), Efficient BackProp, 4.3: mean 0 and variance 1; He and Xavier assume the same",
+    near="digits from 0 to 16, with a root mean square of 8",
+)
+TARGETS = Rule(
+    name="targets that are not scaled",
+    about=("preprocessing", "labels"),
+    cause="the output begins near 0, so that the first steps throw all layers after the targets' size.",
+    remedies=("standardised targets", "the targets' mean as the output's bias"),
+    look=_targets,
+    source="the gradient of the squared error is proportional to the targets' distance from the output",
+    near="counts up to 20",
+)

@@ -1,0 +1,38 @@
+"""A loss that makes probabilities of what it is given, and is given what was squashed before."""
+
+from collections.abc import Iterator
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import Seen
+
+_SQUASHES = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "ReLU", "LogSoftmax": "log-softmax"}
+
+
+def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    for head in seen.heads:
+        # The loss's own log-softmax is the first of the path.
+        own = "LogSoftmax" if "LogSoftmax" in head.path else ""
+        rest = list(head.path)
+        if own:
+            rest = rest[rest.index(own) + 1 :]
+        again = next((name for name in rest if name in _SQUASHES), None)
+        if not head.is_logits or again is None:
+            continue
+        name, loss = _SQUASHES[again], "softmax" if own else "sigmoid"
+        evidence = f"the output of {head.layer or 'the network'} goes through {name}, and then through the {loss} of"
+        yield rule.found(
+            f"{evidence} the {head.loss}",
+            [head.layer] if head.layer else [],
+            remedies=(f"no {name} at the end: the loss wants logits", "a loss on probabilities"),
+        )
+
+
+SQUASHED_LOGITS = Rule(
+    name="squashed logits",
+    about=("output_layer", "loss", "activation"),
+    cause="what lies between fixed bounds cannot become a confident answer, and most of the gradient is lost.",
+    remedies=("no activation at the end: the loss wants logits",),
+    look=_look,
+    source="autograd's graph of the loss; after softmax the cross-entropy of C classes stays above ln(e + C - 1) - 1",
+    near="softmax, then the negative log-likelihood of its logarithm",
+)

@@ -1,0 +1,109 @@
+"""Steps of the optimizer that are too small or too large for the weights that they change."""
+
+import math
+from collections.abc import Iterator
+from statistics import fmean, median, pstdev
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import Seen
+
+#: A run whose steps add up to this share of the weights, if all went one way, has left them as they were.
+STILL = 0.1
+#: A step by more of the weights than this undoes what the steps before it have learnt.
+THROWN = 0.1
+#: Successive gradients that point against each other tell of steps across a valley.
+AGAINST = -0.3
+
+
+def _small(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    ratios = _ratios(seen)
+    began = {name: value for name, value in seen.at_first("update_ratio").items() if math.isfinite(value)}
+    if not ratios or seen.is_early or seen.learns:
+        return
+    # Units that have died take no steps either: small they must have been from the start.
+    middle = max(median(ratios.values()), median(began.values()) if began else 0.0)
+    if 0 < middle * seen.steps < STILL and (seen.is_stuck or math.isnan(seen.progress) or _falls(seen)):
+        evidence = (
+            f"a step changes the weights by {middle:.1g} of themselves, {seen.steps} steps by "
+            f"{middle * seen.steps:.1g} at most"
+        )
+        yield rule.found(evidence, remedies=_rates(seen, 10.0) + rule.remedies[1:])
+
+
+def _large(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if seen.is_early or seen.learns:
+        return
+    ratios, began = _ratios(seen), seen.at_first("update_ratio")
+    started = [v for n, v in began.items() if math.isfinite(v) and seen.at_first("weight_norm").get(n, 0.0) > 0]
+    cosines = [value for value in seen.medians("gradient_cosine").values() if math.isfinite(value)]
+    evidence = ""
+    if ratios and median(ratios.values()) > THROWN:
+        evidence = f"a step changes the weights by {median(ratios.values()):.2g} of themselves"
+    elif started and max(started) > 5 * THROWN and (seen.is_stuck or _wild(seen)):
+        evidence = f"the first steps changed weights by {max(started):.2g} of themselves"
+    elif cosines and median(cosines) < AGAINST and (seen.is_stuck or _wild(seen)):
+        evidence = f"successive gradients point against each other: their cosine is {median(cosines):.2f}"
+    elif seen.progress < -0.5 and math.isfinite(seen.progress):
+        evidence = f"the loss is {seen.loss:.3g}, where the best constant answer has {seen.constant:.3g}"
+    if evidence:
+        yield rule.found(evidence, remedies=_rates(seen, 0.1) + rule.remedies[1:])
+
+
+def _ratios(seen: Seen) -> dict[str, float]:
+    return {name: value for name, value in seen.medians("update_ratio").items() if math.isfinite(value)}
+
+
+def _falls(seen: Seen) -> bool:
+    """Whether the loss is on its way down still, slowly."""
+    half = len(seen.losses) // 2
+    return half > 8 and fmean(seen.losses[half:]) < fmean(seen.losses[:half])
+
+
+def _wild(seen: Seen) -> bool:
+    """Whether the loss jumps by as much as it is."""
+    known = [loss for loss in seen.losses if math.isfinite(loss)]
+    return len(known) > 16 and pstdev(known) > 0.5 * abs(fmean(known))
+
+
+def _rates(seen: Seen, factor: float) -> tuple[str, ...]:
+    rates = {options["lr"] for options in seen.options if isinstance(options.get("lr"), float)}
+    known = f", such as {max(rates) * factor:.1g} in place of {max(rates):.1g}" if rates else ""
+    return (f"a {'higher' if factor > 1 else 'lower'} learning rate{known}",)
+
+
+def _still(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    ratios, gradients = seen.medians("update_ratio"), seen.medians("gradient_norm")
+    moved = {name: ratio for name, ratio in ratios.items() if gradients.get(name, 0.0) > 0}
+    if len(seen.records) > 2 and moved and not any(moved.values()):
+        rates = {options.get("lr") for options in seen.options}
+        told = f", with a learning rate of {rates.pop():g}" if len(rates) == 1 and rates != {None} else ""
+        yield rule.found(f"all {len(moved)} layers have a gradient, and none has moved{told}")
+
+
+TOO_SMALL = Rule(
+    name="steps too small",
+    about=("learning_rate", "optimizer", "epochs"),
+    cause="the network stays near where it began.",
+    remedies=("a higher learning rate", "more steps"),
+    look=_small,
+    source="displacement: N steps of a relative size u move weights by N u at most; usual are 1e-3 a step",
+    near="a learning rate that warms up from 0: its first steps are not judged",
+)
+TOO_LARGE = Rule(
+    name="steps too large",
+    about=("learning_rate", "optimizer"),
+    cause="each step overshoots what it aims at, so that the loss jumps or stays high.",
+    remedies=("a lower learning rate", "warmup", "gradient clipping"),
+    look=_large,
+    source="usual are 1e-3 of the weights a step; of a tenth, ten steps are as long as the weights",
+    near="Adam's first steps on weights near zero, which settle within ten steps",
+)
+STILL_WEIGHTS = Rule(
+    name="weights that do not move",
+    about=("optimizer", "learning_rate"),
+    cause="the optimizer makes no step.",
+    remedies=("a learning rate above 0", "optimizer.step() after the backward pass", "float32 weights"),
+    look=_still,
+    source="W' = W at every step that was seen",
+    near="the first step of a schedule that begins at 0",
+)

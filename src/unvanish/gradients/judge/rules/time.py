@@ -1,0 +1,61 @@
+"""A gradient that shrinks or grows on its way from the last time step to the first."""
+
+import math
+from collections.abc import Iterator
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.rules.depth import status_of
+from unvanish.gradients.judge.seen import Seen
+
+
+def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if seen.learns:
+        return
+    worst, found = 0.0, None
+    for name, norms in (seen.latest.through_time if seen.latest else {}).items():
+        (first, early), *_, (last, late) = norms.items()
+        if first == last or not late or not math.isfinite(early / late):
+            continue
+        ratio = early / late
+        badness = abs(math.log(ratio)) if ratio else math.inf
+        is_gated = name in (seen.latest.gated if seen.latest else ())
+        # A gate begins half open, and learns to stay open: its first steps say nothing.
+        if is_gated and ratio < 1 and not seen.is_stuck:
+            continue
+        if f"{status_of(ratio)} through time" == rule.name and badness > worst:
+            worst = badness
+            evidence = (
+                f"in {name}, h_{first} gets {ratio:.2g} times the gradient that h_{last} gets, "
+                f"a factor of {ratio ** (1 / (last - first)):.3g} a time step"
+            )
+            remedies = rule.remedies[1:] if is_gated else rule.remedies
+            found = rule.found(evidence, [name], where=seen.part, remedies=remedies)
+    if found:
+        yield found
+
+
+VANISHING_IN_TIME = Rule(
+    name="vanishing through time",
+    about=("activation", "layers", "initialization"),
+    cause="each time step multiplies the gradient by the recurrent weights and by the activation's derivative; where "
+    "that product is below one, what came early is not learnt from.",
+    remedies=(
+        "LSTM or GRU cells in place of tanh ones",
+        "a forget-gate bias of 1",
+        "orthogonal recurrent weights",
+        "shorter sequences",
+    ),
+    look=_look,
+    source="Bengio et al. (1994), Hochreiter and Schmidhuber (1997): the same three decades as through depth",
+    near="a GRU on 20 steps as torch begins it: its gates pass half on, and learn to pass more",
+)
+EXPLODING_IN_TIME = Rule(
+    name="exploding through time",
+    about=("learning_rate", "initialization", "layers"),
+    cause="each time step multiplies the gradient by the recurrent weights and by the activation's derivative; where "
+    "that product is above one, early steps throw the weights about.",
+    remedies=("LSTM or GRU cells in place of tanh ones", "gradient clipping", "orthogonal recurrent weights"),
+    look=_look,
+    source="Pascanu et al. (2013): the largest singular value of the recurrent weights",
+    near="orthogonal recurrent weights, whose factor is 1",
+)

@@ -1,0 +1,100 @@
+"""Units that pass no gradient on: ReLUs that are never positive, sigmoids and tanhs at their bounds."""
+
+from collections.abc import Iterator, Mapping
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import Seen
+
+#: Nearly all units of one layer: then no gradient passes it.
+NEARLY_ALL = 0.9
+#: On average over the layers. Half is what deep ReLU networks have by right: there a unit is on for all, or for none.
+MOST = 0.75
+#: Of so few units half are too many.
+NARROW = 4
+#: What is named beside it.
+MANY = 0.5
+
+
+def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if seen.learns and not seen.progress < 0.5:
+        return
+    # A unit that has fired in any batch is not dead: of batches of one sample half of the units are silent by right.
+    shares: dict[str, float] = {}
+    for record in seen.records:
+        for name, share in record.values.get("dead_share", {}).items():
+            shares[name] = min(share, shares.get(name, 1.0))
+    shares = {name: share for name, share in shares.items() if name not in seen.outputs}
+    if not shares:
+        return
+    line = {name for line in seen.lines.values() for name in line}
+    largest = max((share for name, share in shares.items() if name in line), default=0.0)
+    mean = sum(shares.values()) / len(shares)
+    narrow = [name for name, share in shares.items() if share >= MANY and name in line and seen.units(name) <= NARROW]
+    if largest < NEARLY_ALL and mean < MOST and not narrow:
+        return
+    if seen.learns and not narrow:
+        return
+    began = seen.at_first("dead_share")
+    killed = not seen.is_early and max(began.values(), default=0.0) < NEARLY_ALL
+    yield rule.found(
+        _evidence("of the units are never positive", shares) + (", which training has made so" if killed else ""),
+        [name for name, share in shares.items() if share >= MANY],
+        about=("learning_rate", "activation", "depth", "initialization") if killed else (),
+        remedies=("a lower learning rate", "leaky ReLU", "batch normalization") if killed else (),
+    )
+
+
+def _saturated(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if seen.learns:
+        return
+    shares = {n: s for n, s in seen.medians("saturated_share").items() if n not in seen.outputs}
+    if not shares:
+        return
+    line = {name for line in seen.lines.values() for name in line}
+    largest = max((share for name, share in shares.items() if name in line), default=0.0)
+    if largest >= NEARLY_ALL or sum(shares.values()) / len(shares) >= MOST:
+        yield rule.found(
+            _evidence("of the activations are at their bound", shares),
+            [name for name, share in shares.items() if share >= MANY],
+        )
+
+
+def is_blocked(seen: Seen) -> bool:
+    """Whether units of either kind stop the gradient."""
+    return any(True for rule in (DEAD, SATURATED) for _ in rule.look(rule, seen))
+
+
+def _evidence(what: str, shares: Mapping[str, float]) -> str:
+    """The layers that are worst off, at most three of them."""
+    worst = sorted(shares, key=lambda name: -shares[name])[:3]
+    mean = sum(shares.values()) / len(shares)
+    of_each = ", ".join(f"{shares[name]:.0%} in {name}" for name in worst)
+    over = f", on average over {len(shares)} layers: " if len(shares) > 1 else ": "
+    return f"{mean:.0%} {what}{over}{of_each}"
+
+
+DEAD = Rule(
+    name="dead",
+    about=("activation", "initialization", "depth"),
+    cause="a unit that returns a constant, such as a ReLU unit that is never positive, passes no gradient on, and "
+    "learns nothing any more.",
+    remedies=("leaky ReLU", "He initialization", "batch normalization"),
+    look=_dead,
+    source="mean-field theory: in deep ReLU networks half of the units are on for all inputs and half for none",
+    near="positive inputs with one column: half of the first layer's units are silent by right",
+)
+SATURATED = Rule(
+    name="saturated",
+    about=("activation", "initialization", "preprocessing"),
+    cause="tanh near -1 or 1, and sigmoid near 0 or 1, are flat: their derivative is almost zero, and so is the "
+    "gradient that they pass on.",
+    remedies=(
+        "Xavier initialization",
+        "standardised inputs",
+        "batch or layer normalization",
+        "ReLU with He initialization",
+    ),
+    look=_saturated,
+    source="Glorot and Bengio (2010), 3: at a bound of 0.99 the derivative is below 2 %",
+    near="the sigmoid of the output itself, which is at its bound where the network is right and sure",
+)

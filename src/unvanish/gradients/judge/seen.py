@@ -1,0 +1,206 @@
+"""What the judge is given: the records of a stretch of a run, those of its first steps, and its losses."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean, median
+from typing import Any
+
+from unvanish.gradients.graph import Trunk
+from unvanish.gradients.heads import Head
+from unvanish.gradients.record import Record
+from unvanish.gradients.sample import Sample, pooled
+
+#: A run whose loss has come this far below that of the best constant answer, as a share of it, learns.
+LEARNS = 0.3
+#: One that has not come so far does not.
+STUCK = 0.05
+#: Rows of targets from which the constant answer's loss is known to some 10 %.
+ROWS = 32
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of a run, or of a part of its network that an optimizer steps.
+
+    Args:
+        records: Of the steps that are judged, at which everything was measured, oldest first.
+        first: The same of the first steps.
+        losses: Of the last steps, as many as are known.
+        opening: Of the first.
+        steps: How many there were.
+        part: What the optimizer steps; empty where that is all.
+        targets: The targets of each head over all steps, by what tells heads apart.
+        is_before: Whether nothing was trained yet, and only what one batch shows is asked for.
+    """
+
+    records: Sequence[Record]
+    first: Sequence[Record] = ()
+    losses: Sequence[float] = ()
+    opening: Sequence[float] = ()
+    steps: int = 1
+    part: str = ""
+    targets: Mapping[Any, Sample] = field(default_factory=dict)
+    is_before: bool = False
+
+    @property
+    def latest(self) -> Record | None:
+        """The last record at which everything was measured, if there is one."""
+        return next((record for record in reversed(self.sound) if record.is_full), None) or next(
+            reversed(self.records), None
+        )
+
+    @property
+    def is_early(self) -> bool:
+        """Whether no more than the first steps were seen."""
+        return not self.records or not self.first or self.records[-1].step <= self.first[-1].step
+
+    @cached_property
+    def sound(self) -> Sequence[Record]:
+        """The records whose numbers are finite; all, where none are."""
+        return [record for record in self.records if record.is_finite] or self.records
+
+    def medians(self, quantity: str) -> dict[str, float]:
+        """Of a quantity by layer."""
+        return medians(self.sound, quantity)
+
+    def at_first(self, quantity: str) -> dict[str, float]:
+        """The same of the first steps."""
+        return medians(self.first or self.records, quantity)
+
+    def initial(self, quantity: str) -> Mapping[str, float]:
+        """The same of the very first step that was seen."""
+        return (self.first or self.records)[0].values.get(quantity, {}) if self.records else {}
+
+    @cached_property
+    def lines(self) -> dict[str, dict[str, float]]:
+        """The median gradient along each trunk; of all layers, where autograd's graph has told none."""
+        trunks = self.latest.trunks if self.latest else ()
+        found = {trunk.name: in_line(self.sound, trunk) for trunk in trunks}
+        return {name: line for name, line in found.items() if len(line) > 1} or {"": self.medians("delta_norm")}
+
+    @cached_property
+    def kinds(self) -> Mapping[str, str]:
+        """The kind of activation after each layer."""
+        return self.latest.activations if self.latest else {}
+
+    @property
+    def normalizations(self) -> str:
+        """The classes of what normalizes, in a row."""
+        return " ".join(self.latest.normalizations) if self.latest else ""
+
+    @property
+    def is_residual(self) -> bool:
+        """Whether branches join a trunk."""
+        return any(name.endswith("+") for line in self.lines.values() for name in line)
+
+    def units(self, layer: str) -> int:
+        """How many units a layer has; 0 where that is not known."""
+        gain, norm = self.initial("gain").get(layer, 0.0), self.initial("weight_norm").get(layer, 0.0)
+        return round((norm / gain) ** 2) if gain else 0
+
+    @cached_property
+    def options(self) -> Sequence[Mapping[str, Any]]:
+        """Of the optimizers, by group."""
+        return self.latest.options if self.latest else ()
+
+    @cached_property
+    def heads(self) -> list[Head]:
+        """What the loss compares, each once, its target over all steps."""
+        found: dict[Any, Head] = {}
+        for record in self.records:
+            for head in record.heads:
+                found[key_of(head)] = head
+        return list(found.values())
+
+    def target(self, head: Head) -> Sample | None:
+        """The target of a head over all steps that were seen."""
+        return self.targets.get(key_of(head)) or pooled(
+            other.target for record in self.records for other in record.heads if key_of(other) == key_of(head)
+        )
+
+    @cached_property
+    def outputs(self) -> set[str]:
+        """The layers whose activation is the network's answer."""
+        ends = {head.layer for head in self.heads if head.layer}
+        return ends | {[*line][-1] for line in self.lines.values() if line}
+
+    @cached_property
+    def head(self) -> Head | None:
+        """What the loss compares, where it is one thing."""
+        return self.heads[0] if len(self.heads) == 1 and not self.part else None
+
+    @cached_property
+    def constant(self) -> float:
+        """The loss of the best constant answer; NaN where that is not known."""
+        target = self.target(self.head) if self.head else None
+        if self.head is None or target is None or target.count < ROWS:
+            return math.nan
+        if self.head.loss == "squared error":
+            return fmean(target.variances)
+        if self.head.loss == "absolute error":
+            return min(target.frequencies) if target.is_labels else math.nan
+        if self.head.loss == "binary cross-entropy":
+            return fmean(entropy([1 - mean, mean]) for mean in target.means)
+        return entropy(target.means) if len(target.sums) > 1 else math.nan
+
+    @cached_property
+    def loss(self) -> float:
+        """What the network has reached: the loss without penalties, mean over the last steps; NaN where not known."""
+        known = [(r.totals.get("loss", math.nan), h.value) for r in self.records for h in r.heads if self.head]
+        values = [value for _, value in known]
+        if not values:
+            return math.nan
+        # Every step's loss is known, but only some steps' without what was added to it.
+        penalty = fmean(total - value for total, value in known)
+        alike = self.head is not None and self.head.is_mean is not False
+        if alike and self.losses and penalty >= -0.1 * abs(fmean(values)):
+            return fmean(self.losses) - penalty
+        return fmean(values)
+
+    @cached_property
+    def progress(self) -> float:
+        """By what share the loss is below that of the best constant answer; NaN where that is not known."""
+        if not self.constant > 0:
+            # How far it has fallen is the next best, where it can only fall to 0.
+            begin = fmean(self.opening) if self.opening and self.head and not self.is_early else math.nan
+            return 1 - fmean(self.losses) / begin if self.losses and begin > 0 and min(self.losses) >= 0 else math.nan
+        return 1 - self.loss / self.constant if math.isfinite(self.loss) else -math.inf
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is known that the network learns: what has not hindered it is no fault."""
+        return self.progress > LEARNS
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it is known that the network does no better than a constant."""
+        return not self.is_early and self.progress < STUCK
+
+
+def entropy(frequencies: Iterable[float]) -> float:
+    """In nats."""
+    return -sum(p * math.log(p) for p in frequencies if p > 0)
+
+
+def key_of(head: Head) -> tuple[str, tuple[str, ...], str]:
+    """What tells heads of one loss apart."""
+    return head.loss, head.path, head.layer
+
+
+def medians(records: Iterable[Record], quantity: str) -> dict[str, float]:
+    """The median of a quantity by layer, over the records that have it; NaN where any of them is NaN."""
+    values: dict[str, list[float]] = {}
+    for record in records:
+        for name, value in record.values.get(quantity, {}).items():
+            values.setdefault(name, []).append(value)
+    return {name: math.nan if any(map(math.isnan, seen)) else median(seen) for name, seen in values.items()}
+
+
+def in_line(records: Sequence[Record], trunk: Trunk) -> dict[str, float]:
+    """The median gradient along a trunk, layers and sums; of several heads together, where it has several ends."""
+    seen = medians(records, "delta_norm") | medians(records, "stream_norm")
+    found = {name: seen[name] for name in trunk.layers if name in seen}
+    heads = [name for name in trunk.heads if name in seen]
+    return found | ({", ".join(heads): math.hypot(*(seen[name] for name in heads))} if heads else {})
