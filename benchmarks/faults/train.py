@@ -82,4 +82,5 @@ def _trained(case: Facts, program: Program, deadline: float) -> Row:
         "end": end,
         "said": judge.said,
         "notes": notes,
+        "unknown": list(program.unknown),
     }
