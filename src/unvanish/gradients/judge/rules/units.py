@@ -29,7 +29,8 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     line = {name for line in seen.lines.values() for name in line}
     largest = max((share for name, share in shares.items() if name in line), default=0.0)
     mean = sum(shares.values()) / len(shares)
-    narrow = [name for name, share in shares.items() if share >= MANY and name in line and seen.units(name) <= NARROW]
+    halved = [name for name, share in shares.items() if share >= MANY and name in line]
+    narrow = [name for name in halved if 0 < seen.units(name) <= NARROW]
     if largest < NEARLY_ALL and mean < MOST and not narrow:
         return
     if seen.learns and not narrow:
