@@ -99,6 +99,8 @@ class GradientMonitor(L.Callback):
             log.warning("gradients are not recorded: %s", error)
         self._probe: ChainProbe | None = None
         self._batch_size: int | None = None
+        #: Without the scaler's factor, where there is one.
+        self._loss: Tensor | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the optimizers and the clipping, and the first pass for what theory has to say."""
@@ -150,6 +152,8 @@ class GradientMonitor(L.Callback):
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Read the graph of the loss, and what theory has to say of the first pass."""
         if self.session is not None:
+            scaler = _scaler(trainer)
+            self._loss = None if scaler is None else loss.detach() / scaler._scale
             self.session.run(lambda recorder: recorder.before_backward(loss))
             self.session.run(self._take_chain)
 
@@ -170,6 +174,7 @@ class GradientMonitor(L.Callback):
                 # Fused optimizers take the scale out themselves, later.
                 unscaled=scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False),
                 batch_size=batch_size,
+                loss=self._loss,
             )
         )
 

@@ -11,7 +11,7 @@ NEARLY_ALL = 0.9
 MOST = 0.75
 #: Of so few units half are too many.
 NARROW = 4
-#: For values at their bound, of which a layer that works has its share.
+#: What is named beside it.
 MANY = 0.5
 
 
@@ -53,7 +53,7 @@ def _saturated(rule: Rule, seen: Seen) -> Iterator[Finding]:
         return
     line = {name for line in seen.lines.values() for name in line}
     largest = max((share for name, share in shares.items() if name in line), default=0.0)
-    if largest >= NEARLY_ALL or sum(shares.values()) / len(shares) >= MANY:
+    if largest >= NEARLY_ALL or sum(shares.values()) / len(shares) >= MOST:
         yield rule.found(
             _evidence("of the activations are at their bound", shares),
             [name for name, share in shares.items() if share >= MANY],
