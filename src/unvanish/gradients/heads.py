@@ -66,14 +66,14 @@ class Head:
 
 
 def read_heads(
-    root: Node, layer_of: Callable[[Node], str | None], last: Tensor | None = None
+    root: Node, layer_of: Callable[[Node], str | None], last: tuple[Tensor, int] | None = None
 ) -> Iterator[tuple[Head, list[Tensor], list[int]]]:
     """What a loss compares: each head with its numbers, on the device, and their columns.
 
     Args:
         root: The node of the loss; what was differentiated already shows its structure, and no numbers.
         layer_of: The layer that a node is the output of.
-        last: What the last layer has returned: of a difference autograd keeps neither side.
+        last: What the last layer has returned, and its node's number: of a difference autograd keeps neither side.
     """
     seen: set[Node] = set()
     both: set[str] = set()
@@ -112,7 +112,11 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
 
 
 def _head(
-    loss: str, core: Node, above: Sequence[Node], layer_of: Callable[[Node], str | None], last: Tensor | None
+    loss: str,
+    core: Node,
+    above: Sequence[Node],
+    layer_of: Callable[[Node], str | None],
+    last: tuple[Tensor, int] | None,
 ) -> tuple[Head, list[Tensor], list[int]]:
     path: list[str] = []
     shapes: list[tuple[int, ...]] = []
@@ -190,15 +194,17 @@ def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor 
     return _saved(core, "_saved_self"), None, None  # a difference
 
 
-def _sides(difference: Node, value: Tensor | None, last: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def _sides(
+    difference: Node, value: Tensor | None, last: tuple[Tensor, int] | None
+) -> tuple[Tensor | None, Tensor | None]:
     """Prediction and target of a difference, where the prediction is known; the difference alone, where it is not."""
     is_left = difference.next_functions[0][0] is not None
     node = difference.next_functions[0 if is_left else 1][0]
     prediction = None if node is None else _saved(node, "_saved_result")
     while prediction is None and node is not None and node_name(node) in VIEWS:
         node = node.next_functions[0][0]
-    if prediction is None and last is not None and node is last.grad_fn:
-        prediction = last
+    if prediction is None and last is not None and node is not None and node._sequence_nr() == last[1]:
+        prediction = last[0]
     if prediction is None or value is None or prediction.numel() != value.numel():
         return value, None
     prediction = prediction.detach().reshape(value.shape)

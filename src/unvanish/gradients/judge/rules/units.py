@@ -31,7 +31,7 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     line = {name for line in seen.lines.values() for name in line}
     largest = max((share for name, share in shares.items() if name in line), default=0.0)
     mean = sum(shares.values()) / len(shares)
-    few = [] if seen.is_early or seen.progress > POOR else [name for name in shares if seen.units(name) <= NARROW]
+    few = [] if seen.is_early or seen.progress > POOR else [name for name in shares if 0 < seen.units(name) <= NARROW]
     narrow = [name for name in few if name in line and shares[name] >= MANY]
     if largest < NEARLY_ALL and mean < MOST and not narrow:
         return
