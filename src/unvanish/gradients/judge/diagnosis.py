@@ -1,6 +1,6 @@
 """What one batch and one backward pass tell of any model, before it is trained."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -94,7 +94,7 @@ class Diagnosis:
             ]
             parts.append(table(head, rows))
         if self.trials:
-            parts += _trials_parts(self.trials)
+            parts += _trials_parts(self.trials, {finding.name for finding in self.verdict.findings})
         return "\n\n".join(parts)
 
 
@@ -192,12 +192,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _trials_parts(trials: Trials) -> list[str]:
-    """The table of trials, and what it comes to."""
+def _trials_parts(trials: Trials, known: Container[str]) -> list[str]:
+    """The table of trials, and what it comes to; of what the first training shows, what was not ``known``."""
+    verdict = trials.unchanged.verdict
+    names = ", ".join(finding.name for finding in verdict.findings) or verdict.name
+    told = [f"after {trials.steps} steps without change: {names}"]
+    told += [str(finding) for finding in verdict.findings if finding.name not in known]
     known = len(trials.tried) - trials.lost
     drawn = ("one of these at random", f"the mean of {known}", f"{trials.random_loss:.4g}", "")
     rows = [_row(trial) for trial in trials.tried] + ([drawn] if trials.tried else []) + [_row(trials.unchanged)]
-    parts = [f"after {trials.steps} steps without change: {trials.unchanged.verdict}"]
+    parts = ["\nand ".join(told)]
     parts.append(table((f"remedy, {trials.steps} steps each", "what it changes", "loss reached", "verdict"), rows))
     if trials.lost:
         parts.append(
