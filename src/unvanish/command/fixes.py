@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 
 from unvanish.command.experiment import Built
 from unvanish.gradients import Diagnosis
-from unvanish.gradients.judge.plan import Batch, Plan, UnfitError
+from unvanish.gradients.judge.plan import Batch, Plan, UnfitError, calls_of
 from unvanish.gradients.judge.remedies import REMEDIES, WARMUP, Remedy
-from unvanish.gradients.judge.trials import Trials, try_remedies
+from unvanish.gradients.judge.trials import Trials, copied, try_remedies
 from unvanish.training import ReferenceModule
 from unvanish.training.regularization import weights_of
 
@@ -73,25 +73,35 @@ def changed(arguments: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
 def trials(built: Built, found: Diagnosis, steps: int, seed: int) -> Trials:
     """Train the network for some steps without a change, and with each that may help."""
     clip, how = built.trainer_options.get("gradient_clip_val"), built.trainer_options.get("gradient_clip_algorithm")
+    batches = _batches(built, steps)
     plan = Plan(
         built.model,
-        _batches(built, steps),
+        batches,
         built.model.training_loss,
         partial(_optimizer, steps=steps),
         steps,
         found.record,
         found.activations,
+        calls_of(copied(built.model), batches[0][0]),
         penalty=_penalty(built.model),
         rate=_rate(built.model, steps),
         clip=_clip(clip, how),
     )
     arguments = dict(built.model.hparams)
+    possible = _possible(arguments, clip, steps)
     tried = [
         Remedy(name, partial(_apply, arguments, changes, seed), _ANSWERS.get(name, name), name != "no penalty")
-        for name, changes in _possible(arguments, clip, steps).items()
+        for name, changes in possible.items()
     ]
-    # Data of the user's own are seldom standardised; ours are, and then this does not fit.
-    tried += [remedy for remedy in REMEDIES if remedy.name == "standardised inputs"]
+    if "initialization" in arguments:  # one of ours: all that fits it is a key, but for data that come as they are
+        tried += [
+            Remedy(name, _unfit, _ANSWERS.get(name, name), is_general=False)
+            for name in {**FIXES, **_ANSWERS}
+            if name not in possible
+        ]
+        tried += [replace(remedy, is_general=False) for remedy in REMEDIES if remedy.name == "standardised inputs"]
+    else:
+        tried += [remedy for remedy in REMEDIES if remedy.name not in possible]
     return try_remedies(plan, found.verdict.findings, tried, seed)
 
 
@@ -154,6 +164,10 @@ def _apply(arguments: Mapping[str, Any], changes: Mapping[str, Any], seed: int, 
         clip=clip,
         changes=changes,
     )
+
+
+def _unfit(_: Plan) -> Plan:
+    raise UnfitError("it is there already, or not for this network")
 
 
 def _replaced(value: Any, path: list[str], new: Any) -> Any:

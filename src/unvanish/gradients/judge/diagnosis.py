@@ -198,8 +198,8 @@ def _trials_parts(trials: Trials, known: Container[str]) -> list[str]:
     names = ", ".join(finding.name for finding in verdict.findings) or verdict.name
     told = [f"after {trials.steps} steps without change: {names}"]
     told += [str(finding) for finding in verdict.findings if finding.name not in known]
-    known = len(trials.tried) - trials.lost
-    drawn = ("one of these at random", f"the mean of {known}", f"{trials.random_loss:.4g}", "")
+    mean = f"the mean of {len(trials.tried) - trials.lost}"
+    drawn = ("one of these at random", mean, f"{trials.random_loss:.4g}", "")
     rows = [_row(trial) for trial in trials.tried] + ([drawn] if trials.tried else []) + [_row(trials.unchanged)]
     parts = ["\nand ".join(told)]
     parts.append(table((f"remedy, {trials.steps} steps each", "what it changes", "loss reached", "verdict"), rows))
@@ -209,7 +209,10 @@ def _trials_parts(trials: Trials, known: Container[str]) -> list[str]:
         )
     if yours := [words for words, why in trials.skipped.items() if not why]:
         parts.append(f"left to you: {'; '.join(yours)}")
-    parts += [f"not tried: {words}: {why}" for words, why in trials.skipped.items() if why]
+    for why in dict.fromkeys(filter(None, trials.skipped.values())):
+        parts.append(
+            f"not tried, {why}: {'; '.join(words for words, reason in trials.skipped.items() if reason == why)}"
+        )
     reached = f"a loss of {trials.unchanged.loss:.4g}"
     if trials.best:
         best = f"remedy: {trials.best.remedy}, which reaches a loss of {trials.best.loss:.4g}"

@@ -20,8 +20,8 @@ from unvanish.gradients.recorder import GradientRecorder
 
 #: A remedy helps where the loss that it reaches is lower by this share of what is reached without it.
 HELPS = 0.05
-#: Share of the steps, the last ones, of whose losses the mean is what was reached.
-LAST = 0.1
+#: The loss that is reached is the mean over this share of the steps, the last ones; or over so many of them.
+LAST, LEAST = 0.1, 20
 #: Steps between two looks at whether the loss is a number still.
 _LOOK = 25
 
@@ -176,7 +176,7 @@ def trained(plan: Plan, name: str, seed: int) -> Trial:
         report.add(recorder.flush())
         report.notes = recorder.notes
     values = torch.stack(losses).tolist()
-    last = max(1, round(LAST * plan.steps))
+    last = max(1, round(LAST * plan.steps), min(LEAST, plan.steps // 2))
     return Trial(name, plan.changes, fmean(values[-last:]), report.end, _learns(report, values, last))
 
 
