@@ -207,12 +207,10 @@ def _trials_parts(trials: Trials, known: Container[str]) -> list[str]:
         parts.append(
             f"{trials.lost} of {len(trials.tried)} have ended with a loss that is no number, and are in no mean"
         )
-    if yours := [words for words, why in trials.skipped.items() if not why]:
-        parts.append(f"left to you: {'; '.join(yours)}")
-    for why in dict.fromkeys(filter(None, trials.skipped.values())):
-        parts.append(
-            f"not tried, {why}: {'; '.join(words for words, reason in trials.skipped.items() if reason == why)}"
-        )
+    reasons: dict[str, list[str]] = {}
+    for words, why in trials.skipped.items():
+        reasons.setdefault(f"not tried, {why}" if why else "left to you", []).append(words)
+    parts += [f"{why}: {'; '.join(several)}" for why, several in reasons.items()]
     reached = f"a loss of {trials.unchanged.loss:.4g}"
     if trials.best:
         best = f"remedy: {trials.best.remedy}, which reaches a loss of {trials.best.loss:.4g}"
