@@ -143,6 +143,8 @@ class Seen:
             return fmean(target.variances)
         if self.head.loss == "absolute error":
             return min(target.frequencies) if target.is_labels else math.nan
+        if not target.is_labels:
+            return math.nan  # soft labels have an entropy of their own, below which no loss comes
         if self.head.loss == "binary cross-entropy":
             return fmean(entropy([1 - mean, mean]) for mean in target.means)
         return entropy(target.means) if len(target.sums) > 1 else math.nan
@@ -177,7 +179,7 @@ class Seen:
     @property
     def is_stuck(self) -> bool:
         """Whether it is known that the network does no better than a constant."""
-        return not self.is_early and self.progress < STUCK
+        return not self.is_early and self.constant > 0 and self.progress < STUCK
 
 
 def entropy(frequencies: Iterable[float]) -> float:
