@@ -164,11 +164,12 @@ class Watch:
             why = "the same output was differentiated more than once in a step, as by two losses on one graph"
             self.missing.add("delta", self.twice, why)
             self.missing.add("gradient noise scale", ["the network"], why)
-        parts, by_unit = together(self.passes, self.twice, self._device)
+        parts, by_unit = together(self.passes, self.twice)
         if self.compiled and self._buffer is not None:
             for field, column in ((DELTA, self._buffer[:, 0].sqrt()), (DELTA_COUNT, self._buffer[:, 1].clone())):
-                names, values = parts.get(field, Part([], column.new_zeros(0)))
-                parts[field] = Part([*names, *self.modules], torch.cat([values, column]))
+                names, values = parts.get(field, Part([], []))
+                both = torch.cat([torch.as_tensor(values, dtype=column.dtype, device=column.device), column])
+                parts[field] = Part([*names, *self.modules], both)
         return parts, by_unit
 
     def _see_layer(
@@ -334,7 +335,7 @@ class Watch:
             if weight.grad is None:
                 self.passes = self.passes[-1:]
             else:
-                goes_on, left = self.passes[-1].goes_on, measure.norm(weight.grad) != 0
+                goes_on, left = self.passes[-1].goes_on, torch.as_tensor(measure.norm(weight.grad) != 0)
                 self.passes[-1].goes_on = left if goes_on is None else goes_on | left
         passes = self.passes[-1]
         passes.small_batches[name] += is_first  # once a layer, however many weights it has

@@ -312,9 +312,9 @@ class GradientRecorder:
             self._missing.add("residual stream", (name for name, _ in watch.sums), "its ranks do not know each other's")
             parts = ranks.reduce(parts, SHARED)
             by_unit = {field: ranks.largest(by_unit.get(field, {})) for field in LARGEST}
-        for field, (names, values) in parts.items():
+        for field, part in parts.items():
             scale = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.ranks}.get(field.scale)
-            recorded.parts[field] = Part(names, values if scale is None else values / scale)
+            recorded.parts[field] = part if scale is None else part.divided(scale)
         for field, units in by_unit.items():
             if units and field.finish:
                 recorded.parts[field] = Part(list(units), torch.stack([field.finish(u) for u in units.values()]))
@@ -330,14 +330,12 @@ class GradientRecorder:
 
     def flush(self) -> list[Record]:
         """The records since the last flush, brought to the host in one transfer."""
-        values = [part.values.flatten() for step in self._steps for part in step.all_parts]
-        numbers = torch.cat(values).tolist() if values else []
-        order, records, position = self.layers, [], 0
+        values = [part.values for step in self._steps for part in step.all_parts]
+        tensors = [value.flatten() for value in values if isinstance(value, Tensor)]
+        brought = iter(torch.cat(tensors).tolist() if tensors else ())
+        order, records = self.layers, []
         for step in self._steps:
-            count = sum(part.values.numel() for part in step.all_parts)
-            record = step.read(numbers[position : position + count], order)
-            position += count
-            records.append(record)
+            records.append(record := step.read(brought, order))
             if step.is_full:
                 self._with_gradient |= dict.fromkeys(record.layers_with(GRADIENT_NORM))
                 self._with_delta |= dict.fromkeys(record.layers_with(DELTA_NORM))

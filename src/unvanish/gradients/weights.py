@@ -75,8 +75,8 @@ class Parameters:
             part = Part(names, measure.norms(tensors))
             return self._ranks.add_shards(part, like or tensors, Reduction.NORM) if self._ranks else part
 
-        def sums(names: list[str], scalars: Sequence[Tensor], tensors: Sequence[Tensor]) -> Part:
-            part = Part(names, torch.stack([*scalars]))
+        def sums(names: list[str], scalars: Sequence[Tensor | float], tensors: Sequence[Tensor]) -> Part:
+            part = Part(names, measure.gathered(scalars))
             return self._ranks.add_shards(part, tensors, Reduction.SUM) if self._ranks else part
 
         return Whole(norms, sums)
