@@ -137,6 +137,8 @@ class Watch:
 
     def pause(self) -> None:
         """Take the hooks away; but in a compiled graph leave those that it was made with, or it is made anew."""
+        if not self.is_attached:
+            return
         kept = {*self.compiled, _ACTIVATIONS, _MODEL} if self.compiled else set()
         for name in self._handles.keys() - kept:
             for handle in self._handles.pop(name):

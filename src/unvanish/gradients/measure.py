@@ -5,6 +5,7 @@ Shapes: B samples, d units, T time steps.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,41 +29,39 @@ def accumulator(device: torch.device) -> torch.dtype:
 
 
 def norm(tensor: Tensor) -> Number:
-    """The L2 norm of a tensor, in float64."""
-    part = _real(tensor)
-    if part.is_cpu:
-        return _checked(part, _square(part.flatten()).sqrt().item() if part.dtype is torch.float32 else math.nan)
-    result: Tensor = torch.linalg.vector_norm(part, dtype=accumulator(part.device))
-    return result
-
-
-def norms(tensors: Sequence[Tensor]) -> Tensor | list[float]:
-    """The L2 norm of each tensor, in float64.
+    """The L2 norm of a tensor, in float64.
 
     A vanished gradient has to be told from none: in float32 the squares of values below 1e-19 lose digits, and those of
     values below 1e-23 are zero. On a GPU all are summed in float64, which is no slower there. On a CPU that takes four
     times as long, so float32 is tried first; what comes out too small or too large is summed again.
     """
-    parts = [_real(tensor) for tensor in tensors]
-    if not parts[0].is_cpu:
-        return torch.stack(torch._foreach_norm(parts, 2, accumulator(parts[0].device)))
-    short = [part for part in parts if part.dtype is torch.float32 and part.numel() <= _PIECE]
-    if len(short) < len(parts):
-        known = dict(zip(map(id, short), norms(short), strict=True)) if short else {}
-        return [float(known[id(part)] if id(part) in known else norm(part)) for part in parts]
-    return list(map(_checked, parts, torch.stack(torch._foreach_norm(parts, 2)).tolist()))
+    if tensor.is_cpu:
+        return _norm_on_cpu(tensor)
+    result: Tensor = torch.linalg.vector_norm(_real(tensor), dtype=accumulator(tensor.device))
+    return result
 
 
-def _checked(part: Tensor, value: float) -> float:
-    """A norm in float32, or where squares may have been lost, that in float64."""
-    return value if _SAFE[0] < value < _SAFE[1] else _wide_norm(part.flatten()).item()
+def norms(tensors: Sequence[Tensor]) -> Tensor | list[float]:
+    """The L2 norm of each tensor, in float64."""
+    if tensors[0].is_cpu:
+        return [_norm_on_cpu(tensor) for tensor in tensors]
+    return torch.stack(torch._foreach_norm([*map(_real, tensors)], 2, accumulator(tensors[0].device)))
 
 
-def _square(flat: Tensor) -> Tensor:
+def _norm_on_cpu(tensor: Tensor) -> float:
+    flat = _real(tensor).flatten()
+    if flat.dtype is torch.float32:
+        found = math.sqrt(_square(flat))
+        if _SAFE[0] < found < _SAFE[1]:  # NaN is summed again as well
+            return found
+    return _wide_norm(flat).item()
+
+
+def _square(flat: Tensor) -> float:
     """The sum of squares; torch's norm of a long float32 tensor has three to five digits on a CPU, this more."""
     if len(flat) <= _LONG:
-        return torch.dot(flat, flat)
-    return torch.stack([torch.dot(piece, piece) for piece in torch.split(flat, _LONG)]).sum()
+        return torch.dot(flat, flat).item()
+    return sum(torch.dot(piece, piece).item() for piece in torch.split(flat, _LONG))
 
 
 def _wide_norm(flat: Tensor) -> Tensor:
@@ -95,13 +94,12 @@ def number(scalar: Tensor) -> Number:
     return scalar.item() if scalar.is_cpu else scalar.to(accumulator(scalar.device))
 
 
-def gathered(numbers: Sequence[Number]) -> Tensor | list[float]:
+def gathered(numbers: Sequence[Any]) -> Tensor | list[float]:
     """Numbers side by side, (n,)."""
-    scalars = [value for value in numbers if isinstance(value, Tensor)]
-    if not scalars:
-        return [*numbers]  # type: ignore[list-item]
-    wide = accumulator(scalars[0].device)
-    return torch.stack([scalar if scalar.dtype is wide else scalar.to(wide) for scalar in scalars])
+    if not isinstance(numbers[0], Tensor):
+        return [*numbers]
+    wide = accumulator(numbers[0].device)
+    return torch.stack([scalar if scalar.dtype is wide else scalar.to(wide) for scalar in numbers])
 
 
 def moments(activation: Tensor) -> tuple[Number, Number]:

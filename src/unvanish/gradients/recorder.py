@@ -111,7 +111,8 @@ class GradientRecorder:
         inner = set(modules.values())
         changeable = (module for module in self._model.modules() if not isinstance(module, torch.jit.ScriptModule))
         children = ((module._modules, key, child) for module in changeable for key, child in module._modules.items())
-        self._places = [place for place in children if place[2] in inner]
+        places = [place for place in children if place[2] in inner]
+        self._siblings, self._keys, self._children = ([place[part] for place in places] for part in range(3))
         self._known = self._everything()
         if not any(name for name, _ in pairs):
             return
@@ -240,7 +241,7 @@ class GradientRecorder:
         self._open = (step, chosen)
         taken = self._taken[chosen]
         is_full = self._watch.is_attached and self._is_due(taken)
-        is_same = all(siblings.get(key) is module for siblings, key, module in self._places)
+        is_same = [*map(dict.get, self._siblings, self._keys)] == self._children  # type: ignore[arg-type]
         if not is_same or (is_full and self._known != self._everything()):
             self._replace_layers()
             is_full = False  # the next one is, since this is not counted

@@ -61,9 +61,8 @@ class Parameters:
         if chosen not in self._selections:
             self._selections[chosen] = _select((n, p) for n, p in self.pairs if chosen is None or id(p) in chosen)
         known = self._selections[chosen]
-        gradients = [parameter.grad for parameter in known.parameters]
-        found = [gradient for gradient in gradients if gradient is not None]
-        if len(found) < len(gradients):
+        found = [gradient for parameter in known.parameters if (gradient := parameter.grad) is not None]
+        if len(found) < len(known.parameters):
             pairs = zip(known.names, known.parameters, strict=True)
             known = _select((n, p) for n, p in pairs if p.grad is not None)
         return known, found
