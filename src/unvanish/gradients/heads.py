@@ -39,7 +39,7 @@ class Head:
     """What compares a prediction with a target, and what lies between it and a layer.
 
     Args:
-        loss: cross-entropy, binary cross-entropy, squared error or absolute error.
+        loss: cross-entropy, binary cross-entropy, squared error or absolute error; empty where none of these was seen.
         is_logits: Whether the loss makes probabilities of what it is given.
         path: What was done to the layer's output, from the loss on, as autograd's graph names it.
         layer: The layer; empty where none was found.
@@ -80,11 +80,13 @@ def read_heads(
     stack: list[tuple[Node, list[Node]]] = [(root, [])]
     while stack and len(seen) < NEAR:
         node, above = stack.pop()
-        if node is None or node in seen or layer_of(node) is not None:
+        if node is None or node in seen:
             continue
         seen.add(node)
-        name = node_name(node)
-        if name.startswith(_ENDS):
+        name, layer = node_name(node), layer_of(node)
+        if layer is not None or name.startswith(_ENDS):
+            # Something else is made of the network's output: what is known of the loss is not all of it.
+            yield Head("", False, (), layer or "", (), (), (), None), [], []
             continue
         loss = LOSSES.get(name) or _by_hand(node, above)
         if loss:
