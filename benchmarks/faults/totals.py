@@ -26,7 +26,7 @@ class Outcome:
 
     @property
     def named(self) -> float:
-        """The share of seeds of which one of the first findings at the end is about one of the causes."""
+        """The share of seeds of which one of the first findings, early or at the end, is about one of the causes."""
         return fmean(is_named(self.case, row) for row in self.rows)
 
     @property
@@ -41,7 +41,8 @@ def is_flagged(row: Row) -> bool:
 
 
 def is_named(case: Facts, row: Row) -> bool:
-    said = {word for finding in row["end"][:RANKED] for word in finding["about"]}
+    found = [*row["start"][:RANKED], *row["end"][:RANKED]]
+    said = {word for finding in found for word in finding["about"]}
     return not said.isdisjoint(case.get("causes") or ())
 
 

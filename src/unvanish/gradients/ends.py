@@ -48,7 +48,7 @@ class Ends:
         if data is not None and data.grad_fn is None and data.is_floating_point() and layer not in self._data:
             self._data[layer] = data.detach(), module
 
-    def compare(self, loss: Tensor, layer_of: Callable[[Node], str | None], last: Tensor | None) -> None:
+    def compare(self, loss: Tensor, layer_of: Callable[[Node], str | None], last: tuple[Tensor, int] | None) -> None:
         """Read what a loss compares."""
         if loss.grad_fn is None or len(self._of) >= _HEADS:
             return

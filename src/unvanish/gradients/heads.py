@@ -66,16 +66,17 @@ class Head:
 
 
 def read_heads(
-    root: Node, layer_of: Callable[[Node], str | None], last: Tensor | None = None
+    root: Node, layer_of: Callable[[Node], str | None], last: tuple[Tensor, int] | None = None
 ) -> Iterator[tuple[Head, list[Tensor], list[int]]]:
     """What a loss compares: each head with its numbers, on the device, and their columns.
 
     Args:
         root: The node of the loss; what was differentiated already shows its structure, and no numbers.
         layer_of: The layer that a node is the output of.
-        last: What the last layer has returned: of a difference autograd keeps neither side.
+        last: What the last layer has returned, and its node's number: of a difference autograd keeps neither side.
     """
     seen: set[Node] = set()
+    both: set[str] = set()
     stack: list[tuple[Node, list[Node]]] = [(root, [])]
     while stack and len(seen) < NEAR:
         node, above = stack.pop()
@@ -87,7 +88,11 @@ def read_heads(
             continue
         loss = LOSSES.get(name) or _by_hand(node, above)
         if loss:
-            yield _head(loss, node, above, layer_of, last)
+            head = _head(loss, node, above, layer_of, last)
+            # -y ln p - (1 - y) ln(1 - p) has two logarithms, of which the first tells all.
+            if head[0].path[0] != "Log" or head[0].layer not in both:
+                yield head
+            both |= {head[0].layer} if head[0].path[0] == "Log" else set()
         else:
             stack += [(before, [*above, node][-6:]) for before, _ in reversed(node.next_functions)]
 
@@ -107,7 +112,11 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
 
 
 def _head(
-    loss: str, core: Node, above: Sequence[Node], layer_of: Callable[[Node], str | None], last: Tensor | None
+    loss: str,
+    core: Node,
+    above: Sequence[Node],
+    layer_of: Callable[[Node], str | None],
+    last: tuple[Tensor, int] | None,
 ) -> tuple[Head, list[Tensor], list[int]]:
     path: list[str] = []
     shapes: list[tuple[int, ...]] = []
@@ -129,7 +138,9 @@ def _head(
             axis = node._saved_dim
             over.append(shapes[-1][axis if axis < 2**63 else axis - 2**64])
         node = next((before for before, _ in node.next_functions if before is not None), None)
-    if loss == "cross-entropy" and path[0] == "Log" and ("Rsub" in path or "Sigmoid" in path or "Sub" in path):
+    # What is divided by its sum is the probability of one class among several.
+    is_share = "Sigmoid" in path and "Div" not in path[: path.index("Sigmoid")]
+    if path[0] == "Log" and (_is_binary(above) or is_share):
         loss = "binary cross-entropy"
     prediction, target, weight = _compared(core, above)
     if target is None and path[1:2] in (["Sub"], ["Rsub"]):
@@ -142,6 +153,19 @@ def _head(
     head = Head(loss, is_logits, tuple(path), layer, shape, shapes[-1], tuple(over), is_mean)
     parts, counts = _numbers(loss, path[0], prediction, target, weight)
     return head, parts, counts
+
+
+def _is_binary(above: Sequence[Node]) -> bool:
+    """Whether 1 - y and 1 - p are part of the sum that a logarithm is part of."""
+    sums = (node for node in above if node_name(node) in ("Add", "Sub"))
+    beside = [node_name(n) for node in sums for term, _ in node.next_functions for n in _below(term, 4)]
+    return "Rsub" in beside
+
+
+def _below(node: Node, depth: int) -> list[Node]:
+    if node is None or not depth:
+        return []
+    return [node, *(below for before, _ in node.next_functions for below in _below(before, depth - 1))]
 
 
 def _shape(node: Node) -> tuple[int, ...]:
@@ -166,19 +190,23 @@ def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor 
         prediction = _saved(core, "_saved_self" if name == "Log" else "_saved_result")
         both = [] if product is None else [_saved(product, "_saved_self"), _saved(product, "_saved_other")]
         target = next((t for t in both if isinstance(t, Tensor) and not t.requires_grad), None)
-        return prediction, target if target is not None and prediction is not None else None, None
+        if prediction is None or target is None:
+            return prediction, None, None
+        return prediction, target.where(target.max() > 0, -target), None  # the sign may be the labels'
     return _saved(core, "_saved_self"), None, None  # a difference
 
 
-def _sides(difference: Node, value: Tensor | None, last: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def _sides(
+    difference: Node, value: Tensor | None, last: tuple[Tensor, int] | None
+) -> tuple[Tensor | None, Tensor | None]:
     """Prediction and target of a difference, where the prediction is known; the difference alone, where it is not."""
     is_left = difference.next_functions[0][0] is not None
     node = difference.next_functions[0 if is_left else 1][0]
     prediction = None if node is None else _saved(node, "_saved_result")
     while prediction is None and node is not None and node_name(node) in VIEWS:
         node = node.next_functions[0][0]
-    if prediction is None and last is not None and node is last.grad_fn:
-        prediction = last
+    if prediction is None and last is not None and node is not None and node._sequence_nr() == last[1]:
+        prediction = last[0]
     if prediction is None or value is None or prediction.numel() != value.numel():
         return value, None
     prediction = prediction.detach().reshape(value.shape)

@@ -120,7 +120,7 @@ class Watch:
         self._latest: tuple[Call, Tensor, Any] | None = None
         self.loss: Tensor | None = None
         self.ends = Ends()
-        self._last: Tensor | None = None
+        self._last: tuple[Tensor, int] | None = None
         self._forget_sums()
         if self._buffer is not None and self.compiled:
             self._buffer.zero_()
@@ -217,7 +217,7 @@ class Watch:
         # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
         self._on_gradient(z, partial(self._see_delta, call))
         self._latest = call, z, z.grad_fn
-        self._last = z
+        self._last = z.detach(), z.grad_fn._sequence_nr()  # by whose number it is known, without its graph
         if isinstance(module, nn.RNNBase):
             self._see_states(name, module, (*inputs, *(keywords[k] for k in ("input", "hx") if k in keywords)), output)
         return None
@@ -237,8 +237,8 @@ class Watch:
         if tensors := [tensor for tensor in all_tensors(output) if tensor.requires_grad]:
             scalars = [tensor for tensor in tensors if not tensor.dim()]
             if len(scalars) == 1:  # a model that returns its loss
-                self.loss = scalars[0]
-                self._compare(self.loss)
+                self.loss = scalars[0].detach()
+                self._compare(scalars[0])
             self.look(tensors)
             self.close_layer()
             self._calls.close()

@@ -43,6 +43,7 @@ FUNCTIONS = {
     "Hardswish": "hardswish",
     "Hardtanh": "hardtanh",
     "Hardsigmoid": "hardsigmoid",
+    "Exp": "exp",
 }
 #: Nodes of the graph that only change the shape.
 _FLAT_VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze")

@@ -47,7 +47,7 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
     if max(map(Tensor.numel, parts)) <= _PIECE:
         found = torch.stack(torch._foreach_norm(parts, 2))
     else:
-        found = torch.stack([_square(part.flatten()) for part in parts]).sqrt()
+        found = torch.stack([_dot(part.flatten(), part.flatten()) for part in parts]).sqrt()
     low, high = _SAFE
     unsafe = [index for index, value in enumerate(found.tolist()) if not low < value < high]
     result = found.double()
@@ -56,11 +56,12 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
     return result
 
 
-def _square(flat: Tensor) -> Tensor:
-    """The sum of squares; torch's norm of a long float32 tensor has three to five digits on a CPU, this more."""
-    if len(flat) <= _LONG:
-        return torch.dot(flat, flat)
-    return torch.stack([torch.dot(piece, piece) for piece in torch.split(flat, _LONG)]).sum()
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """The inner product; torch's own of long float32 tensors has three to five digits on a CPU, this more."""
+    if len(left) <= _LONG:
+        return torch.dot(left, right)
+    pieces = zip(torch.split(left, _LONG), torch.split(right, _LONG), strict=True)
+    return torch.stack([torch.dot(a, b) for a, b in pieces]).sum()
 
 
 def _wide_norm(flat: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     if left.is_sparse or right.is_sparse:
         left, right = left.to_dense(), right.to_dense()
     if left.dtype == right.dtype == torch.float32 and right.device.type == "cpu":
-        product = torch.dot(left.flatten(), right.flatten())
+        product = _dot(left.flatten(), right.flatten())
         if _SAFE[0] ** 2 < abs(product.item()) < _SAFE[1] ** 2:  # NaN is summed again as well
             return product.to(wide)
     pairs = zip(*(torch.split(_real(tensor).flatten(), _LONG) for tensor in (left, right)), strict=True)

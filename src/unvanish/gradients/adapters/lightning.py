@@ -99,6 +99,8 @@ class GradientMonitor(L.Callback):
             log.warning("gradients are not recorded: %s", error)
         self._probe: ChainProbe | None = None
         self._batch_size: int | None = None
+        #: Without the scaler's factor, where there is one.
+        self._loss: Tensor | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the optimizers and the clipping, and the first pass for what theory has to say."""
@@ -150,6 +152,8 @@ class GradientMonitor(L.Callback):
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Read the graph of the loss, and what theory has to say of the first pass."""
         if self.session is not None:
+            scaler = _scaler(trainer)
+            self._loss = None if scaler is None else loss.detach() / scaler._scale
             self.session.run(lambda recorder: recorder.before_backward(loss))
             self.session.run(self._take_chain)
 
@@ -170,6 +174,7 @@ class GradientMonitor(L.Callback):
                 # Fused optimizers take the scale out themselves, later.
                 unscaled=scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False),
                 batch_size=batch_size,
+                loss=self._loss,
             )
         )
 
@@ -179,6 +184,14 @@ class GradientMonitor(L.Callback):
         """Write what has been recorded, now and then."""
         if self.session is not None:
             self.session.after_step()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take in the loss on data that are not learnt from, where the module logs one: val/loss, val_loss or alike."""
+        if self.session is not None and not trainer.sanity_checking:
+            logged = trainer.callback_metrics.items()
+            losses = [value for name, value in logged if "val" in name and name.endswith("loss")]
+            if losses:
+                self.report.validated(float(losses[0]))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the rest and the report."""

@@ -53,6 +53,7 @@ class Report:
         self._losses: deque[float] = deque(maxlen=_LOSSES)
         self._opening: list[float] = []
         self._targets: dict[Any, Sample] = {}
+        self._validation: list[float] = []
         self._since: dict[str, int] = {}
         self._sample: list[Record] = []
         self._seen, self._stride = 0, 1
@@ -82,6 +83,10 @@ class Report:
             self._seen += 1
             if len(self._sample) > self.columns:
                 self._sample, self._stride = self._sample[::2], 2 * self._stride
+
+    def validated(self, loss: float) -> None:
+        """Take in a loss, without penalties, on data that are not learnt from; of many the best and the last count."""
+        self._validation = [*sorted(self._validation)[:1], loss]
 
     @property
     def has_deltas(self) -> bool:
@@ -121,6 +126,7 @@ class Report:
             min(self.steps, self.window) if is_start else self.steps,
             "" if is_one else part,
             self._targets,
+            [] if is_start else self._validation,
         )
 
     def progress(self, steps: int) -> float:

@@ -17,7 +17,7 @@ LEARNS = 0.3
 #: One that has not come so far does not.
 STUCK = 0.05
 #: Rows of targets from which the constant answer's loss is known to some 10 %.
-ROWS = 64
+ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Seen:
         steps: How many there were.
         part: What the optimizer steps; empty where that is all.
         targets: The targets of each head over all steps, by what tells heads apart.
+        validation: The losses on data that were not learnt from, in order.
         is_before: Whether nothing was trained yet, and only what one batch shows is asked for.
     """
 
@@ -42,12 +43,13 @@ class Seen:
     steps: int = 1
     part: str = ""
     targets: Mapping[Any, Sample] = field(default_factory=dict)
+    validation: Sequence[float] = ()
     is_before: bool = False
 
     @property
     def latest(self) -> Record | None:
         """The last record at which everything was measured, if there is one."""
-        return next((record for record in reversed(self.records) if record.is_full), None) or next(
+        return next((record for record in reversed(self.sound) if record.is_full), None) or next(
             reversed(self.records), None
         )
 
@@ -56,9 +58,14 @@ class Seen:
         """Whether no more than the first steps were seen."""
         return not self.records or not self.first or self.records[-1].step <= self.first[-1].step
 
+    @cached_property
+    def sound(self) -> Sequence[Record]:
+        """The records whose numbers are finite; all, where none are."""
+        return [record for record in self.records if record.is_finite] or self.records
+
     def medians(self, quantity: str) -> dict[str, float]:
         """Of a quantity by layer."""
-        return medians(self.records, quantity)
+        return medians(self.sound, quantity)
 
     def at_first(self, quantity: str) -> dict[str, float]:
         """The same of the first steps."""
@@ -72,7 +79,7 @@ class Seen:
     def lines(self) -> dict[str, dict[str, float]]:
         """The median gradient along each trunk; of all layers, where autograd's graph has told none."""
         trunks = self.latest.trunks if self.latest else ()
-        found = {trunk.name: in_line(self.records, trunk) for trunk in trunks}
+        found = {trunk.name: in_line(self.sound, trunk) for trunk in trunks}
         return {name: line for name, line in found.items() if len(line) > 1} or {"": self.medians("delta_norm")}
 
     @cached_property
@@ -136,6 +143,8 @@ class Seen:
             return fmean(target.variances)
         if self.head.loss == "absolute error":
             return min(target.frequencies) if target.is_labels else math.nan
+        if not target.is_labels:
+            return math.nan  # soft labels have an entropy of their own, below which no loss comes
         if self.head.loss == "binary cross-entropy":
             return fmean(entropy([1 - mean, mean]) for mean in target.means)
         return entropy(target.means) if len(target.sums) > 1 else math.nan
@@ -149,8 +158,7 @@ class Seen:
             return math.nan
         # Every step's loss is known, but only some steps' without what was added to it.
         penalty = fmean(total - value for total, value in known)
-        alike = self.head is not None and self.head.is_mean is not False
-        if alike and self.losses and penalty >= -0.1 * abs(fmean(values)):
+        if self.losses and abs(penalty) <= 0.1 * abs(fmean(values)):
             return fmean(self.losses) - penalty
         return fmean(values)
 
@@ -158,7 +166,9 @@ class Seen:
     def progress(self) -> float:
         """By what share the loss is below that of the best constant answer; NaN where that is not known."""
         if not self.constant > 0:
-            return math.nan
+            # How far it has fallen is the next best, where it can only fall to 0.
+            begin = fmean(self.opening) if self.opening and self.head and not self.is_early else math.nan
+            return 1 - fmean(self.losses) / begin if self.losses and begin > 0 and min(self.losses) >= 0 else math.nan
         return 1 - self.loss / self.constant if math.isfinite(self.loss) else -math.inf
 
     @property
@@ -169,7 +179,7 @@ class Seen:
     @property
     def is_stuck(self) -> bool:
         """Whether it is known that the network does no better than a constant."""
-        return not self.is_early and self.progress < STUCK
+        return not self.is_early and self.constant > 0 and self.progress < STUCK
 
 
 def entropy(frequencies: Iterable[float]) -> float:

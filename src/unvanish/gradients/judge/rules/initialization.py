@@ -42,6 +42,8 @@ def _scale(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 def _harm(seen: Seen) -> str:
     """What shows that the weights are too large."""
+    if any(not record.is_finite for record in seen.records):
+        return "a number has left the range of its format"
     values = [h.value for r in (seen.first or seen.records)[:1] for h in r.heads if h.loss == "cross-entropy"]
     head = seen.heads[0] if seen.heads else None
     classes = head.prediction[1] if head and len(head.prediction) > 1 else 0
@@ -49,8 +51,8 @@ def _harm(seen: Seen) -> str:
         return f"the loss begins at {values[0]:.3g}, where ln {classes} is {math.log(classes):.3g}"
     if seen.is_stuck:
         return "the loss does not fall below that of a constant answer"
-    full = [n for n, share in seen.initial("saturated_share").items() if share > 0.5 and n not in seen.outputs]
-    return f"{listed(full)} is at its bound from the start" if full else ""
+    full = [n for n, share in seen.initial("saturated_share").items() if share > 0.9 and n not in seen.outputs]
+    return f"the activations of {listed(full)} are at their bound from the start" if full else ""
 
 
 TWINS = Rule(

@@ -31,7 +31,8 @@ def _squared(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if target is None or not target.is_labels or head.loss not in ("squared error", "absolute error"):
             continue
         layers = [head.layer] if head.layer else []
-        if target.is_one_hot and len(target.sums) > 2 and not seen.learns:
+        squashed = not {"Softmax", "Sigmoid"}.isdisjoint(head.path)
+        if target.is_one_hot and len(target.sums) > 2 and (squashed or not seen.learns):
             yield rule.found(f"the {head.loss} is taken of {len(target.sums)} classes' one-hot labels", layers)
         elif len(target.sums) == 1 and "Sigmoid" in head.path and seen.is_stuck:
             yield rule.found(f"the {head.loss} is taken of labels 0 and 1, behind a sigmoid", layers)

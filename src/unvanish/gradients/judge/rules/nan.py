@@ -29,7 +29,18 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         step = "an earlier step of the optimizer has made it so"
         yield rule.found(f"the weight of {name} is {values['weight_norm'][name]}: {step}", [name])
     elif name := _first(values.get("activation_mean", {})):
-        yield rule.found(f"the forward pass first leaves the numbers' range in {name}", [name])
+        evidence = f"the forward pass first leaves the numbers' range in {name}"
+        if record.step > (seen.first or seen.records)[0].step:
+            yield rule.found(evidence, [name])
+            return
+        grows = ("ReLU or tanh in place of exp",) if "exp" in record.activations.values() else ()
+        yield rule.found(
+            f"{evidence}, before any step was made",
+            [name],
+            cause="what comes in is multiplied in every layer, beyond the largest number of its format.",
+            remedies=(*grows, "He or Xavier initialization", "standardised inputs"),
+            about=("activation", "initialization", "preprocessing", "depth"),
+        )
     elif name := _last({**values.get("gradient_norm", {}), **values.get("delta_norm", {})}):
         number = {**values.get("gradient_norm", {}), **values.get("delta_norm", {})}[name]
         evidence = f"the gradient is {number} in {name}"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from statistics import fmean, pstdev
+from statistics import fmean, median, pstdev
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import STUCK as STUCK_AT
@@ -10,6 +10,8 @@ from unvanish.gradients.judge.seen import Seen
 
 #: Steps before anything is said of a loss that has not fallen: plateaus at the start are common.
 PATIENCE = 100
+#: Penalties that have taken half of the weights are felt, while a tenth of the loss is left.
+SHRUNK, ENOUGH = 0.5, 0.9
 
 
 def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -29,14 +31,21 @@ def _grows(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 
 def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    if seen.is_early or seen.learns or not seen.head or math.isnan(seen.progress):
+    if seen.is_early or not seen.head or not seen.progress < ENOUGH:
         return
+    before, now = seen.initial("weight_norm"), seen.medians("weight_norm")
+    left = [now[name] / before[name] for name in now if before.get(name)]
+    decay = max((options.get("weight_decay", 0.0) for options in seen.options), default=0.0)
     totals = [(r.totals.get("loss", math.nan), h.value) for r in seen.records for h in r.heads]
     share = fmean((total - value) / total if total else math.nan for total, value in totals) if totals else math.nan
+    if left and median(left) < SHRUNK and (share > 0.01 or decay):
+        yield rule.found(f"the weights have shrunk to {median(left):.0%} of what they began with")
+        return
+    if seen.learns:
+        return
     if share > 0.5 and seen.head.is_mean is not False:
         yield rule.found(f"penalties make {share:.0%} of the loss")
         return
-    decay = max((options.get("weight_decay", 0.0) for options in seen.options), default=0.0)
     weights, gradients = seen.medians("weight_norm"), seen.medians("gradient_norm")
     beaten = [name for name, norm in weights.items() if decay * norm > gradients.get(name, math.inf) > 0]
     if beaten and 2 * len(beaten) > len(weights):
@@ -46,7 +55,7 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:
     half = len(seen.losses) // 2
-    if seen.is_early or half < 32 or not seen.progress < 0.5:
+    if seen.is_early or half < 32 or not (seen.constant > 0 and seen.progress < 0.5):
         return
     before, after = fmean(seen.losses[:half]), fmean(seen.losses[half:])
     if math.isfinite(before) and math.isfinite(after) and after < 0.9 * before:
@@ -72,7 +81,7 @@ PLATEAU = Rule(
 )
 STUCK = Rule(
     name="no better than a constant",
-    about=("labels", "preprocessing", "learning_rate", "epochs", "layers"),
+    about=("labels", "preprocessing"),
     cause="what the network has learnt is at most how often each answer is right; where nothing else was found, the "
     "targets may not belong to the inputs.",
     remedies=(

@@ -17,8 +17,9 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if head.value > 0 and total < 0 and math.isclose(total, -head.value, rel_tol=0.05, abs_tol=1e-6):
             yield rule.found(f"the loss is {total:.3g}, minus the {head.loss}", about=("loss", "optimizer"))
             return
-    cosines = [value for value in seen.medians("descent").values() if math.isfinite(value)]
-    if cosines and max(cosines) < UP and len(seen.records) > 1:
+    records = [record.values.get("descent", {}) for record in (*seen.records, *seen.first)]
+    cosines = [value for values in records for value in values.values() if math.isfinite(value)]
+    if len(cosines) > 1 and max(cosines) < UP:
         yield rule.found(f"the steps go along the gradient: their cosine with -dL/dW is {median(cosines):.2f}")
 
 
