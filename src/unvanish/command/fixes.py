@@ -41,6 +41,7 @@ _ANSWERS = {
     "orthogonal recurrent weights": "orthogonal recurrent",
     "a forget-gate bias of 1": "a forget-gate bias",
     "ten times the learning rate": "a higher learning rate|another learning rate",
+    "a hundred times the learning rate": "a higher learning rate|another learning rate",
     "a tenth of the learning rate": "a lower learning rate|another learning rate",
     "a hundredth of the learning rate": "a lower learning rate|another learning rate",
     "a learning rate that warms up": "warmup|a learning rate that warms up",
@@ -49,6 +50,8 @@ _ANSWERS = {
     "Adam in place of SGD": "Adam in place",
     "no penalty": "a tenth of the penalty|no penalty",
 }
+#: Tried only where a finding names them.
+_NAMED = ("no penalty", "a hundred times the learning rate")
 #: Batches are kept up to this many bytes; then the first of them come again.
 _BYTES = 2**28
 
@@ -90,7 +93,7 @@ def trials(built: Built, found: Diagnosis, steps: int, seed: int) -> Trials:
     arguments = dict(built.model.hparams)
     possible = _possible(arguments, clip, steps)
     tried = [
-        Remedy(name, partial(_apply, arguments, changes, seed), _ANSWERS.get(name, name), name != "no penalty")
+        Remedy(name, partial(_apply, arguments, changes, seed), _ANSWERS.get(name, name), name not in _NAMED)
         for name, changes in possible.items()
     ]
     if "initialization" in arguments:  # one of ours: all that fits it is a key, but for data that come as they are
@@ -122,7 +125,7 @@ def _possible(arguments: Mapping[str, Any], clip: float | None, steps: int) -> d
         found |= {"orthogonal recurrent weights": auto} if auto else {}
     if arguments.get("cell") == "lstm" and arguments["initialization"] == "default" and not arguments["forget_bias"]:
         found["a forget-gate bias of 1"] = {"model.forget_bias": 1.0}
-    factors = {"ten times": 10, "a tenth of": 0.1, "a hundredth of": 0.01}
+    factors = {"ten times": 10, "a hundred times": 100, "a tenth of": 0.1, "a hundredth of": 0.01}
     for words, factor in factors.items():
         found[f"{words} the learning rate"] = {rate: float(f"{factor * optimizer.learning_rate:.3g}")}
     if not schedule.warmup_steps and schedule.name != "one_cycle":

@@ -120,21 +120,31 @@ def diagnose(
         ValueError: the model has no weight that trains, or the loss does not depend on one; or it cannot be copied.
     """
     batches = _batches(batch, max(1, steps))
-    if not any(parameter.requires_grad and parameter.dim() > 1 for parameter in model.parameters()):
-        raise ValueError(f"{type(model).__name__} has no weight that trains, so there is no gradient to record")
+    with _left_alone(model), torch.random.fork_rng():
+        if not steps:
+            return _diagnose(model, batches[0], loss)
+        found, plan = planned(model, batches, loss, steps, optimizer or Adam)
+        return replace(found, trials=try_remedies(plan, found.verdict.findings))
+
+
+def planned(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    loss: Loss,
+    steps: int,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+) -> tuple[Diagnosis, Plan]:
+    """What the first batch shows, and how a copy of the model is to be trained."""
     if isinstance(optimizer, Optimizer):
         raise ValueError("optimizer is one that holds a network's parameters already; give what makes one of them")
-    make = optimizer or Adam
-    with _left_alone(model), torch.random.fork_rng():
-        # A pass may leave what cannot be copied.
-        spare, state = copied(model) if steps else model, torch.get_rng_state()
-        found = _diagnose(model, batches[0], loss)
-        if not steps:
-            return found
-        torch.set_rng_state(state)
-        calls = calls_of(copied(spare).train(), batches[0][0])
-        plan = Plan(spare, batches, loss, lambda m: make(m.parameters()), steps, found.record, found.activations, calls)
-        return replace(found, trials=try_remedies(plan, found.verdict.findings))
+    # A pass may leave what cannot be copied, and buffers that have moved.
+    spare, other = copied(model).train(), copied(model).train()
+    found = _diagnose(copied(model).train(), batches[0], loss)
+    calls = calls_of(other, batches[0][0])
+    plan = Plan(
+        spare, batches, loss, lambda m: optimizer(m.parameters()), steps, found.record, found.activations, calls
+    )
+    return found, plan
 
 
 def _batches(given: Batch | Iterable[Batch], steps: int) -> list[Batch]:
@@ -148,6 +158,8 @@ def _batches(given: Batch | Iterable[Batch], steps: int) -> list[Batch]:
 
 
 def _diagnose(model: nn.Module, batch: Batch, loss: Loss) -> Diagnosis:
+    if not any(parameter.requires_grad and parameter.dim() > 1 for parameter in model.parameters()):
+        raise ValueError(f"{type(model).__name__} has no weight that trains, so there is no gradient to record")
     x, y = batch
     with GradientRecorder(model) as recorder:
         probe = ChainProbe(model)

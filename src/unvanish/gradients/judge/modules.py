@@ -150,10 +150,15 @@ def gated(plan: Plan) -> Plan:
     return replace(plan, changes=_told(names, "GRU"))
 
 
+def weighted(plan: Plan) -> list[str]:
+    """The layers, in the order in which they have run."""
+    return [call.name for call in plan.calls if call.has_weight]
+
+
 def ends(plan: Plan) -> list[str]:
     """The activations that run between a layer that the finding names, or the last, and the next layer."""
-    weighted = [call.name for call in plan.calls if call.has_weight]
-    layers = [name for name in plan.layers if name in weighted] or weighted[-1:]
+    names = weighted(plan)
+    layers = [name for name in plan.layers if name in names] or names[-1:]
     found: dict[str, None] = {}
     for layer in layers:
         index = max(i for i, call in enumerate(plan.calls) if call.name == layer)
@@ -185,9 +190,10 @@ def _normalized(plan: Plan, build: Callable[[nn.Module, int], nn.Module | None])
     if any("Norm" in type(module).__name__ for module in plan.model.modules()):
         raise UnfitError("it has normalizations already")
     count = Counter(call.name for call in plan.calls)
+    outputs = {head.layer for head in plan.record.heads} | {*weighted(plan)[-1:]}
     names = []
     for name, _, axes in plan.calls:
-        is_hidden = plan.activations.get(name, "identity") != "identity"
+        is_hidden = plan.activations.get(name, "identity") != "identity" and name not in outputs
         layer = plan.model.get_submodule(name)
         if is_hidden and name and count[name] == 1 and (norm := build(layer, axes)) is not None:
             names.append(name)

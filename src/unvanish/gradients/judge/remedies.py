@@ -176,6 +176,9 @@ REMEDIES = (
     Remedy("a forget-gate bias of 1", modules.remembering, "a forget-gate bias"),
     Remedy("GRU cells in place of tanh ones", modules.gated, "LSTM or GRU"),
     Remedy("ten times the learning rate", rated(10.0), "a higher learning rate|another learning rate"),
+    Remedy(
+        "a hundred times the learning rate", rated(100.0), "a higher learning rate|another learning", is_general=False
+    ),
     Remedy("a tenth of the learning rate", rated(0.1), "a lower learning rate|another learning rate"),
     Remedy("a hundredth of the learning rate", rated(0.01), "a lower learning rate|another learning rate"),
     Remedy("a learning rate that warms up", warmed, "warmup|a learning rate that warms up"),

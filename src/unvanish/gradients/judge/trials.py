@@ -14,7 +14,6 @@ from unvanish.gradients.judge.finding import Finding
 from unvanish.gradients.judge.plan import Plan
 from unvanish.gradients.judge.remedies import REMEDIES, Remedy
 from unvanish.gradients.judge.report import Report
-from unvanish.gradients.judge.seen import LEARNS
 from unvanish.gradients.judge.verdict import Verdict
 from unvanish.gradients.recorder import GradientRecorder
 
@@ -22,6 +21,8 @@ from unvanish.gradients.recorder import GradientRecorder
 HELPS = 0.05
 #: The loss that is reached is the mean over this share of the steps, the last ones; or over so many of them.
 LAST, LEAST = 0.1, 20
+#: Where the loss is not below the best constant answer's by this share, everything that fits is tried, named or not.
+ENOUGH = 0.5
 #: Steps between two looks at whether the loss is a number still.
 _LOOK = 25
 
@@ -115,16 +116,24 @@ def try_remedies(
         if remedy.name not in wanted and (unchanged.learns or not remedy.is_general):
             continue
         layers, words = wanted.get(remedy.name, ((), ""))
-        torch.manual_seed(seed)
         try:
-            changed = remedy.apply(replace(plan, model=copied(plan.model), layers=layers))
-            trial = trained(changed, remedy.name, seed)
+            trial = attempt(plan, remedy, layers, seed)
         except Exception as error:  # a network that is changed without its source may break in any way
             skipped |= {remedy.name: str(error).partition("\n")[0]} if words else {}
             continue
         tried.append(replace(trial, is_named=bool(words)))
     tried.sort(key=lambda trial: trial.loss if math.isfinite(trial.loss) else math.inf)
     return Trials(plan.steps, unchanged, tried, skipped)
+
+
+def attempt(plan: Plan, remedy: Remedy, layers: Sequence[str] = (), seed: int = 0) -> Trial:
+    """Train a copy with a remedy.
+
+    Raises:
+        UnfitError: it does not fit; or any error that the changed network makes.
+    """
+    torch.manual_seed(seed)
+    return trained(remedy.apply(replace(plan, model=copied(plan.model), layers=layers)), remedy.name, seed)
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -183,6 +192,6 @@ def trained(plan: Plan, name: str, seed: int) -> Trial:
 def _learns(report: Report, losses: Sequence[float], last: int) -> bool:
     progress, reached = report.progress(last), fmean(losses[-last:])
     if not math.isnan(progress):
-        return progress > LEARNS
+        return progress > ENOUGH
     start = fmean(losses[: max(1, min(len(losses) // 4, 10))])
-    return math.isfinite(reached) and start - reached > LEARNS * abs(start)
+    return math.isfinite(reached) and start - reached > ENOUGH * abs(start)
