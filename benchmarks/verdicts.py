@@ -124,9 +124,14 @@ CASES = {
     "30 ReLU layers, torch's default": Case("vanishing", "0.41 a layer (He 2015)", lambda: mlp(30, "relu", "default")),
     "30 ReLU layers, Xavier": Case("vanishing", "0.71 a layer (He 2015)", lambda: mlp(30, "relu", "xavier_normal")),
     "15 tanh layers, Xavier": Case("healthy", "near 1 a layer (Glorot 2010)", lambda: mlp(15, "tanh"), 0.1),
-    "5 tanh layers, 100 times Xavier": Case("saturated", "|z| is near 100", lambda: mlp(5, "tanh", scale=100.0)),
+    "5 tanh layers, 100 times Xavier": Case(
+        "weights that begin too large", "|z| is near 100", lambda: mlp(5, "tanh", scale=100.0)
+    ),
     "2 sigmoid layers, inputs of 1000": Case(
-        "saturated", "|z| is near 1000 in the first layer", lambda: mlp(2, "sigmoid"), input_scale=1000.0
+        "inputs that are not scaled",
+        "|z| is near 1000 in the first layer",
+        lambda: mlp(2, "sigmoid"),
+        input_scale=1000.0,
     ),
     "5 ReLU layers, a bias of -30": Case("dead", "no unit of the second layer is ever positive", drowned),
     "60 ReLU layers, BatchNorm": Case(

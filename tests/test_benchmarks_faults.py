@@ -8,7 +8,7 @@ import yaml
 from torch import nn
 
 from benchmarks.faults import __main__ as command
-from benchmarks.faults.cases import counts, learns, load, pairs
+from benchmarks.faults.cases import CAUSES, counts, is_held_out, learns, load, pairs
 from benchmarks.faults.data import scaled
 from benchmarks.faults.initialization import initialize
 from benchmarks.faults.judged import ABOUT
@@ -18,6 +18,7 @@ from benchmarks.faults.model import model_of
 from benchmarks.faults.optimizer import Schedule, optimizer_of
 from benchmarks.faults.program import program_of
 from benchmarks.faults.totals import summary
+from benchmarks.faults.train import run
 
 CASES = Path(command.__file__).parent / "cases"
 XOR = {"kind": "inline", "x": [[0, 0], [0, 1], [1, 0], [1, 1]], "y": [[0], [1], [1], [0]]}
@@ -48,6 +49,7 @@ ILL = WELL | {
 
 
 def test_cases_run_from_facts_to_a_page_and_what_cannot_run_is_a_row(tmp_path, capsys):
+    odd = WELL | {"id": "odd", "optimizer": WELL["optimizer"] | {"clipnorm": 1.0}, "epochs": 1}
     broken = [
         WELL | {"id": "layer", "layers": [{"type": "capsule"}]},
         WELL | {"id": "shape", "input_shape": [3]},
@@ -56,7 +58,7 @@ def test_cases_run_from_facts_to_a_page_and_what_cannot_run_is_a_row(tmp_path, c
         {"id": "empty"},
     ]
     twin = ILL | {"id": "twin", "same_as": "ill"}
-    (tmp_path / "some.yaml").write_text(yaml.safe_dump([WELL, ILL, twin, *broken]))
+    (tmp_path / "some.yaml").write_text(yaml.safe_dump([WELL, ILL, twin, odd | {"confirmed": None}, *broken]))
     words = ["--cases", tmp_path, "--root", tmp_path, "--out", tmp_path / "rows.jsonl", "--json", tmp_path / "all.json"]
     assert command.main([*map(str, words), "--jobs", "1", "--seeds", "2"]) == 0
     found = json.loads((tmp_path / "all.json").read_text())
@@ -68,7 +70,8 @@ def test_cases_run_from_facts_to_a_page_and_what_cannot_run_is_a_row(tmp_path, c
     assert "hearing" not in found["peers"]["some"]
     assert set(found["not_run"]) == {"layer", "shape", "data", "images", "empty"}
     assert "capsule" in found["not_run"]["layer"]
-    well, ill, _ = found["cases"]
+    well, ill, _, loose = found["cases"]
+    assert (loose["counts"], loose["runs"][0]["unknown"], loose["runs"][0]["learns"]) == (False, ["clipnorm"], None)
     assert [run["learns"] for run in well["runs"]] == [True, True]
     assert [run["learns"] for run in ill["runs"]] == [False, False]
     assert [run["steps"] for run in well["runs"]] == [120, 120]
@@ -191,12 +194,15 @@ def test_the_cases_of_ours_are_whole():
     cases = load(CASES)
     by_id = {case["id"]: case for case in cases}
     causes = {cause for case in cases if case["faulty"] for cause in case["causes"]}
-    assert causes >= {word for words in ABOUT.values() for word in words} - {"layers"}
+    assert causes == set(CAUSES) >= {word for words in ABOUT.values() for word in words}
     assert all(case["same_as"] in by_id for case in cases if case.get("same_as"))
     assert all(case["causes"] for case in cases if case["faulty"])
     assert not any(case["causes"] for case in cases if not case["faulty"])
-    assert sum(counts(case) for case in cases if case["faulty"]) >= 50
-    assert len(pairs(cases)) >= 11
+    assert sum(counts(case) for case in cases if case["faulty"]) >= 100
+    assert sum(counts(case) for case in cases if not case["faulty"]) >= 110
+    assert len(pairs(cases)) >= 60
+    families = {case["family"] for case in cases}
+    assert 0.3 < sum(map(is_held_out, families)) / len(families) < 0.7
 
 
 def test_seeds_count_by_their_share():
@@ -212,3 +218,13 @@ def test_a_program_is_the_same_for_the_same_seed(tmp_path):
     first, second, other = (program_of(WELL, seed, tmp_path) for seed in (3, 3, 4))
     losses = [next(program.turns).loss.item() for program in (first, second, other)]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_program_of_ours_steps_two_optimizers_in_turn(tmp_path):
+    case = {
+        "id": "two",
+        "data": {"kind": "python", "factory": "generative.adversaries", "steps": 6},
+        "metric": "accuracy",
+    }
+    row = run(case, 0, tmp_path, 60.0)
+    assert (row["steps"], row["planned"], row["ended"], row["end"]) == (12, 12, "as planned", [])

@@ -13,7 +13,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fnmatch import fnmatch
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
@@ -94,6 +94,7 @@ def _key(case: Facts, seed: int) -> str:
     return hashlib.sha256(f"{_code()} {seed} {json.dumps(case, sort_keys=True, default=str)}".encode()).hexdigest()[:16]
 
 
+@cache
 def _code() -> str:
     files = [*(ROOT / "src/unvanish/gradients").rglob("*.py"), *HERE.glob("*.py")]
     skipped = ("show", "adapters")

@@ -12,6 +12,17 @@ from benchmarks.faults.layers import CELLS, POOLS, MeanOver, Move, Pad, Recurren
 
 #: Layers that look for the channels on the first axis after the batch's; the others look on the last.
 _CHANNELS_FIRST = ("conv1d", "conv2d", *POOLS, "global_avg_pool1d", "global_avg_pool2d")
+#: All that a layer may say of itself.
+_FIELDS = {
+    *("type", "repeat", "name", "activation", "init", "bias_init", "use_bias", "l1", "l2", "frozen"),
+    *("units", "filters", "kernel", "strides", "padding", "size", "rate", "shape", "vocabulary"),
+    *("return_sequences", "recurrent_init", "recurrent_activation", "momentum", "epsilon", "frozen_statistics"),
+}
+
+
+def unknown(layers: Sequence[Facts]) -> list[str]:
+    """The fields of layers that are not known here."""
+    return sorted({field for layer in layers for field in layer} - _FIELDS)
 
 
 def model_of(layers: Sequence[Facts], input_shape: Sequence[int]) -> tuple[nn.Sequential, Callable[[], Tensor | float]]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from inspect import signature
 from typing import Any
 
 import torch
@@ -32,13 +33,21 @@ def optimizer_of(spec: Facts, parameters: Iterable[nn.Parameter]) -> Optimizer:
     if spec["name"] not in _KINDS:
         raise ValueError(f"no optimizer is called {spec['name']}")
     kind, rate, fixed, names = _KINDS[spec["name"]]
-    given = {names.get(field, field): value for field, value in spec.items() if field not in USE}
+    left_out = {*USE, *unknown(spec)}
+    given = {names.get(field, field): value for field, value in spec.items() if field not in left_out}
     if spec["name"] in _BETAS:
         fixed = fixed | {"betas": (given.pop("beta_1", 0.9), given.pop("beta_2", 0.999))}
     chosen = list(parameters)
     chosen = [parameter for parameter in chosen if parameter.requires_grad] or chosen
     make: Callable[..., Optimizer] = kind
     return make(chosen, lr=spec.get("learning_rate") or rate, **(fixed | given))
+
+
+def unknown(spec: Facts) -> list[str]:
+    """The fields that an optimizer of this name does not know here."""
+    kind, _, _, names = _KINDS[spec["name"]]
+    known = {*USE, *names, *signature(kind).parameters} | ({"beta_1", "beta_2"} if spec["name"] in _BETAS else set())
+    return sorted(spec.keys() - known)
 
 
 class Schedule:

@@ -56,6 +56,16 @@ def page(found: Mapping[str, Any], command: str) -> str:
     lines += _listed(
         "Healthy, and flagged", [_alarm(case) for case in counted if not case["faulty"] and case["detected"]]
     )
+    left_out = [
+        f"{case['id']}: {', '.join(case['runs'][0]['unknown'])}" for case in counted if case["runs"][0]["unknown"]
+    ]
+    lines += _listed("Facts that are not known here, and were left out", left_out)
+    late = [
+        case["id"]
+        for case in counted
+        if any(run["steps"] < run["planned"] and run["nan_step"] is None for run in case["runs"])
+    ]
+    lines += _listed("Ended before their last step, as their time was over", late)
     reasons: dict[str, list[str]] = defaultdict(list)
     for name, reason in found["not_run"].items():
         reasons[reason].append(name)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from benchmarks.faults import model as models
+from benchmarks.faults import optimizer as optimizers
 from benchmarks.faults.cases import Facts, at
 from benchmarks.faults.data import Data, data_of
 from benchmarks.faults.loss import loss_of
@@ -43,20 +45,25 @@ class Program:
         turns: Gives a turn and waits until its step is made, again and again.
         planned: How many turns there are.
         measure: The metric on samples that were not learnt from.
+        unknown: Facts of layers and of the optimizer that are not known here, and were left out.
+        validate: The loss on them, without penalties.
     """
 
     model: nn.Module
     turns: Iterator[Turn]
     planned: int
     measure: Callable[[], float]
+    unknown: Sequence[str] = ()
+    validate: Callable[[], float] | None = None
 
 
 def program_of(case: Facts, seed: int, root: Path) -> Program:
     """The program of a case: by its facts, or by the function of this package that ``data`` of kind python names."""
     torch.manual_seed(seed)
     if at(case, "data", "kind") == "python":
+        options = {key: value for key, value in case["data"].items() if key not in ("kind", "factory")}
         module, _, name = case["data"]["factory"].rpartition(".")
-        program: Program = getattr(import_module(f"benchmarks.faults.{module}"), name)(case, seed)
+        program: Program = getattr(import_module(f"benchmarks.faults.{module}"), name)(**options)
         return program
     data = data_of(case, seed, root)
     model, penalties = model_of(case["layers"], case["input_shape"])
@@ -67,6 +74,8 @@ def program_of(case: Facts, seed: int, root: Path) -> Program:
         _turns(case, model, lambda x, y: loss(model(x), y) + penalties(), batches),
         batches.planned,
         lambda: metric(case, predictions(model, data.x_valid), data.y_valid),
+        [*models.unknown(case["layers"]), *optimizers.unknown(case["optimizer"])],
+        lambda: loss(predictions(model, data.x_valid), data.y_valid).item(),
     )
 
 

@@ -138,7 +138,9 @@ def _head(
             axis = node._saved_dim
             over.append(shapes[-1][axis if axis < 2**63 else axis - 2**64])
         node = next((before for before, _ in node.next_functions if before is not None), None)
-    if path[0] == "Log" and (_is_binary(above) or "Sigmoid" in path):
+    # What is divided by its sum is the probability of one class among several.
+    is_share = "Sigmoid" in path and "Div" not in path[: path.index("Sigmoid")]
+    if path[0] == "Log" and (_is_binary(above) or is_share):
         loss = "binary cross-entropy"
     prediction, target, weight = _compared(core, above)
     if target is None and path[1:2] in (["Sub"], ["Rsub"]):
