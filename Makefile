@@ -56,6 +56,9 @@ architectures: .venv/tools  ## Prove the recorder on networks of torchvision, ti
 faults: .venv/package  ## Judge training programs that others found faulty or healthy (about 6 minutes; MNIST in DATA=data)
 	$(BIN)/python -m benchmarks.faults --root $(DATA) --jobs $(JOBS)
 
+remedies: .venv/package  ## Try remedies on networks that do not learn, and see whether the chosen ones cure them (about 10 minutes)
+	$(BIN)/python -m benchmarks.remedies
+
 papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 
@@ -66,4 +69,4 @@ clean:  ## Remove environments, caches and builds; runs stay
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults papers gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies papers gpu clean

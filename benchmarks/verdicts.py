@@ -21,10 +21,10 @@ class Case(NamedTuple):
     """A network, and what is known of it.
 
     Args:
-        truth: The verdict's status.
+        truth: The name of the gravest finding.
         why: How it is known.
         build: The network.
-        learning_rate: Of plain SGD; 0 judges the network as it is initialized.
+        learning_rate: Of plain SGD; where it is 0, no step is made, and the network is judged as it is initialized.
         input_scale: Factor of the inputs, which have mean 0 and standard deviation 1.
     """
 
@@ -124,9 +124,14 @@ CASES = {
     "30 ReLU layers, torch's default": Case("vanishing", "0.41 a layer (He 2015)", lambda: mlp(30, "relu", "default")),
     "30 ReLU layers, Xavier": Case("vanishing", "0.71 a layer (He 2015)", lambda: mlp(30, "relu", "xavier_normal")),
     "15 tanh layers, Xavier": Case("healthy", "near 1 a layer (Glorot 2010)", lambda: mlp(15, "tanh"), 0.1),
-    "5 tanh layers, 100 times Xavier": Case("saturated", "|z| is near 100", lambda: mlp(5, "tanh", scale=100.0)),
+    "5 tanh layers, 100 times Xavier": Case(
+        "weights that begin too large", "|z| is near 100", lambda: mlp(5, "tanh", scale=100.0)
+    ),
     "2 sigmoid layers, inputs of 1000": Case(
-        "saturated", "|z| is near 1000 in the first layer", lambda: mlp(2, "sigmoid"), input_scale=1000.0
+        "inputs that are not scaled",
+        "|z| is near 1000 in the first layer",
+        lambda: mlp(2, "sigmoid"),
+        input_scale=1000.0,
     ),
     "5 ReLU layers, a bias of -30": Case("dead", "no unit of the second layer is ever positive", drowned),
     "60 ReLU layers, BatchNorm": Case(
@@ -135,10 +140,10 @@ CASES = {
     "30 plain convolutions": Case("vanishing", "0.41 a layer, as without sharing", lambda: CNN(30, is_residual=False)),
     "30 residual convolutions": Case("healthy", "1 + F' (He 2016)", lambda: CNN(30, is_residual=True), 0.1),
     "tanh RNN over 64 pixels": Case(
-        "vanishing", "|W_hh| < 1 (Bengio 1994)", lambda: Rows(nn.RNN(1, 32, batch_first=True)), 0.1
+        "vanishing through time", "|W_hh| < 1 (Bengio 1994)", lambda: Rows(nn.RNN(1, 32, batch_first=True)), 0.1
     ),
     "identity RNN over 64 pixels": Case("healthy", "W_hh = 1 (Le 2015)", lambda: rnn(1.0)),
-    "RNN over 64 pixels, W_hh = 1.5": Case("exploding", "1.5 a time step", lambda: rnn(1.5)),
+    "RNN over 64 pixels, W_hh = 1.5": Case("exploding through time", "1.5 a time step", lambda: rnn(1.5)),
     "12 Transformer blocks, pre-LN": Case("healthy", "Xiong 2020", lambda: Transformer(12), 0.1),
     "4 ReLU layers, learning rate 1e20": Case("nan", "the second step overflows", lambda: mlp(4, "relu"), 1e20),
 }
@@ -154,10 +159,13 @@ def judge_case(case: Case) -> Verdict:
     with GradientRecorder(model) as recorder:
         for step, (x, y) in enumerate(batches[:STEPS]):
             optimizer.zero_grad()
-            F.cross_entropy(model(case.input_scale * x), y).backward()
+            loss = F.cross_entropy(model(case.input_scale * x), y)
+            recorder.before_backward(loss)
+            loss.backward()
             recorder.before_step(step)
-            optimizer.step()
-            recorder.after_step()
+            if case.learning_rate:
+                optimizer.step()
+                recorder.after_step(optimizer)
         report.add(recorder.flush())
     return report.end
 
@@ -166,14 +174,14 @@ def main() -> None:
     """Print the table."""
     found = {name: judge_case(case) for name, case in CASES.items()}
     rows = [
-        (name, case.truth, found[name].status, f"{found[name].factor_per_layer:.3g}", case.why)
+        (name, case.truth, found[name].name, f"{found[name].factor_per_layer:.3g}", case.why)
         for name, case in CASES.items()
     ]
     print(table(("network", "truth", "verdict", "factor a layer", "how it is known"), rows))
-    right = sum(found[name].status == case.truth for name, case in CASES.items())
+    right = sum(found[name].name == case.truth for name, case in CASES.items())
     print(f"\n{right} of {len(CASES)} verdicts are right")
     for name, verdict in found.items():
-        if verdict.status != CASES[name].truth:
+        if verdict.name != CASES[name].truth:
             print(f"{name}: {verdict}")
 
 

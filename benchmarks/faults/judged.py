@@ -41,6 +41,9 @@ class Judge:
     def after_step(self, optimizer: Optimizer) -> None:
         self.recorder.after_step(optimizer)
 
+    def validated(self, loss: float) -> None:
+        self.report.validated(loss)
+
     def look(self, step: int) -> list[dict[str, Any]]:
         """What is found in all that was recorded before this step, gravest first."""
         self.report.add(self.recorder.flush())

@@ -46,6 +46,7 @@ class Program:
         planned: How many turns there are.
         measure: The metric on samples that were not learnt from.
         unknown: Facts of layers and of the optimizer that are not known here, and were left out.
+        validate: The loss on them, without penalties.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class Program:
     planned: int
     measure: Callable[[], float]
     unknown: Sequence[str] = ()
+    validate: Callable[[], float] | None = None
 
 
 def program_of(case: Facts, seed: int, root: Path) -> Program:
@@ -73,6 +75,7 @@ def program_of(case: Facts, seed: int, root: Path) -> Program:
         batches.planned,
         lambda: metric(case, predictions(model, data.x_valid), data.y_valid),
         [*models.unknown(case["layers"]), *optimizers.unknown(case["optimizer"])],
+        lambda: loss(predictions(model, data.x_valid), data.y_valid).item(),
     )
 
 

@@ -50,6 +50,8 @@ def _trained(case: Facts, program: Program, deadline: float) -> Row:
             optimizer.step()
             judge.after_step(optimizer)
             losses.append(loss.item())
+            if program.validate is not None and step % LOOK_EVERY == 0:
+                judge.validated(program.validate())
             if step == FIRST_LOOK:
                 start = judge.look(step)
             elif step % LOOK_EVERY == 0:
@@ -62,6 +64,8 @@ def _trained(case: Facts, program: Program, deadline: float) -> Row:
             if time.process_time() > deadline:
                 ended = "its time is over"
                 break
+        if program.validate is not None:
+            judge.validated(program.validate())
         end = judge.look(step)
         notes = judge.report.notes
     value = program.measure()

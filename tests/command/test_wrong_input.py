@@ -98,7 +98,9 @@ CASES = [
     ("recipes show quikstart", "no recipe 'quikstart'", "did you mean 'quickstart'?"),
     ("recipes copy quickstart plain_file", "plain_file exists already"),
     ("diagnose", "which recipe? Say -c NAME"),
-    ("diagnose -c quickstart --fail-on vanish", "--fail-on: unknown verdict 'vanish'; did you mean 'vanishing'?"),
+    ("diagnose -c quickstart --fail-on vanish", "--fail-on: unknown finding 'vanish'; did you mean 'vanishing'?"),
+    ("diagnose -c quickstart --steps -3", "--steps is -3; it is how many steps"),
+    ("diagnose --model torch.nn.ReLU --input-shape 3 --steps 3", "--steps goes with a recipe"),
     ("diagnose -c quickstart --input-shape 3,4", "--input-shape goes with --model"),
     ("diagnose -c quickstart --model.activaton tanh", "unknown key 'model.activaton'"),
     (

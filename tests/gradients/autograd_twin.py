@@ -99,6 +99,7 @@ class Twin:
         found = defaultdict(dict)
         for name, gradients in self.gradient.items():
             found["weight_norm"][name] = self.weight_norms[name]
+            found["gain"][name] = self.weight_norms[name] / math.sqrt(len(self.layers[name][0]))
             found["gradient_norm"][name] = root(gradients)
             found["gradient_rms"][name] = math.sqrt(flat(gradients).square().mean().item())
         for name, deltas in self.deltas.items():
@@ -118,6 +119,13 @@ class Twin:
                 rows = [tensor.transpose(0, units).flatten(1) for tensor in tensors]
                 found["dead_share"][name] = (torch.cat(rows, 1) <= 0).all(1).double().mean().item()
         return dict(found)
+
+    def initial(self):
+        """What the weights show before the first step: the share of those whose units, or inputs, are all alike."""
+        return {
+            name: {layer: alike(self.layers[layer], axis) for layer in self.gradient}
+            for name, axis in (("twin_units", 0), ("twin_inputs", 1))
+        }
 
     @property
     def gradient_of_all(self):
@@ -158,6 +166,11 @@ def of_module(name, call):
 def cosine(before, after):
     a, b = flat(before), flat(after)
     return (a @ b / (a.norm() * b.norm())).item()
+
+
+def alike(weights, axis):
+    """The share of weights that have several units, or inputs, all of them with the same numbers."""
+    return sum(w.unique(dim=axis).shape[axis] == 1 < w.shape[axis] for w in weights) / len(weights)
 
 
 def octaves(tensor):

@@ -215,11 +215,10 @@ def train(make, model, steps, activations, recorder=None, clip=None, small_batch
         if recorder is not None:
             recorder.after_step()
         values["gradient_norm_clipped"] = {name: factor * norm for name, norm in values["gradient_norm"].items()}
-        values["update_ratio"] = {
-            name: root([flat(weights) - before[name]]) / root([before[name]])
-            for name, weights in layers_of(model).items()
-            if name in gradient
-        }
+        moved = {name: flat(layers_of(model)[name]) - before[name] for name in gradient}
+        values["update_ratio"] = {name: root([moved[name]]) / root([before[name]]) for name in gradient}
+        values["descent"] = {name: -cosine([moved[name]], gradient[name]) for name in gradient}
+        values |= {} if step else twin.initial()
         if previous is not None:
             values["gradient_cosine"] = {name: cosine(previous[name], gradient[name]) for name in gradient}
         previous = gradient
@@ -245,6 +244,7 @@ def assert_equal(values, expected, rel=1e-5):
     for quantity, layers in expected.items():
         assert values[quantity].keys() == layers.keys(), quantity
         for name, value in layers.items():
-            scale = {"activation_mean": expected.get("activation_std", {}).get(name, 0), "gradient_cosine": 1.0}
+            std = expected.get("activation_std", {}).get(name, 0)
+            scale = {"activation_mean": std, "gradient_cosine": 1.0, "descent": 1.0}
             near = pytest.approx(value, rel=rel, abs=0.1 * rel * scale.get(quantity, 0), nan_ok=True)
-            assert values[quantity][name] == near, (quantity, name)
+            assert values[quantity][name] == near, (quantity, name, values[quantity][name], value)

@@ -27,7 +27,7 @@ def test_a_hand_written_rnn_that_calls_its_output_first_explodes():
         model.cell.weight[:, 4:] = 1.3 * nn.init.orthogonal_(torch.empty(16, 16))
     recorder, _, verdict = recorded(model, x_of(9, 40, 4))
     assert recorder.layers == ["cell", "output"]
-    assert verdict.status == "exploding"
+    assert verdict.name == "exploding through time"
 
 
 @pytest.mark.parametrize("called_last", [True, False])
@@ -42,7 +42,7 @@ def test_a_small_auxiliary_head_makes_nothing_explode(called_last):
 
     model = Built(run, a=mlp(outputs=7), head=nn.Linear(7, 2), aux=nn.Linear(7, 2))
     _, record, verdict = recorded(model)
-    assert verdict.status == "healthy"
+    assert verdict.name == "healthy"
     (trunk,) = record.trunks
     assert [name for name in trunk.layers if not name.endswith("+")] == ["a.0", "a.2", "a.4", "a.6"]
     assert {*trunk.heads} == {"head", "aux"}
@@ -55,7 +55,7 @@ def test_what_vanishes_behind_an_early_exit_is_seen():
         lambda m, x: (m.exit(h := m.a(x)), m.deep(h)), a=nn.Linear(INPUTS, 7), exit=nn.Linear(7, 3), deep=deep
     )
     _, _, verdict = recorded(model, loss=lambda outputs: sum(output.square().mean() for output in outputs))
-    assert (verdict.status, verdict.where) == ("vanishing", "deep")
+    assert (verdict.name, verdict.findings[0].where) == ("vanishing", "deep")
     assert verdict.evidence.startswith("deep.0 gets")
 
 
@@ -83,7 +83,7 @@ def test_of_two_towers_the_one_that_vanishes_is_named(run, called):
         sum(tensor.square().mean() for tensor in tensors).backward()
         recorder.before_step(0)
     report.add(recorder.flush())
-    assert report.end.status == "vanishing"
+    assert report.end.name == "vanishing"
     assert report.end.evidence.startswith("right.0 gets")
 
 
@@ -230,7 +230,7 @@ def test_what_begins_at_zero_is_not_dead(where):
 
         model = Built(run, base=nn.ModuleList(base), down=down, up=up)
     _, _, verdict = recorded(model)
-    assert verdict.status == "healthy", verdict
+    assert verdict.name == "healthy", verdict
 
 
 @dataclass

@@ -127,7 +127,7 @@ def test_the_verdict_is_printed_after_ten_steps_and_at_the_end_and_kept_as_json(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["gradients after 10 steps", "gradients after 15 steps"]
     report = json.loads((tmp_path / "run" / "gradient_report.json").read_text())
-    assert report["verdict"] == monitor.report.end.status == "healthy"
+    assert report["verdict"] == monitor.report.end.name == "healthy"
     assert [layer["name"] for layer in report["layers"]] == LAYERS
     assert report["steps"] == 15
     assert report["theory"]["delta_norm"].keys() == set(LAYERS)
@@ -143,9 +143,9 @@ def test_a_deep_sigmoid_net_is_judged_vanishing_and_healthy_with_batchnorm_in_tr
         monitor = GradientMonitor(verbose=False)
         fit(tmp_path / normalization, model, monitor)
         statuses[normalization] = monitor.report.start
-    assert statuses["none"].status == "vanishing"
+    assert statuses["none"].name == "vanishing"
     assert statuses["none"].first_over_last < 1e-8
-    assert statuses["batch"].status == "healthy"
+    assert statuses["batch"].name == "healthy"
 
 
 def test_training_is_the_same_with_and_without_the_monitor(tmp_path):
@@ -180,7 +180,7 @@ def test_a_nan_is_written_as_nan(tmp_path):
     monitor = GradientMonitor(verbose=False)
     fit(tmp_path, network(), monitor, Poison())
     assert math.isnan(series(tmp_path)["gradient_norm/hidden.0"][2])
-    assert monitor.report.end.status == "nan"
+    assert monitor.report.end.name == "nan"
 
 
 @pytest.mark.parametrize("options", [{"logger": False}, {"fast_dev_run": True}])
@@ -209,7 +209,7 @@ def test_under_a_gradient_scaler_the_values_are_the_true_ones_and_overflow_is_no
     found = series(tmp_path)["gradient_norm/output"]
     overflowed = [step for step, value in found.items() if not math.isfinite(value)]
     assert overflowed
-    assert monitor.report.end.status == monitor.report.start.status == "healthy"
+    assert monitor.report.end.name == monitor.report.start.name == "healthy"
     first = len(overflowed)  # the weights have not moved yet
     twin_model = network()
     twin_model.load_state_dict(before)

@@ -53,7 +53,8 @@ def test_a_gradient_scaler_s_factor_is_taken_out(unscaled):
     make, activations = NETWORKS["mlp"]
     model = make()
     ((x, y),) = batches(torch.float32, 1)
-    expected = twin_of(make, model, [(x, y)]).values(activations)
+    twin = twin_of(make, model, [(x, y)])
+    expected = twin.values(activations) | twin.initial()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with GradientRecorder(model) as recorder:
@@ -66,6 +67,7 @@ def test_a_gradient_scaler_s_factor_is_taken_out(unscaled):
         recorder.after_step()
     values = recorder.flush()[0].values
     assert values.pop("update_ratio")
+    assert [*values.pop("descent").values()] == pytest.approx([1] * 4)
     if unscaled:
         assert values.pop("gradient_norm_clipped") == pytest.approx(expected["gradient_norm"], rel=1e-5)
     assert_equal(values, expected)
@@ -76,7 +78,8 @@ def test_gradient_checkpointing_counts_nothing_twice(use_reentrant):
     make, activations = NETWORKS["mlp"]
     model = make()
     ((x, y),) = batches(torch.float32, 1)
-    expected = twin_of(make, model, [(x, y)]).values(activations)
+    twin = twin_of(make, model, [(x, y)])
+    expected = twin.values(activations) | twin.initial()
     with GradientRecorder(model) as recorder:
         h = x.clone().requires_grad_()
         for part in (model[:4], model[4:]):
@@ -186,7 +189,8 @@ def test_a_layer_that_returns_no_tensor_has_a_weight_gradient_and_no_delta():
         model(torch.ones(2, INPUTS))
         kept[0].sum().backward()
         recorder.before_step(0)
-    assert list(recorder.flush()[0].values) == ["gradient_norm", "gradient_rms", "weight_norm"]
+    of_weights = ["gradient_norm", "gradient_rms", "weight_norm", "gain", "twin_units", "twin_inputs"]
+    assert list(recorder.flush()[0].values) == of_weights
     (note,) = recorder.notes
     assert note.startswith("delta of Returns was not measured: the first tensor that it returns has no part")
 
@@ -209,6 +213,7 @@ def test_sparse_embeddings_are_measured_as_dense_ones():
     assert sparse["gradient_norm"]["Embedding"] == pytest.approx(math.sqrt(3 * (2**2 + 1**2)))
     assert second["gradient_cosine"]["Embedding"] == pytest.approx(1 / 5)
     for (values, _), (expected, _) in zip(found[0], found[1], strict=True):
+        assert expected.pop("descent") == {"Embedding": pytest.approx(1)}  # of which a sparse gradient tells nothing
         assert_equal(values, expected)
     assert histograms == found[1][0][1] != {}
 

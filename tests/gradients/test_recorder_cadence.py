@@ -88,7 +88,7 @@ def test_an_infinite_gradient_between_two_full_steps_is_infinite_and_said():
             recorder.before_step(number)
         report.add(recorder.flush())
     assert report.broken.values["gradient_norm"]["last"] == torch.inf
-    assert report.end.status == "nan"
+    assert report.end.name == "nan"
     assert report.end.evidence == "the gradient is inf in last"
 
 

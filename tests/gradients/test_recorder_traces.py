@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from recorded import NETWORKS, batches
+from torch import nn
 from torch.nn import functional as F
 
 from unvanish.gradients import GradientRecorder
@@ -89,8 +90,14 @@ class Marked(torch.autograd.Function):
         return gradient, None
 
 
-def test_an_evaluation_that_forgets_no_grad_keeps_no_graph():
-    model, markers = NETWORKS["mlp"][0](), []
+class ReturnsItsLoss(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).square().mean()
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, ReturnsItsLoss])
+def test_an_evaluation_that_forgets_no_grad_keeps_no_graph(kind):
+    model, markers = kind(*NETWORKS["mlp"][0]()), []
 
     def mark(module, inputs, output):
         marker = Marker()

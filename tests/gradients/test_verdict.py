@@ -3,7 +3,14 @@ import math
 
 import pytest
 
-from unvanish.gradients import Record, Report, judge
+from unvanish.gradients import Record, Report, Seen, judge
+from unvanish.gradients.judge.rules.depth import LEAVING, NEAR_ZERO
+from unvanish.gradients.judge.rules.units import MANY, MOST, NEARLY_ALL
+
+
+def judged(deltas, through_time=None, **values):
+    """The verdict on a single step in which these numbers were seen."""
+    return judge(Seen([Record(0, 0.0, {"delta_norm": deltas, **values}, through_time=through_time or {})]))
 
 
 def geometric(factor, layers=21):
@@ -12,7 +19,7 @@ def geometric(factor, layers=21):
 
 
 @pytest.mark.parametrize(
-    ("factor", "status"),
+    ("factor", "name"),
     [
         (0.14, "vanishing"),
         (0.7, "vanishing"),
@@ -22,9 +29,9 @@ def geometric(factor, layers=21):
         (1.42, "exploding"),
     ],
 )
-def test_status_factor_and_ratio_of_a_geometric_series(factor, status):
-    verdict = judge(geometric(factor))
-    assert verdict.status == status
+def test_name_factor_and_ratio_of_a_geometric_series(factor, name):
+    verdict = judged(geometric(factor))
+    assert verdict.name == name
     assert verdict.factor_per_layer == pytest.approx(factor)
     assert verdict.first_over_last == pytest.approx(factor**20)
     assert "layer0" in verdict.evidence
@@ -32,75 +39,78 @@ def test_status_factor_and_ratio_of_a_geometric_series(factor, status):
 
 
 def test_a_change_of_width_alone_is_no_fault():
-    assert judge({"wide": 1.0, "narrow": 1.0}).status == "healthy"
+    assert judged({"wide": 1.0, "narrow": 1.0}).name == "healthy"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_nan_and_infinity_are_named_with_the_deepest_layer(value):
-    verdict = judge({"a": value, "b": value, "c": 1.0})
-    assert verdict.status == "nan"
+    verdict = judged({"a": value, "b": value, "c": 1.0})
+    assert verdict.name == "nan"
     assert verdict.evidence == f"the gradient is {value} in b"
-    assert math.isnan(verdict.factor_per_layer)
+    assert not math.isfinite(verdict.factor_per_layer)
 
 
 def test_a_gradient_of_exactly_zero_is_dead_and_not_vanishing():
-    verdict = judge({"a": 0.0, "b": 0.0, "c": 1.0})
-    assert (verdict.status, verdict.first_over_last) == ("dead", 0.0)
+    verdict = judged({"a": 0.0, "b": 0.0, "c": 1.0})
+    assert (verdict.name, verdict.first_over_last) == ("dead", 0.0)
     assert verdict.evidence == "|delta| is exactly 0 in 2 of 3 layers, the deepest of them b"
 
 
 def test_a_gradient_that_has_shrunk_to_exactly_zero_is_vanishing():
-    verdict = judge({"a": 0.0, "b": 0.0, "c": 1e-6, "d": 1e-3, "e": 1.0})
-    assert (verdict.status, verdict.first_over_last) == ("vanishing", 0.0)
-    assert verdict.factor_per_layer == pytest.approx(1e-3)
+    verdict = judged({"a": 0.0, "b": 0.0, "c": 1e-6, "d": 1e-3, "e": 1.0})
+    assert (verdict.name, verdict.first_over_last) == ("vanishing", 0.0)
     assert "exactly 0 in 2 of 5 layers, the deepest of them b" in verdict.evidence
+    assert "after a factor of 0.001 a layer behind it" in verdict.evidence
 
 
 @pytest.mark.parametrize("deltas", [{}, {"a": 1.0}])
 def test_one_layer_has_no_verdict(deltas):
-    assert judge(deltas).status == "unknown"
+    assert judged(deltas).name == judge(Seen([])).name == "unknown"
 
 
 @pytest.mark.parametrize("factor", [0.1, 1.0, 10.0])
 def test_what_is_not_healthy_comes_with_a_cause_and_fixes(factor):
-    verdict = judge(geometric(factor))
-    assert bool(verdict.fixes) == (verdict.status != "healthy")
-    assert str(verdict).startswith(f"{verdict.status}: {verdict.evidence}")
+    verdict = judged(geometric(factor))
+    assert bool(verdict.fixes) == bool(verdict.findings) == (verdict.name != "healthy")
+    assert str(verdict).startswith(f"{verdict.name}: {verdict.evidence}; {verdict.cause}")
     assert all(fix in str(verdict) for fix in verdict.fixes)
 
 
 def test_dead_units_are_named_before_the_factor_that_they_cause():
     deltas = geometric(0.1)
-    verdict = judge(deltas, dead={"layer0": 0.95, "layer1": 0.2, "layer2": 0.1})
-    assert verdict.status == "dead"
+    verdict = judged(deltas, dead_share={"layer0": 0.95, "layer1": 0.2, "layer2": 0.1})
+    assert [finding.name for finding in verdict.findings] == ["dead", "vanishing"]
     assert "42% of the units are never positive" in verdict.evidence
     assert "95% in layer0, 20% in layer1, 10% in layer2" in verdict.evidence
-    assert judge(deltas, dead={"layer0": 0.89, "layer1": 0.1}).status == "vanishing"
-    assert judge(geometric(1.0), dead={"layer0": 0.6, "layer1": 0.4}).status == "dead"
+    assert judged(deltas, dead_share={"layer0": NEARLY_ALL - 0.01, "layer1": 0.1}).name == "vanishing"
+    assert judged(geometric(1.0), dead_share={"layer0": MOST + 0.1, "layer1": MOST - 0.05}).name == "dead"
+    assert judged(geometric(1.0), dead_share={"layer0": MOST + 0.1, "layer1": MOST - 0.15}).name == "healthy"
 
 
 def test_saturated_activations_are_named_before_the_factor_that_they_cause():
-    verdict = judge(geometric(0.1), saturated={"layer0": 0.7, "layer1": 0.5})
-    assert (verdict.status, verdict.factor_per_layer) == ("saturated", pytest.approx(0.1))
+    verdict = judged(geometric(0.1), saturated_share={"layer0": 0.7, "layer1": 0.5})
+    assert (verdict.name, verdict.factor_per_layer) == ("saturated", pytest.approx(0.1))
     assert "60% of the activations are at their bound" in verdict.evidence
-    assert judge(geometric(1.0), saturated={"layer0": 0.6, "layer1": 0.3}).status == "healthy"
+    assert judged(geometric(1.0), saturated_share={"layer0": MANY + 0.1, "layer1": MANY - 0.2}).name == "healthy"
 
 
-@pytest.mark.parametrize(("factor", "status"), [(0.5, "vanishing"), (0.99, "healthy"), (2.0, "exploding")])
-def test_a_factor_through_time_is_judged_where_depth_is_healthy(factor, status):
+@pytest.mark.parametrize(
+    ("factor", "name"), [(0.5, "vanishing through time"), (0.99, "healthy"), (2.0, "exploding through time")]
+)
+def test_a_factor_through_time_is_judged_where_depth_is_healthy(factor, name):
     through_time = {"lstm": {t: factor ** (51 - t) for t in (1, 11, 51)}}
-    verdict = judge(geometric(1.0), through_time=through_time)
-    assert (verdict.status, verdict.through_time) == (status, status != "healthy")
-    if verdict.through_time:
-        assert verdict.name == f"{status} through time"
+    verdict = judged(geometric(1.0), through_time)
+    assert verdict.name == name
+    if verdict.findings:
         assert f"in lstm, h_1 gets {factor**50:.2g} times the gradient that h_51 gets" in verdict.evidence
         assert f"a factor of {factor:g} a time step" in verdict.evidence
         assert any("LSTM" in fix for fix in verdict.fixes)
-    assert not judge(geometric(0.1), through_time=through_time).through_time
+    assert judged(geometric(0.1), through_time).name == "vanishing"
 
 
-def test_a_nan_through_time_is_said():
-    assert judge(geometric(1.0), through_time={"rnn": {1: math.nan, 9: 1.0}}).status == "nan"
+def test_a_nan_through_time_is_nan_and_not_exploding():
+    verdict = judged(geometric(1.0), {"rnn": {1: math.nan, 9: 1.0}}, gradient_norm={"rnn": math.nan})
+    assert [finding.name for finding in verdict.findings] == ["nan"]
 
 
 def records(ratios):
@@ -145,10 +155,10 @@ def test_a_step_between_with_a_gradient_that_is_not_finite_decides_until_the_run
     report = Report()
     report.add(records([1.0, 1.0]))
     report.add([Record(2, 2.0, {"gradient_norm": {"a": math.nan, "b": 1.0}})])
-    assert report.end.status == "nan"
+    assert report.end.name == "nan"
     assert report.end.evidence == "the gradient is nan in a"
     report.add([Record(3, 3.0, {"gradient_norm": {"a": 1.0, "b": 1.0}})])
-    assert report.end.status == "healthy"
+    assert report.end.name == "healthy"
 
 
 def test_trend_is_in_powers_of_ten():
@@ -174,17 +184,18 @@ def test_the_noise_scale_is_a_ratio_of_means():
 
 
 @pytest.mark.parametrize(
-    ("weights", "update", "status"),
+    ("weights", "update", "name"),
     [
-        ({"b": 0.02}, 0.1, "healthy"),  # a low-rank adapter, some steps after its zero
-        ({"b": 0.02}, 0.001, "vanishing"),  # which does not grow
-        ({"b": 5.0}, 0.1, "vanishing"),
-        ({}, 0.1, "vanishing"),
-        ({"c": 0.02}, 0.1, "vanishing"),  # which passes what comes to it
-        ({"b": 0.02, "c": 0.02, "d": 0.02}, 0.1, "vanishing"),  # all begin too small
+        ({"b": NEAR_ZERO / 5}, 10 * LEAVING, "healthy"),  # a low-rank adapter, some steps after its zero
+        ({"b": NEAR_ZERO / 5}, LEAVING / 10, "vanishing"),  # which does not grow
+        ({"b": 50 * NEAR_ZERO}, 10 * LEAVING, "vanishing"),
+        ({}, 10 * LEAVING, "vanishing"),
+        ({"c": NEAR_ZERO / 5}, 10 * LEAVING, "vanishing"),  # which passes what comes to it
+        (dict.fromkeys("bcd", NEAR_ZERO / 5), 10 * LEAVING, "vanishing"),  # all begin too small
     ],
+    ids=["an adapter", "at rest", "large", "unknown", "another", "all"],
 )
-def test_a_weight_that_leaves_zero_passes_little_on_yet_and_the_rest_of_the_way_is_judged(weights, update, status):
-    verdict = judge({"a": 1e-4, "b": 0.5, "c": 0.7, "d": 1.0}, weights=weights, updates=dict.fromkeys("abcd", update))
-    assert verdict.status == status
-    assert (", while the weight of b is near zero still" in verdict.evidence) == (status == "healthy")
+def test_a_weight_that_leaves_zero_passes_little_on_yet_and_the_rest_of_the_way_is_judged(weights, update, name):
+    deltas = {"a": 1e-4, "b": 0.5, "c": 0.7, "d": 1.0}
+    verdict = judged(deltas, weight_norm=weights, update_ratio=dict.fromkeys("abcd", update))
+    assert verdict.name == name

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.command.experiment import Experiment
+from unvanish.command.findings import findings_page
+from unvanish.command.fixes import changed, fitting, trials
 from unvanish.command.recipes import load
 from unvanish.gradients import Diagnosis
 from unvanish.gradients import diagnose as diagnose_model
@@ -23,24 +25,22 @@ from unvanish.gradients.judge.verdict import Verdict
 from unvanish.names import lookup
 from unvanish.training import ReferenceModule
 
-#: The primer's four fixes, as arguments of a network.
-FIXES: dict[str, dict[str, Any]] = {
-    "ReLU with He initialization": {"activation": "relu", "initialization": "he_normal"},
-    "tanh with Xavier initialization": {"activation": "tanh", "initialization": "xavier_normal"},
-    "the initialization that fits the activation": {"initialization": "auto"},
-    "batch normalization": {"normalization": "batch"},
-    "layer normalization": {"normalization": "layer"},
-    "residual connections": {"residual": True},
-}
 _SAMPLES = 16
 
 
 def diagnose(options: Namespace, overrides: list[str]) -> int:
     """Print a diagnosis; 1 where its verdict is one to fail on."""
+    if options.list_findings:
+        print(findings_page(), end="")
+        return 0
     fail_on = [name.strip().replace("-", " ") for name in options.fail_on.split(",") if name]
     with as_wrong_input("--fail-on: "):
         for name in fail_on:
             lookup("finding", name, dict.fromkeys((*NAMES, "healthy", "unknown")))
+    if options.steps < 0:
+        raise WrongInputError(f"--steps is {options.steps}; it is how many steps each remedy is trained for")
+    if options.model and options.steps:
+        raise WrongInputError("--steps goes with a recipe; --model is judged on random inputs, which teach nothing")
     if options.model:
         if options.config or overrides:
             given = "-c" if options.config else overrides[0]
@@ -49,24 +49,27 @@ def diagnose(options: Namespace, overrides: list[str]) -> int:
     elif options.input_shape:
         raise WrongInputError("--input-shape goes with --model; a recipe's data has a shape of its own")
     else:
-        found = _diagnose_recipe(Experiment.parse(load(options.config, options.variant), overrides))
+        found = _diagnose_recipe(Experiment.parse(load(options.config, options.variant), overrides), options.steps)
     print(json.dumps(found.as_dict(), indent=2, allow_nan=False) if options.json else found)
-    return int(not {found.verdict.name, *(finding.name for finding in found.verdict.findings)}.isdisjoint(fail_on))
+    verdicts = [found.verdict, *([found.trials.unchanged.verdict] if found.trials else [])]
+    said = {name for verdict in verdicts for name in (verdict.name, *(one.name for one in verdict.findings))}
+    return int(not said.isdisjoint(fail_on))
 
 
-def _diagnose_recipe(experiment: Experiment) -> Diagnosis:
+def _diagnose_recipe(experiment: Experiment, steps: int) -> Diagnosis:
     built = experiment.build()
     batch = built.data.on_after_batch_transfer(next(iter(built.data.train_dataloader())), 0)
     found = _diagnose(built.model, batch)
     arguments = dict(built.model.hparams)
     tried = []
     logging.getLogger("unvanish").setLevel(logging.WARNING)  # the network has said how it is initialized
-    for fix, changes in FIXES.items():
-        if not changes.keys() <= arguments.keys() or changes.items() <= arguments.items():
-            continue
+    if steps:
+        with as_wrong_input():
+            return replace(found, trials=trials(built, found, steps, experiment.arguments.seed))
+    for fix, changes in fitting(arguments):
         L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
         try:
-            model = type(built.model)(**arguments | changes)
+            model = type(built.model)(**changed(arguments, changes))
         except ValueError:  # not for this network: no two layers of one width, say
             continue
         verdict = _diagnose(model, batch).verdict
@@ -75,7 +78,7 @@ def _diagnose_recipe(experiment: Experiment) -> Diagnosis:
     fixes = [
         {
             "fix": fix,
-            "changes": {f"model.{key}": value for key, value in changes.items()},
+            "changes": changes,
             "factor_per_layer": verdict.factor_per_layer,
             "first_over_last": verdict.first_over_last,
             "verdict": verdict.name,

@@ -93,12 +93,7 @@ def _parser() -> _Parser:
     fit = add("fit", "train a network from a recipe", recipe, checkpoint, runs)
     fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
     diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
-    diagnose.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    diagnose.add_argument(
-        "--fail-on", default="", metavar="VERDICTS", help="exit 1 on any of them: vanishing,exploding"
-    )
-    diagnose.add_argument("--model", metavar="PATH", help="instead of RECIPE: torchvision.models.resnet18, or yours")
-    diagnose.add_argument("--input-shape", metavar="N,N", help="with --model: axes of one sample, such as 3,224,224")
+    _add_diagnose(diagnose)
     add("validate", "print a trained network's metrics on the validation split", recipe, checkpoint, runs)
     add("test", "print a trained network's metrics on the test split", recipe, checkpoint, runs)
     predict = add("predict", "write a trained network's predictions to a CSV file", recipe, checkpoint, runs)
@@ -130,6 +125,19 @@ def _parser() -> _Parser:
     check.add_argument("--padding-index", type=int, metavar="N", help="with PATH: the token that fills a text up")
     add("doctor", "print versions and devices, and what is broken")
     return parser
+
+
+def _add_diagnose(diagnose: argparse.ArgumentParser) -> None:
+    diagnose.add_argument(
+        "--steps", type=int, default=0, metavar="N", help="train each remedy for N steps, and rank them by their loss"
+    )
+    diagnose.add_argument("--list-findings", action="store_true", help="print all that may be found, and what to do")
+    diagnose.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    diagnose.add_argument(
+        "--fail-on", default="", metavar="VERDICTS", help="exit 1 on any of them: vanishing,exploding"
+    )
+    diagnose.add_argument("--model", metavar="PATH", help="instead of RECIPE: torchvision.models.resnet18, or yours")
+    diagnose.add_argument("--input-shape", metavar="N,N", help="with --model: axes of one sample, such as 3,224,224")
 
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:

@@ -116,7 +116,8 @@ def _outside(watch: Watch, layers: Layers, shown: dict[int, str]) -> Iterator[tu
         return  # FSDP's whole weights are no parameters
     shapes = {p.shape for _, p in layers.parameters if p.dim() > 1}
     for index, (leaf, _) in watch.sight.leaves.items():
-        if index not in shown and (isinstance(leaf, nn.Parameter) or leaf.shape in shapes):
+        is_weight = isinstance(leaf, nn.Parameter) or (leaf.shape in shapes and not watch.sight.is_data(leaf))
+        if index not in shown and is_weight:
             yield index, leaf
 
 

@@ -39,7 +39,7 @@ class Head:
     """What compares a prediction with a target, and what lies between it and a layer.
 
     Args:
-        loss: cross-entropy, binary cross-entropy, squared error or absolute error.
+        loss: cross-entropy, binary cross-entropy, squared error or absolute error; empty where none of these was seen.
         is_logits: Whether the loss makes probabilities of what it is given.
         path: What was done to the layer's output, from the loss on, as autograd's graph names it.
         layer: The layer; empty where none was found.
@@ -66,25 +66,27 @@ class Head:
 
 
 def read_heads(
-    root: Node, layer_of: Callable[[Node], str | None], last: Tensor | None = None
+    root: Node, layer_of: Callable[[Node], str | None], last: tuple[Tensor, int] | None = None
 ) -> Iterator[tuple[Head, list[Tensor], list[int]]]:
     """What a loss compares: each head with its numbers, on the device, and their columns.
 
     Args:
         root: The node of the loss; what was differentiated already shows its structure, and no numbers.
         layer_of: The layer that a node is the output of.
-        last: What the last layer has returned: of a difference autograd keeps neither side.
+        last: What the last layer has returned, and its node's number: of a difference autograd keeps neither side.
     """
     seen: set[Node] = set()
     both: set[str] = set()
     stack: list[tuple[Node, list[Node]]] = [(root, [])]
     while stack and len(seen) < NEAR:
         node, above = stack.pop()
-        if node is None or node in seen or layer_of(node) is not None:
+        if node is None or node in seen:
             continue
         seen.add(node)
-        name = node_name(node)
-        if name.startswith(_ENDS):
+        name, layer = node_name(node), layer_of(node)
+        if layer is not None or name.startswith(_ENDS):
+            # Something else is made of the network's output: what is known of the loss is not all of it.
+            yield Head("", False, (), layer or "", (), (), (), None), [], []
             continue
         loss = LOSSES.get(name) or _by_hand(node, above)
         if loss:
@@ -112,7 +114,11 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
 
 
 def _head(
-    loss: str, core: Node, above: Sequence[Node], layer_of: Callable[[Node], str | None], last: Tensor | None
+    loss: str,
+    core: Node,
+    above: Sequence[Node],
+    layer_of: Callable[[Node], str | None],
+    last: tuple[Tensor, int] | None,
 ) -> tuple[Head, list[Tensor], list[int]]:
     path: list[str] = []
     shapes: list[tuple[int, ...]] = []
@@ -134,7 +140,9 @@ def _head(
             axis = node._saved_dim
             over.append(shapes[-1][axis if axis < 2**63 else axis - 2**64])
         node = next((before for before, _ in node.next_functions if before is not None), None)
-    if path[0] == "Log" and (_is_binary(above) or "Sigmoid" in path):
+    # What is divided by its sum is the probability of one class among several.
+    is_share = "Sigmoid" in path and "Div" not in path[: path.index("Sigmoid")]
+    if path[0] == "Log" and (_is_binary(above) or is_share):
         loss = "binary cross-entropy"
     prediction, target, weight = _compared(core, above)
     if target is None and path[1:2] in (["Sub"], ["Rsub"]):
@@ -190,15 +198,17 @@ def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor 
     return _saved(core, "_saved_self"), None, None  # a difference
 
 
-def _sides(difference: Node, value: Tensor | None, last: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def _sides(
+    difference: Node, value: Tensor | None, last: tuple[Tensor, int] | None
+) -> tuple[Tensor | None, Tensor | None]:
     """Prediction and target of a difference, where the prediction is known; the difference alone, where it is not."""
     is_left = difference.next_functions[0][0] is not None
     node = difference.next_functions[0 if is_left else 1][0]
     prediction = None if node is None else _saved(node, "_saved_result")
     while prediction is None and node is not None and node_name(node) in VIEWS:
         node = node.next_functions[0][0]
-    if prediction is None and last is not None and node is last.grad_fn:
-        prediction = last
+    if prediction is None and last is not None and node is not None and node._sequence_nr() == last[1]:
+        prediction = last[0]
     if prediction is None or value is None or prediction.numel() != value.numel():
         return value, None
     prediction = prediction.detach().reshape(value.shape)

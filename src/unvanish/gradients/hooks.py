@@ -120,7 +120,7 @@ class Watch:
         self._latest: tuple[Call, Tensor, Any] | None = None
         self.loss: Tensor | None = None
         self.ends = Ends()
-        self._last: Tensor | None = None
+        self._last: tuple[Tensor, int] | None = None
         self._forget_sums()
         if self._buffer is not None and self.compiled:
             self._buffer.zero_()
@@ -153,6 +153,8 @@ class Watch:
 
     def pause(self) -> None:
         """Take the hooks away; but in a compiled graph leave those that it was made with, or it is made anew."""
+        if not self.is_attached:
+            return
         kept = {*self.compiled, _ACTIVATIONS, _MODEL} if self.compiled else set()
         for name in self._handles.keys() - kept:
             for handle in self._handles.pop(name):
@@ -180,11 +182,12 @@ class Watch:
             why = "the same output was differentiated more than once in a step, as by two losses on one graph"
             self.missing.add("delta", self.twice, why)
             self.missing.add("gradient noise scale", ["the network"], why)
-        parts, by_unit = together(self.passes, self.twice, self._device)
+        parts, by_unit = together(self.passes, self.twice)
         if self.compiled and self._buffer is not None:
             for field, column in ((DELTA, self._buffer[:, 0].sqrt()), (DELTA_COUNT, self._buffer[:, 1].clone())):
-                names, values = parts.get(field, Part([], column.new_zeros(0)))
-                parts[field] = Part([*names, *self.modules], torch.cat([values, column]))
+                names, values = parts.get(field, Part([], []))
+                both = torch.cat([torch.as_tensor(values, dtype=column.dtype, device=column.device), column])
+                parts[field] = Part([*names, *self.modules], both)
         return parts, by_unit
 
     def _see_layer(
@@ -217,7 +220,7 @@ class Watch:
         # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
         self._on_gradient(z, partial(self._see_delta, call))
         self._latest = call, z, z.grad_fn
-        self._last = z
+        self._last = z.detach(), z.grad_fn._sequence_nr()  # by whose number it is known, without its graph
         if isinstance(module, nn.RNNBase):
             self._see_states(name, module, (*inputs, *(keywords[k] for k in ("input", "hx") if k in keywords)), output)
         return None
@@ -237,8 +240,8 @@ class Watch:
         if tensors := [tensor for tensor in all_tensors(output) if tensor.requires_grad]:
             scalars = [tensor for tensor in tensors if not tensor.dim()]
             if len(scalars) == 1:  # a model that returns its loss
-                self.loss = scalars[0]
-                self._compare(self.loss)
+                self.loss = scalars[0].detach()
+                self._compare(scalars[0])
             self.look(tensors)
             self.close_layer()
             self._calls.close()
@@ -372,7 +375,7 @@ class Watch:
             if weight.grad is None:
                 self.passes = self.passes[-1:]
             else:
-                goes_on, left = self.passes[-1].goes_on, measure.norm(weight.grad) != 0
+                goes_on, left = self.passes[-1].goes_on, torch.as_tensor(measure.norm(weight.grad) != 0)
                 self.passes[-1].goes_on = left if goes_on is None else goes_on | left
         passes = self.passes[-1]
         passes.small_batches[name] += is_first  # once a layer, however many weights it has

@@ -113,7 +113,8 @@ class GradientRecorder:
         inner = set(modules.values())
         changeable = (module for module in self._model.modules() if not isinstance(module, torch.jit.ScriptModule))
         children = ((module._modules, key, child) for module in changeable for key, child in module._modules.items())
-        self._places = [place for place in children if place[2] in inner]
+        places = [place for place in children if place[2] in inner]
+        self._siblings, self._keys, self._children = ([place[part] for place in places] for part in range(3))
         self._known = self._everything()
         if not any(name for name, _ in pairs):
             return
@@ -248,7 +249,7 @@ class GradientRecorder:
         self._open = (step, chosen)
         taken = self._taken[chosen]
         is_full = self._watch.is_attached and self._is_due(taken)
-        is_same = all(siblings.get(key) is module for siblings, key, module in self._places)
+        is_same = [*map(dict.get, self._siblings, self._keys)] == self._children  # type: ignore[arg-type]
         if not is_same or (is_full and self._known != self._everything()):
             self._replace_layers()
             is_full = False  # the next one is, since this is not counted
@@ -313,7 +314,7 @@ class GradientRecorder:
         found = next((one for one in (loss, self._loss, self._watch.loss) if one is not None), None)
         self._loss = None
         if found is not None and found.numel() == 1:
-            recorded.parts[LOSS] = Part([""], found.detach().reshape(1))
+            recorded.parts[LOSS] = Part([""], measure.gathered([measure.number(found.detach().reshape(()))]))
         if recorded.is_full:
             recorded.ends = self._watch.take_ends(found, with_data=taken < self.first_steps)
             recorded.options = options_of(*self._connections.optimizers)
@@ -337,9 +338,9 @@ class GradientRecorder:
             self._missing.add("residual stream", (name for name, _ in watch.sums), "its ranks do not know each other's")
             parts = ranks.reduce(parts, SHARED)
             by_unit = {field: ranks.largest(by_unit.get(field, {})) for field in LARGEST}
-        for field, (names, values) in parts.items():
+        for field, part in parts.items():
             scale = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.ranks}.get(field.scale)
-            recorded.parts[field] = Part(names, values if scale is None else values / scale)
+            recorded.parts[field] = part if scale is None else part.divided(scale)
         for field, units in by_unit.items():
             if units and field.finish:
                 recorded.parts[field] = Part(list(units), torch.stack([field.finish(u) for u in units.values()]))
@@ -355,14 +356,12 @@ class GradientRecorder:
 
     def flush(self) -> list[Record]:
         """The records since the last flush, brought to the host in one transfer."""
-        values = [part.values.flatten() for step in self._steps for part in step.all_parts]
-        numbers = torch.cat(values).tolist() if values else []
-        order, records, position = self.layers, [], 0
+        values = [part.values for step in self._steps for part in step.all_parts]
+        tensors = [value.flatten() for value in values if isinstance(value, Tensor)]
+        brought = iter(torch.cat(tensors).tolist() if tensors else ())
+        order, records = self.layers, []
         for step in self._steps:
-            count = sum(part.values.numel() for part in step.all_parts)
-            record = step.read(numbers[position : position + count], order)
-            position += count
-            records.append(record)
+            records.append(record := step.read(brought, order))
             if step.is_full:
                 self._with_gradient |= dict.fromkeys(record.layers_with(GRADIENT_NORM))
                 self._with_delta |= dict.fromkeys(record.layers_with(DELTA_NORM))

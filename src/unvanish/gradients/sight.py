@@ -32,6 +32,10 @@ class Sight:
         """Note what the model itself was called with."""
         self._data |= set(map(storage, all_tensors(inputs)))
 
+    def is_data(self, leaf: Tensor) -> bool:
+        """Whether the model itself was called with it."""
+        return storage(leaf) in self._data
+
     def learn(self, found: Look, calls: Mapping[Node, Call]) -> None:
         """Take in what one look has found."""
         for name, distance in found.distance.items():

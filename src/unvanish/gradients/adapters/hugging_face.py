@@ -121,6 +121,12 @@ class GradientCallback(TrainerCallback):  # type: ignore[misc]
         if self.session is not None:
             self.session.after_step()
 
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **words: Any) -> None:
+        """Take in the loss on data that are not learnt from."""
+        loss = (words.get("metrics") or {}).get("eval_loss")
+        if self.session is not None and loss is not None:
+            self.report.validated(float(loss))
+
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Write the rest and the report."""
         self.close(is_done=True)

@@ -185,6 +185,14 @@ class GradientMonitor(L.Callback):
         if self.session is not None:
             self.session.after_step()
 
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take in the loss on data that are not learnt from, where the module logs one: val/loss, val_loss or alike."""
+        if self.session is not None and not trainer.sanity_checking:
+            logged = trainer.callback_metrics.items()
+            losses = [value for name, value in logged if "val" in name and name.endswith("loss")]
+            if losses:
+                self.report.validated(float(losses[0]))
+
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the rest and the report."""
         self._close(is_done=True)

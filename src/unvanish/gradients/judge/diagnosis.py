@@ -1,14 +1,18 @@
 """What one batch and one backward pass tell of any model, before it is trained."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
+from unvanish.gradients.judge.plan import Batch, Loss, Plan, calls_of
 from unvanish.gradients.judge.report import as_dict, json_number, theory_dict, verdict_on
+from unvanish.gradients.judge.trials import Trial, Trials, copied, try_remedies
 from unvanish.gradients.judge.verdict import Verdict
 from unvanish.gradients.quantities import QUANTITIES
 from unvanish.gradients.record import Record
@@ -26,6 +30,7 @@ class Diagnosis:
         chain: What mean-field theory needs to know, where it covers the model.
         notes: What could not be measured.
         fixes: What was tried on the same batch, best first; None where nothing was, and the verdict's advice stands.
+        trials: What was tried by training; None where nothing was.
     """
 
     record: Record
@@ -33,6 +38,7 @@ class Diagnosis:
     chain: Chain | None
     notes: list[str]
     fixes: list[dict[str, Any]] | None = field(default=None)
+    trials: Trials | None = field(default=None)
 
     @property
     def verdict(self) -> Verdict:
@@ -58,11 +64,13 @@ class Diagnosis:
             for name, norms in self.record.through_time.items()
         }
         fixes = [{"fix": fix} for fix in self.verdict.fixes] if self.fixes is None else self.fixes
+        fixes = fixes if self.trials is None else [_as_fix(trial) for trial in self.trials.tried]
         fixes = [{k: json_number(v) if isinstance(v, float) else v for k, v in fix.items()} for fix in fixes]
         return {
             **as_dict(self.verdict),
             "theory": theory_dict(self.chain, self.expected),
             "fixes": fixes,
+            "trials": self.trials and _trials_dict(self.trials),
             "through_time": through_time,
             "not_measured": self.notes,
             "layers": layers,
@@ -85,24 +93,75 @@ class Diagnosis:
                 for fix in self.fixes
             ]
             parts.append(table(head, rows))
+        if self.trials:
+            parts += _trials_parts(self.trials, {finding.name for finding in self.verdict.findings})
         return "\n\n".join(parts)
 
 
-def diagnose(model: nn.Module, batch: tuple[Any, Tensor], loss: Callable[[Any, Tensor], Tensor]) -> Diagnosis:
-    """One forward and one backward pass of ``model`` in train mode; then it is as it was.
+def diagnose(
+    model: nn.Module,
+    batch: Batch | Iterable[Batch],
+    loss: Loss,
+    steps: int = 0,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+) -> Diagnosis:
+    """One forward and one backward pass of ``model`` in train mode; with ``steps``, remedies tried by training copies.
+
+    The model, its gradients, its buffers and torch's random numbers are what they were afterwards.
 
     Args:
         model: Any module with a weight that trains.
-        batch: (x, y), on the model's device; ``model(x)`` is called.
+        batch: (x, y), on the model's device; ``model(x)`` is called. Or several of them, which training takes in turns.
         loss: Called with the model's output and y; returns a scalar.
+        steps: Of each training; 0 trains nothing.
+        optimizer: Makes an optimizer of parameters; Adam with a learning rate of 1e-3, if None.
 
     Raises:
-        ValueError: the model has no weight that trains, or the loss does not depend on one.
+        ValueError: the model has no weight that trains, or the loss does not depend on one; or it cannot be copied.
     """
-    x, y = batch
+    batches = _batches(batch, max(1, steps))
+    with _left_alone(model), torch.random.fork_rng():
+        if not steps:
+            return _diagnose(model, batches[0], loss)
+        found, plan = planned(model, batches, loss, steps, optimizer or Adam)
+        return replace(found, trials=try_remedies(plan, found.verdict.findings))
+
+
+def planned(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    loss: Loss,
+    steps: int,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+) -> tuple[Diagnosis, Plan]:
+    """What the first batch shows, and how a copy of the model is to be trained."""
+    if isinstance(optimizer, Optimizer):
+        raise ValueError("optimizer is one that holds a network's parameters already; give what makes one of them")
+    # A pass may leave what cannot be copied, and buffers that have moved.
+    spare, other = copied(model).train(), copied(model).train()
+    found = _diagnose(copied(model).train(), batches[0], loss)
+    calls = calls_of(other, batches[0][0])
+    plan = Plan(
+        spare, batches, loss, lambda m: optimizer(m.parameters()), steps, found.record, found.activations, calls
+    )
+    return found, plan
+
+
+def _batches(given: Batch | Iterable[Batch], steps: int) -> list[Batch]:
+    """A batch by itself is told from several by its y, which is a tensor."""
+    if isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[1], Tensor):
+        return [(given[0], given[1])]
+    batches = [(x, y) for x, y in islice(given, steps)]
+    if not batches:
+        raise ValueError("there is no batch to diagnose")
+    return batches
+
+
+def _diagnose(model: nn.Module, batch: Batch, loss: Loss) -> Diagnosis:
     if not any(parameter.requires_grad and parameter.dim() > 1 for parameter in model.parameters()):
         raise ValueError(f"{type(model).__name__} has no weight that trains, so there is no gradient to record")
-    with _left_alone(model), torch.random.fork_rng(), GradientRecorder(model) as recorder:
+    x, y = batch
+    with GradientRecorder(model) as recorder:
         probe = ChainProbe(model)
         value = loss(model(x), y)
         if value.dim() or not value.requires_grad:
@@ -143,6 +202,62 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *rows)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _trials_parts(trials: Trials, known: Container[str]) -> list[str]:
+    """The table of trials, and what it comes to; of what the first training shows, what was not ``known``."""
+    verdict = trials.unchanged.verdict
+    names = ", ".join(finding.name for finding in verdict.findings) or verdict.name
+    told = [f"after {trials.steps} steps without change: {names}"]
+    told += [str(finding) for finding in verdict.findings if finding.name not in known]
+    mean = f"the mean of {len(trials.tried) - trials.lost}"
+    drawn = ("one of these at random", mean, f"{trials.random_loss:.4g}", "")
+    rows = [_row(trial) for trial in trials.tried] + ([drawn] if trials.tried else []) + [_row(trials.unchanged)]
+    parts = ["\nand ".join(told)]
+    parts.append(table((f"remedy, {trials.steps} steps each", "what it changes", "loss reached", "verdict"), rows))
+    if trials.lost:
+        parts.append(
+            f"{trials.lost} of {len(trials.tried)} have ended with a loss that is no number, and are in no mean"
+        )
+    reasons: dict[str, list[str]] = {}
+    for words, why in trials.skipped.items():
+        reasons.setdefault(f"not tried, {why}" if why else "left to you", []).append(words)
+    parts += [f"{why}: {'; '.join(several)}" for why, several in reasons.items()]
+    reached = f"a loss of {trials.unchanged.loss:.4g}"
+    if trials.best:
+        best = f"remedy: {trials.best.remedy}, which reaches a loss of {trials.best.loss:.4g}"
+        parts.append(f"{best} where no change reaches {trials.unchanged.loss:.4g}")
+    elif trials.tried:
+        parts.append(f"none of these helps: no change reaches {reached}, and none gets 5 % below that")
+    elif trials.unchanged.learns:
+        parts.append(f"it learns as it is, and reaches {reached}: nothing was tried against it")
+    else:
+        parts.append(f"it reaches {reached}, and nothing fits that could be tried")
+    return parts
+
+
+def _row(trial: Trial) -> tuple[str, str, str, str]:
+    changes = ", ".join(f"{name}: {value}" for name, value in trial.changes.items())
+    return trial.remedy, changes, f"{trial.loss:.4g}", trial.verdict.name
+
+
+def _as_fix(trial: Trial) -> dict[str, Any]:
+    """A trial as one of the fixes."""
+    found = {"fix": trial.remedy, "changes": dict(trial.changes), "loss": trial.loss, "verdict": trial.verdict.name}
+    return found | {"named": trial.is_named}
+
+
+def _trials_dict(trials: Trials) -> dict[str, Any]:
+    """What there is beside the fixes, in what JSON knows."""
+    unchanged = trials.unchanged
+    return {
+        "steps": trials.steps,
+        "best": trials.best and trials.best.remedy,
+        "no_change": {"loss": json_number(unchanged.loss), "learns": unchanged.learns, **as_dict(unchanged.verdict)},
+        "random_loss": json_number(trials.random_loss),
+        "not_finite": trials.lost,
+        "not_tried": dict(trials.skipped),
+    }
 
 
 #: What stands beside |delta| in a table of layers, by its column's head.

@@ -53,6 +53,7 @@ class Report:
         self._losses: deque[float] = deque(maxlen=_LOSSES)
         self._opening: list[float] = []
         self._targets: dict[Any, Sample] = {}
+        self._validation: list[float] = []
         self._since: dict[str, int] = {}
         self._sample: list[Record] = []
         self._seen, self._stride = 0, 1
@@ -83,6 +84,10 @@ class Report:
             if len(self._sample) > self.columns:
                 self._sample, self._stride = self._sample[::2], 2 * self._stride
 
+    def validated(self, loss: float) -> None:
+        """Take in a loss, without penalties, on data that are not learnt from; of many the best and the last count."""
+        self._validation = [*sorted(self._validation)[:1], loss]
+
     @property
     def has_deltas(self) -> bool:
         """Whether there is anything to draw."""
@@ -101,19 +106,8 @@ class Report:
 
     def _judge(self, parts: Mapping[str, Sequence[Record]], *, is_start: bool = False) -> Verdict:
         """All findings on all parts, and the line of the part that is worst off."""
-        one = len(parts) < 2
         verdicts = [
-            judge(
-                Seen(
-                    records,
-                    self._first.get(part, []),
-                    [*self._losses] if one and not is_start else [],
-                    self._opening,
-                    min(self.steps, self.window) if is_start else self.steps,
-                    "" if one else part,
-                    self._targets,
-                )
-            )
+            judge(self._look(part, records, is_one=len(parts) < 2, is_start=is_start))
             for part, records in parts.items()
         ]
         if not verdicts:
@@ -122,6 +116,26 @@ class Report:
         findings = [finding for verdict in verdicts for finding in verdict.findings]
         findings.sort(key=lambda finding: NAMES.index(finding.name))
         return replace(gravest, findings=tuple(map(self._dated, findings)))
+
+    def _look(self, part: str, records: Sequence[Record], *, is_one: bool, is_start: bool = False) -> Seen:
+        return Seen(
+            records,
+            self._first.get(part, []),
+            [*self._losses] if is_one and not is_start else [],
+            self._opening,
+            min(self.steps, self.window) if is_start else self.steps,
+            "" if is_one else part,
+            self._targets,
+            [] if is_start else self._validation,
+        )
+
+    def progress(self, steps: int) -> float:
+        """By what share the loss of the last steps is below the best constant answer's; NaN where that is not known."""
+        if len(self._last) != 1:
+            return math.nan
+        ((part, records),) = self._last.items()
+        seen = self._look(part, [*records], is_one=True)
+        return replace(seen, losses=seen.losses[-steps:]).progress
 
     def _dated(self, finding: Finding) -> Finding:
         return replace(finding, step=self._since.setdefault(finding.name, self.last_step))

@@ -32,6 +32,7 @@ class Seen:
         steps: How many there were.
         part: What the optimizer steps; empty where that is all.
         targets: The targets of each head over all steps, by what tells heads apart.
+        validation: The losses on data that were not learnt from, in order.
         is_before: Whether nothing was trained yet, and only what one batch shows is asked for.
     """
 
@@ -42,6 +43,7 @@ class Seen:
     steps: int = 1
     part: str = ""
     targets: Mapping[Any, Sample] = field(default_factory=dict)
+    validation: Sequence[float] = ()
     is_before: bool = False
 
     @property
@@ -141,6 +143,8 @@ class Seen:
             return fmean(target.variances)
         if self.head.loss == "absolute error":
             return min(target.frequencies) if target.is_labels else math.nan
+        if not target.is_labels:
+            return math.nan  # soft labels have an entropy of their own, below which no loss comes
         if self.head.loss == "binary cross-entropy":
             return fmean(entropy([1 - mean, mean]) for mean in target.means)
         return entropy(target.means) if len(target.sums) > 1 else math.nan
@@ -154,8 +158,7 @@ class Seen:
             return math.nan
         # Every step's loss is known, but only some steps' without what was added to it.
         penalty = fmean(total - value for total, value in known)
-        alike = self.head is not None and self.head.is_mean is not False
-        if alike and self.losses and penalty >= -0.1 * abs(fmean(values)):
+        if self.losses and abs(penalty) <= 0.1 * abs(fmean(values)):
             return fmean(self.losses) - penalty
         return fmean(values)
 
@@ -176,7 +179,7 @@ class Seen:
     @property
     def is_stuck(self) -> bool:
         """Whether it is known that the network does no better than a constant."""
-        return not self.is_early and self.progress < STUCK
+        return not self.is_early and self.constant > 0 and self.progress < STUCK
 
 
 def entropy(frequencies: Iterable[float]) -> float:

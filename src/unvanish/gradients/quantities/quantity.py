@@ -1,10 +1,12 @@
 """What a measure is: numbers that stay on the device, how they come together, and what they are on the host."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -48,15 +50,25 @@ LOSS = Field()
 
 
 class Part(NamedTuple):
-    """Numbers on the device.
+    """Numbers of layers.
 
     Args:
         names: The layer of each number; a layer may occur more than once, and then its numbers belong together.
-        values: The numbers, (n,).
+        values: The numbers, (n,): on the device, or what has come from a CPU on the host.
     """
 
     names: list[str]
-    values: Tensor
+    values: Tensor | list[float]
+
+    def divided(self, scale: Tensor | float) -> "Part":
+        """The same without a factor."""
+        if isinstance(self.values, Tensor):
+            return Part(self.names, self.values / scale)
+        return Part(self.names, (torch.tensor(self.values, dtype=torch.float64) / scale).tolist())
+
+    def read(self, brought: Iterator[float]) -> list[float]:
+        """The numbers on the host, those of a device from what was brought from there."""
+        return [*islice(brought, self.values.numel())] if isinstance(self.values, Tensor) else self.values
 
 
 class Output(NamedTuple):
@@ -89,7 +101,7 @@ class Whole(NamedTuple):
     """Reads whole tensors, of which this rank may hold no more than a shard."""
 
     norms: Callable[[list[str], Sequence[Tensor]], Part]
-    sums: Callable[[list[str], Sequence[Tensor], Sequence[Tensor]], Part]
+    sums: Callable[[list[str], Sequence[Tensor | float], Sequence[Tensor]], Part]
 
 
 class Initial(NamedTuple):

@@ -1,4 +1,7 @@
-"""How alike the units of a layer begin: those that start with the same weights learn the same."""
+"""How alike the units of a layer begin: those that start with the same weights learn the same.
+
+Where there is one, it is like no other.
+"""
 
 import torch
 
@@ -12,12 +15,12 @@ def _read(moment: Initial) -> dict[Field, object]:
     if not found:
         return {}
     names = [name for name, _ in found]
-    rows = [(w == w[:1]).all().to(torch.float32) for _, w in found]
-    columns = [(w == w[:, :1]).all().to(torch.float32) for _, w in found]
+    rows = [(w == w[:1]).all().to(torch.float32) * (w.shape[0] > 1) for _, w in found]
+    columns = [(w == w[:, :1]).all().to(torch.float32) * (w.shape[1] > 1) for _, w in found]
     return {
         INCOMING: Part(names, torch.stack(rows)),
         OUTGOING: Part(names, torch.stack(columns)),
-        COUNT: Part(names, torch.stack([torch.ones_like(row) for row in rows])),
+        COUNT: Part(names, [1.0] * len(names)),
     }
 
 

@@ -52,7 +52,7 @@ def _harm(seen: Seen) -> str:
     if seen.is_stuck:
         return "the loss does not fall below that of a constant answer"
     full = [n for n, share in seen.initial("saturated_share").items() if share > 0.9 and n not in seen.outputs]
-    return f"{listed(full)} is at its bound from the start" if full else ""
+    return f"the activations of {listed(full)} are at their bound from the start" if full else ""
 
 
 TWINS = Rule(

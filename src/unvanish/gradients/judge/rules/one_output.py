@@ -13,7 +13,8 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if 1 in head.softmax_axis:
             yield rule.found("a softmax is over an axis of size 1, so it returns 1 whatever it is given", layers)
         elif head.loss == "cross-entropy" and head.prediction[-1:] == (1,) and prod(head.prediction) > 1:
-            yield rule.found("the cross-entropy is over one class, whose probability is 1 whatever it is given", layers)
+            evidence = "the cross-entropy is over one class, whose probability is 1 whatever it is given"
+            yield rule.found(evidence, layers, about=("loss", "output_layer"))
 
 
 ONE_OUTPUT = Rule(

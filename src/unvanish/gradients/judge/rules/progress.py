@@ -38,7 +38,7 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
     decay = max((options.get("weight_decay", 0.0) for options in seen.options), default=0.0)
     totals = [(r.totals.get("loss", math.nan), h.value) for r in seen.records for h in r.heads]
     share = fmean((total - value) / total if total else math.nan for total, value in totals) if totals else math.nan
-    if left and median(left) < SHRUNK and (share > 0 or decay):
+    if left and median(left) < SHRUNK and (share > 0.01 or decay):
         yield rule.found(f"the weights have shrunk to {median(left):.0%} of what they began with")
         return
     if seen.learns:
@@ -55,7 +55,7 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:
     half = len(seen.losses) // 2
-    if seen.is_early or half < 32 or not seen.progress < 0.5:
+    if seen.is_early or half < 32 or not (seen.constant > 0 and seen.progress < 0.5):
         return
     before, after = fmean(seen.losses[:half]), fmean(seen.losses[half:])
     if math.isfinite(before) and math.isfinite(after) and after < 0.9 * before:
@@ -81,7 +81,7 @@ PLATEAU = Rule(
 )
 STUCK = Rule(
     name="no better than a constant",
-    about=("labels", "preprocessing", "learning_rate", "epochs", "layers"),
+    about=("labels", "preprocessing"),
     cause="what the network has learnt is at most how often each answer is right; where nothing else was found, the "
     "targets may not belong to the inputs.",
     remedies=(

@@ -11,12 +11,14 @@ NEARLY_ALL = 0.9
 MOST = 0.75
 #: Of so few units half are too many.
 NARROW = 4
+#: Nearly all of the loss is gone: what is dead was not needed. Half of it is left: something is.
+ENOUGH, POOR = 0.9, 0.5
 #: What is named beside it.
 MANY = 0.5
 
 
 def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    if seen.learns and not seen.progress < 0.5:
+    if seen.progress > ENOUGH:
         return
     # A unit that has fired in any batch is not dead: of batches of one sample half of the units are silent by right.
     shares: dict[str, float] = {}
@@ -29,10 +31,9 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     line = {name for line in seen.lines.values() for name in line}
     largest = max((share for name, share in shares.items() if name in line), default=0.0)
     mean = sum(shares.values()) / len(shares)
-    narrow = [name for name, share in shares.items() if share >= MANY and name in line and seen.units(name) <= NARROW]
+    few = [] if seen.is_early or seen.progress > POOR else [name for name in shares if 0 < seen.units(name) <= NARROW]
+    narrow = [name for name in few if name in line and shares[name] >= MANY]
     if largest < NEARLY_ALL and mean < MOST and not narrow:
-        return
-    if seen.learns and not narrow:
         return
     began = seen.at_first("dead_share")
     killed = not seen.is_early and max(began.values(), default=0.0) < NEARLY_ALL

@@ -1,0 +1,53 @@
+"""What is learnt from the training data, and is of no use for others."""
+
+import math
+from collections.abc import Iterator
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import STUCK, Seen
+
+#: By so much the loss on other data has grown again since it was best, and stands above that on the training data.
+GROWN = 2.0
+
+
+def _useless(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    best = min(seen.validation, default=math.nan)
+    if best >= (1 - STUCK) * seen.constant and not seen.is_stuck:
+        yield rule.found(
+            f"the loss on data that were not learnt from has been {best:.3g} at best, where the best constant answer "
+            f"has {seen.constant:.3g}, and on the training data it is {seen.loss:.3g}"
+        )
+
+
+def _overfits(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if len(seen.validation) < 2 or not seen.learns:
+        return
+    best, last = min(seen.validation), seen.validation[-1]
+    if last > GROWN * best and best > GROWN * seen.loss:
+        evidence = f"the loss on data that were not learnt from has grown from {best:.3g} to {last:.3g}"
+        yield rule.found(f"{evidence}, and on the training data it is {seen.loss:.3g}")
+
+
+USELESS = Rule(
+    name="learnt by heart",
+    about=("labels", "regularization", "preprocessing"),
+    cause="the network remembers its samples; what it has learnt of them tells nothing of others.",
+    remedies=(
+        "a look at some inputs beside their targets",
+        "more data",
+        "a smaller network",
+        "dropout or weight decay",
+    ),
+    look=_useless,
+    source="the entropy of the labels, the variance of the targets; 5 % of it is noise",
+    near="a network that is too sure of some wrong answers late in its run: its best loss counts",
+)
+OVERFITTING = Rule(
+    name="overfitting",
+    about=("regularization", "epochs"),
+    cause="the network goes on to learn its samples by heart.",
+    remedies=("the weights of the best step", "dropout or weight decay", "more data", "a smaller network"),
+    look=_overfits,
+    source="twice the best loss on other data",
+    near="a loss on other data that has stopped falling, and rises a little",
+)

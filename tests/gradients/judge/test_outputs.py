@@ -1,0 +1,150 @@
+"""What stands between the last layer and the loss."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from trained import CLASSES, COLUMNS, ROWS, adam, classes, ill, inputs, mlp, near, numbers, sgd, trained
+
+from unvanish.gradients.judge.rules import BOUNDED_OUTPUT, ONE_OUTPUT, SHAPES, SQUASHED_LOGITS
+
+
+def halves():
+    """Two classes, as numbers 0 and 1, (rows, 1)."""
+    x, number = numbers()
+    return x, (number > 0).float()
+
+
+@ill(ONE_OUTPUT)
+def test_a_softmax_over_the_one_output_of_a_network():
+    model = mlp(1, end=nn.Softmax(-1))
+    run = trained(model, halves(), F.binary_cross_entropy, sgd(model))
+    assert model(inputs()).unique().tolist() == [1.0]
+    return run.end, "a softmax is over an axis of size 1, so it returns 1 whatever it is given"
+
+
+@ill(ONE_OUTPUT)
+def test_the_cross_entropy_over_one_class():
+    model = mlp(1)
+    run = trained(model, (inputs(), torch.zeros(ROWS, dtype=torch.long)), F.cross_entropy, sgd(model))
+    assert run.losses == [0.0] * len(run.losses)
+    return run.end, "the cross-entropy is over one class, whose probability is 1 whatever it is given"
+
+
+class Attends(nn.Module):
+    """Attention over one key: a row is a sequence of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter = nn.Linear(COLUMNS, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.leave = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        h = self.enter(x).unsqueeze(1)
+        return self.leave(h[:, 0] + self.attention(h, h, h)[0][:, 0])
+
+
+@near(ONE_OUTPUT)
+def test_attention_over_one_key():
+    model = Attends()
+    return trained(model, classes(), F.cross_entropy, adam(model), 60).end
+
+
+@ill(SQUASHED_LOGITS)
+@pytest.mark.parametrize(
+    ("end", "name"),
+    [(nn.Softmax(-1), "softmax"), (nn.Sigmoid(), "sigmoid"), (nn.Tanh(), "tanh"), (nn.ReLU(), "ReLU")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_cross_entropy_of_what_was_squashed(end, name):
+    model = mlp(end=end)
+    run = trained(model, classes(), F.cross_entropy, sgd(model))
+    return run.end, f"the output of 2 goes through {name}, and then through the softmax of the cross-entropy"
+
+
+@ill(SQUASHED_LOGITS)
+def test_a_binary_cross_entropy_on_logits_of_what_was_squashed():
+    model = mlp(1, end=nn.Sigmoid())
+    run = trained(model, halves(), F.binary_cross_entropy_with_logits, sgd(model))
+    return run.end, "the output of 2 goes through sigmoid, and then through the sigmoid of the binary cross-entropy"
+
+
+@near(SQUASHED_LOGITS)
+def test_a_softmax_and_the_negative_log_likelihood_of_its_logarithm():
+    model = mlp(end=nn.Softmax(-1))
+    return trained(model, classes(), lambda p, y: F.nll_loss(p.log(), y), adam(model, 0.03), 60).end
+
+
+@near(SQUASHED_LOGITS)
+def test_a_sigmoid_and_the_binary_cross_entropy():
+    model = mlp(1, end=nn.Sigmoid())
+    return trained(model, halves(), F.binary_cross_entropy, adam(model, 0.03), 60).end
+
+
+@ill(SHAPES)
+@pytest.mark.parametrize("flat", ["target", "prediction"])
+def test_a_column_and_a_row_make_a_table(flat):
+    x, y = numbers()
+    model = mlp(1) if flat == "target" else nn.Sequential(*mlp(1), nn.Flatten(0))
+    y = y.squeeze(-1) if flat == "target" else y
+    run = trained(model, (x, y), lambda p, y: ((p - y) ** 2).mean(), sgd(model))
+    assert (model(x) - y).shape == (ROWS, ROWS)
+    return run.end, f"a prediction of shape ({ROWS}, 1) was compared with a target as a table of {ROWS} x {ROWS}"
+
+
+@near(SHAPES)
+def test_a_loss_over_all_pairs_that_is_meant():
+    model = mlp(7)
+    x = inputs()
+    likeness = F.normalize(x) @ F.normalize(x).T
+
+    def loss(z, y):
+        return F.mse_loss(F.normalize(z) @ F.normalize(z).T, y)
+
+    return trained(model, (x, likeness), loss, adam(model, 0.03), 100).end
+
+
+@ill(BOUNDED_OUTPUT)
+@pytest.mark.parametrize(
+    ("end", "name", "bounds"),
+    [
+        (nn.Sigmoid(), "sigmoid", "between 0 and 1"),
+        (nn.Tanh(), "tanh", "between -1 and 1"),
+        (nn.ReLU(), "ReLU", "never negative"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " not in value else "",
+)
+def test_targets_beyond_the_activation_of_the_output(end, name, bounds):
+    x, y = numbers()
+    model = mlp(1, end=end)
+    with torch.no_grad():
+        model[2].bias += 1  # so that no ReLU is silent
+    run = trained(model, (x, y), F.mse_loss, sgd(model))
+    reach = f"and the targets reach from {y.min():.3g} to {y.max():.3g}"
+    return run.end, f"the {name} on the output is {bounds}, {reach}"
+
+
+@ill(BOUNDED_OUTPUT)
+def test_a_relu_on_the_output_that_is_silent():
+    x, y = numbers()
+    model = mlp(1, end=nn.ReLU())
+    with torch.no_grad():
+        model[2].bias -= 100
+    run = trained(model, (x, y), F.mse_loss, sgd(model))
+    assert not model(x).any()
+    return run.end, "the ReLU on the output returns 0 for every sample"
+
+
+@near(BOUNDED_OUTPUT)
+def test_a_sigmoid_for_targets_between_0_and_1():
+    x, y = numbers()
+    model = mlp(1, end=nn.Sigmoid())
+    return trained(model, (x, y.sigmoid()), F.mse_loss, adam(model, 0.03), 100).end
+
+
+@near(BOUNDED_OUTPUT)
+def test_a_relu_for_counts():
+    x, y = numbers()
+    model = mlp(1, end=nn.ReLU())
+    return trained(model, (x, (y + 4).round().relu()), F.mse_loss, adam(model, 0.03), 150).end

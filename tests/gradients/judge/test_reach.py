@@ -1,0 +1,83 @@
+"""Weights that nothing will ever change."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from trained import CLASSES, COLUMNS, WIDTH, adam, classes, ill, mlp, near, sgd, trained
+
+from unvanish.gradients.judge.rules import DISCONNECTED, NOT_OPTIMIZED, UNKNOWN_WEIGHTS
+
+
+class Parts(nn.Module):
+    """Two layers, and what is done between them."""
+
+    def __init__(self, between, **others):
+        super().__init__()
+        self.between = between
+        self.a, self.b = nn.Linear(COLUMNS, WIDTH), nn.Linear(WIDTH, CLASSES)
+        for name, other in others.items():
+            setattr(self, name, other)
+
+    def forward(self, x):
+        return self.b(self.between(self, self.a(x).relu()))
+
+
+@ill(UNKNOWN_WEIGHTS)
+def test_layers_in_a_python_list():
+    layers = [nn.Linear(WIDTH, WIDTH)]
+    model = Parts(lambda m, h: layers[0](h).relu())
+    run = trained(model, classes(), F.cross_entropy, sgd(model))
+    assert layers[0].weight.grad.any()
+    shapes = ", ".join(str(tuple(parameter.shape)) for parameter in layers[0].parameters())
+    return run.end, f"2 weights of the loss that the model does not know: {shapes}"
+
+
+@near(UNKNOWN_WEIGHTS)
+def test_an_input_that_wants_a_gradient_itself():
+    x, y = classes()
+    model = mlp()
+    run = trained(model, lambda step: (x.clone().requires_grad_(), y), F.cross_entropy, adam(model, 0.03), 80)
+    assert x.shape != model[0].weight.shape
+    return run.end
+
+
+@near(UNKNOWN_WEIGHTS)
+def test_an_input_of_a_weight_s_shape_that_wants_a_gradient_itself():
+    x, y = classes(WIDTH * 4)
+    model = mlp(width=WIDTH * 4)
+    assert x.shape == model[0].weight.shape
+    return trained(model, lambda step: (x.clone().requires_grad_(), y), F.cross_entropy, adam(model, 0.03), 80).end
+
+
+@ill(DISCONNECTED)
+def test_an_argmax_between_layers():
+    model = Parts(lambda m, h: F.one_hot(h.argmax(-1), WIDTH).float())
+    run = trained(model, classes(), F.cross_entropy, sgd(model))
+    assert [name for name, p in model.named_parameters() if p.grad is None] == ["a.weight", "a.bias"]
+    return run.end, "no gradient comes to a"
+
+
+@ill(DISCONNECTED)
+def test_a_detour_over_numpy():
+    model = Parts(lambda m, h: torch.from_numpy(h.detach().numpy()))
+    return trained(model, classes(), F.cross_entropy, sgd(model)).end, "no gradient comes to a"
+
+
+@near(DISCONNECTED)
+def test_a_head_that_is_not_trained_yet():
+    model = Parts(lambda m, h: (m.later(h), h)[1], later=nn.Linear(WIDTH, 2))
+    return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 80).end
+
+
+@ill(NOT_OPTIMIZED)
+def test_an_optimizer_of_the_last_layer_alone():
+    model = Parts(lambda m, h: h)
+    run = trained(model, classes(), F.cross_entropy, sgd(model.b))
+    return run.end, "2 parameters in no optimizer: a.weight, a.bias"
+
+
+@near(NOT_OPTIMIZED)
+def test_a_part_that_is_frozen():
+    model = Parts(lambda m, h: h)
+    model.a.requires_grad_(False)
+    return trained(model, classes(), F.cross_entropy, adam(model.b, 0.05), 100).end
