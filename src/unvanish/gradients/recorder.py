@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, final
@@ -270,8 +270,8 @@ class GradientRecorder:
         if names:
             scale = 1.0 if unscaled else loss_scale
             whole = self._parameters.whole()
-            if is_full and not taken and not self._sharded:
-                recorded.take(Initial(names[:count], tensors[:count]))
+            if is_full and not taken:
+                self._take_initial(recorded, names[:count], tensors[:count])
             recorded.take(Weights(names, tensors, gradients, whole), scale)
             if previous is not None and count and previous[0] == names[:count]:
                 shards = self._parameters.whole(gradients[:count])
@@ -308,6 +308,12 @@ class GradientRecorder:
         self._missing.add("the first step", new, "layers were added or replaced while it ran")
         self._watch.clear()
         self._previous.clear()
+
+    def _take_initial(self, recorded: Step, names: list[str], weights: Sequence[Tensor]) -> None:
+        if self._sharded:
+            self._missing.add("how alike units begin", ["the network"], "no rank has whole weights")
+        else:
+            recorded.take(Initial(names, weights))
 
     def _take_loss(self, recorded: Step, loss: Tensor | None, taken: int) -> None:
         """The loss, and what it compares; what the network was fed, in the first steps."""
