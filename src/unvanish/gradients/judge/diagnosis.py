@@ -227,6 +227,10 @@ def _trials_parts(trials: Trials, known: Container[str]) -> list[str]:
     if trials.best:
         best = f"remedy: {trials.best.remedy}, which reaches a loss of {trials.best.loss:.4g}"
         parts.append(f"{best} where no change reaches {trials.unchanged.loss:.4g}")
+        if not trials.best.learns:
+            parts.append(
+                "even so the loss has not halved, a constant answer's or its own: try more steps, or two of these"
+            )
     elif trials.tried:
         parts.append(f"none of these helps: no change reaches {reached}, and none gets 5 % below that")
     elif trials.unchanged.learns:
@@ -244,7 +248,7 @@ def _row(trial: Trial) -> tuple[str, str, str, str]:
 def _as_fix(trial: Trial) -> dict[str, Any]:
     """A trial as one of the fixes."""
     found = {"fix": trial.remedy, "changes": dict(trial.changes), "loss": trial.loss, "verdict": trial.verdict.name}
-    return found | {"named": trial.is_named}
+    return found | {"learns": trial.learns, "named": trial.is_named}
 
 
 def _trials_dict(trials: Trials) -> dict[str, Any]:
