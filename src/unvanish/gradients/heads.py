@@ -103,14 +103,24 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
     """What a loss that was written in operations compares by."""
     name = node_name(node)
     before = [node_name(n) for n, _ in node.next_functions if n is not None]
-    if name in ("Log", "LogSoftmax") and any(node_name(n) in ("Mul", "Gather", "Index") for n in above):
+    if name in ("Log", "LogSoftmax") and any(_is_product(n) or node_name(n) in ("Gather", "Index") for n in above):
         return "cross-entropy"
     if name == "LogSigmoid":
         return "binary cross-entropy"
-    is_square = name == "Mul" or (name == "Pow" and node._saved_exponent == 2)
+    sides = [None if n is None else n.next_functions for n, _ in node.next_functions]
+    is_own = _is_product(node) and sides[0] == sides[1]  # of a difference with itself
+    is_square = is_own or (name == "Pow" and node._saved_exponent == 2)
     if is_square and before and set(before) <= {"Sub", "Rsub"}:
         return "squared error"
     return "absolute error" if name == "Abs" and before == ["Sub"] else ""
+
+
+def _is_product(node: Node) -> bool:
+    """Whether tensors are multiplied, and not one with a number."""
+    if node_name(node) != "Mul" or len(node.next_functions) < 2:
+        return False
+    factors = [_saved(node, name) for name in ("_saved_self", "_saved_other")]
+    return all(factor is None or factor.dim() for factor in factors)
 
 
 def _head(
@@ -188,7 +198,7 @@ def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor 
     if name in LOSSES:
         return _saved(core, "_saved_self"), _saved(core, "_saved_target"), _saved(core, "_saved_weight")
     if name in ("Log", "LogSoftmax"):
-        product = next((node for node in reversed(above) if node_name(node) == "Mul"), None)
+        product = next(filter(_is_product, reversed(above)), None)
         prediction = _saved(core, "_saved_self" if name == "Log" else "_saved_result")
         both = [] if product is None else [_saved(product, "_saved_self"), _saved(product, "_saved_other")]
         target = next((t for t in both if isinstance(t, Tensor) and not t.requires_grad), None)
