@@ -5,6 +5,7 @@ import torch
 from autograd_twin import octaves, root
 
 from unvanish.gradients import measure
+from unvanish.gradients.quantities.dead import LARGEST
 from unvanish.gradients.quantities.noise import noise_scale
 
 
@@ -78,6 +79,12 @@ def test_units_are_channels_or_features():
     assert measure.largest_by_unit(images, 1).tolist() == images.amax((0, 2, 3)).tolist()
     assert measure.largest_by_unit(features, -1).tolist() == features.amax((0, 1)).tolist()
     assert measure.largest_by_unit(features[0, 0], -1).tolist() == features[0, 0].tolist()
+
+
+def test_the_share_of_dead_units_of_layers_of_several_types():
+    unknown, tiny = torch.full((3,), -math.inf), torch.tensor([1e-9, 0.0, math.nan, -math.inf, -1.0])
+    found = LARGEST.finish([torch.tensor([0.0, 1.0], dtype=torch.float16), tiny, unknown])
+    assert found == pytest.approx([1 / 2, 2 / 3, math.nan], nan_ok=True)
 
 
 def test_octave_counts_equal_numpy_s():

@@ -102,7 +102,10 @@ def together(
 
 def small_batches(all_passes: Iterable[Passes]) -> Counter[str]:
     """How many gradients of each layer this rank has seen, of a micro-batch each."""
-    return sum((Counter(passes.small_batches) for passes in all_passes), Counter[str]())
+    found: Counter[str] = Counter()
+    for passes in all_passes:
+        found.update(passes.small_batches)
+    return found
 
 
 def _which_count(all_passes: Sequence[Passes]) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, final
@@ -22,7 +22,7 @@ from unvanish.gradients.missing import COMPILED_EARLIER, Missing, unseen
 from unvanish.gradients.passes import small_batches
 from unvanish.gradients.quantities import Initial, Part, Scale, Successive, Weights
 from unvanish.gradients.quantities.delta import DELTA_NORM
-from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.gradient import GRADIENT, GRADIENT_NORM
 from unvanish.gradients.quantities.quantity import LOSS
 from unvanish.gradients.ranks import LARGEST, SHARED, Ranks
 from unvanish.gradients.record import Record, Step
@@ -103,7 +103,7 @@ class GradientRecorder:
         self._steps: list[Step] = []
         self._open: tuple[int, Hashable] | None = None
         self._updates = Updates()
-        self._previous: dict[Hashable, tuple[list[str], list[Tensor]]] = {}
+        self._previous: dict[Hashable, tuple[list[str], list[Tensor], Part]] = {}
         self._loss: Tensor | None = None
 
     def _find_layers(self) -> None:
@@ -111,9 +111,13 @@ class GradientRecorder:
         self._layers = modules, pairs = find_layers(self._model)
         # What is replaced is seen at once, what is added at the next step at which everything is measured.
         inner = set(modules.values())
-        changeable = (module for module in self._model.modules() if not isinstance(module, torch.jit.ScriptModule))
-        children = ((module._modules, key, child) for module in changeable for key, child in module._modules.items())
-        places = [place for place in children if place[2] in inner]
+        self._tables: list[Mapping[str, object]] = []
+        places = []
+        for module in (queue := [self._model]):
+            if not isinstance(module, torch.jit.ScriptModule):  # which cannot change, and makes its parts anew
+                self._tables += module._parameters, module._modules
+                places += [(module._modules, key, child) for key, child in module._modules.items() if child in inner]
+                queue += [child for child in module._modules.values() if child is not None]
         self._siblings, self._keys, self._children = ([place[part] for place in places] for part in range(3))
         self._known = self._everything()
         if not any(name for name, _ in pairs):
@@ -138,14 +142,7 @@ class GradientRecorder:
 
     def _everything(self) -> list[int]:
         """What tells the model from what it was; torch's own walks make names and take ten times as long."""
-        found: list[int] = []
-        for module in (queue := [self._model]):
-            found.append(id(module))
-            if isinstance(module, torch.jit.ScriptModule):
-                continue  # which cannot change, and makes its parts anew whenever it is asked for them
-            found += map(id, module._parameters.values())
-            queue += [child for child in module._modules.values() if child is not None]
-        return found
+        return [id(part) for table in self._tables for part in table.values()]
 
     @property
     def layers(self) -> list[str]:
@@ -275,12 +272,15 @@ class GradientRecorder:
             recorded.take(Weights(names, tensors, gradients, whole), scale)
             if previous is not None and count and previous[0] == names[:count]:
                 shards = self._parameters.whole(gradients[:count])
-                recorded.take(Successive(names[:count], previous[1], gradients[:count], shards), scale)
+                recorded.take(Successive(names[:count], *previous[1:], gradients[:count], shards), scale)
             if is_full and count:
                 copies = [measure.local(gradient).clone() for gradient in gradients[:count]]
                 if isinstance(scale, Tensor) or scale != 1:
                     torch._foreach_div_(copies, scale)
-                self._previous[chosen] = names[:count], copies
+                found = recorded.parts[GRADIENT]
+                layers = len(found.names) - found.names.count("")
+                norms = Part(found.names[:layers], found.values[:layers])
+                self._previous[chosen] = names[:count], copies, norms
                 own = [measure.local(weight).clone() for weight in tensors[:count]]
                 self._updates.begin(chosen, Pending(recorded, names, tensors, own, unscaled, self._parameters))
                 if taken % self.histogram_every_n_steps == 0:
@@ -345,11 +345,11 @@ class GradientRecorder:
             parts = ranks.reduce(parts, SHARED)
             by_unit = {field: ranks.largest(by_unit.get(field, {})) for field in LARGEST}
         for field, part in parts.items():
-            scale = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.ranks}.get(field.scale)
-            recorded.parts[field] = part if scale is None else part.divided(scale)
+            scale = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.ranks}.get(field.scale, 1)
+            recorded.parts[field] = part.divided(scale) if isinstance(scale, Tensor) or scale != 1 else part
         for field, units in by_unit.items():
             if units and field.finish:
-                recorded.parts[field] = Part(list(units), torch.stack([field.finish(u) for u in units.values()]))
+                recorded.parts[field] = Part(list(units), field.finish([*units.values()]))
 
     def after_clipping(self) -> None:
         """Read the gradients as the optimizer will see them; whoever uses optimizers of torch need not call this."""

@@ -36,13 +36,13 @@ class Field:
         reduction: How several of them become one.
         scale: What a gradient scaler has done to it.
         is_share: Whether each rank measures it of its own share of the batch.
-        finish: Of a MAX field, which holds a number a unit: what becomes of them in the end, a scalar.
+        finish: Of a MAX field, which holds a number a unit: what becomes of them in the end, a number a layer.
     """
 
     reduction: Reduction = Reduction.SUM
     scale: Scale = Scale.NONE
     is_share: bool = False
-    finish: Callable[[Tensor], Tensor] | None = None
+    finish: Callable[[Sequence[Tensor]], Tensor | list[float]] | None = None
 
 
 #: The loss of a step, which is of no layer.
@@ -133,10 +133,11 @@ class Weights(NamedTuple):
 
 
 class Successive(NamedTuple):
-    """The gradients of a step and copies of those of the step before; arguments as of ``Weights``."""
+    """The gradients of a step and copies of those of the step before, with their norms; arguments as of ``Weights``."""
 
     names: list[str]
     previous: Sequence[Tensor]
+    norms: Part
     gradients: Sequence[Tensor]
     whole: Whole
 
