@@ -103,8 +103,10 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
     """What a loss that was written in operations compares by."""
     name = node_name(node)
     before = [node_name(n) for n, _ in node.next_functions if n is not None]
-    if name in ("Log", "LogSoftmax") and any(_is_product(n) or node_name(n) in ("Gather", "Index") for n in above):
-        return "cross-entropy"
+    is_log = name == "Log"  # which may be of anything, a variance too
+    if is_log or name == "LogSoftmax":
+        chosen = any(_is_product(n, surely=is_log) or node_name(n) in ("Gather", "Index") for n in above)
+        return "cross-entropy" if chosen else ""
     if name == "LogSigmoid":
         return "binary cross-entropy"
     sides = [None if n is None else n.next_functions for n, _ in node.next_functions]
@@ -115,12 +117,12 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
     return "absolute error" if name == "Abs" and before == ["Sub"] else ""
 
 
-def _is_product(node: Node) -> bool:
-    """Whether tensors are multiplied, and not one with a number."""
+def _is_product(node: Node, *, surely: bool = False) -> bool:
+    """Whether tensors are multiplied, and not one with a number; what was differentiated already does not tell."""
     if node_name(node) != "Mul" or len(node.next_functions) < 2:
         return False
-    factors = [_saved(node, name) for name in ("_saved_self", "_saved_other")]
-    return all(factor is None or factor.dim() for factor in factors)
+    factors = [factor for factor in (_saved(node, "_saved_self"), _saved(node, "_saved_other")) if factor is not None]
+    return all(factor.dim() for factor in factors) and (bool(factors) or not surely)
 
 
 def _head(
