@@ -195,10 +195,12 @@ def _saved(node: Node, name: str) -> Any:
 
 
 def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The prediction, the target and the classes' weights, as far as autograd keeps them for the backward pass."""
+    """The prediction, the target and what weighs classes or samples, as far as autograd keeps them."""
     name = node_name(core)
     if name in LOSSES:
-        return _saved(core, "_saved_self"), _saved(core, "_saved_target"), _saved(core, "_saved_weight")
+        weights = (_saved(core, f"_saved_{of}") for of in ("weight", "pos_weight"))
+        weight = next((found for found in weights if found is not None), None)
+        return _saved(core, "_saved_self"), _saved(core, "_saved_target"), weight
     if name in ("Log", "LogSoftmax"):
         product = next(filter(_is_product, reversed(above)), None)
         prediction = _saved(core, "_saved_self" if name == "Log" else "_saved_result")

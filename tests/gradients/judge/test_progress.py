@@ -3,6 +3,7 @@
 import math
 from statistics import fmean, median, pstdev
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -55,6 +56,29 @@ def test_xor_before_it_has_left_its_plateau():
     run = trained(model, (x, y), F.binary_cross_entropy_with_logits, sgd(model, 0.1), PATIENCE - 10)
     assert run.losses[-1] > 0.9 * math.log(2)
     return run.end
+
+
+@near(STUCK)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_weighted_classes_whose_constant_answer_costs_another_loss(reduction):
+    model, weight = mlp(), torch.tensor([1.0, 2.0, 10.0])
+    run = trained(
+        model, classes(), lambda z, y: F.cross_entropy(z, y, weight, reduction=reduction), adam(model, 0.03), 150
+    )
+    assert run.losses[-1] < 0.1 * run.losses[0]
+    return run.end
+
+
+@near(STUCK)
+@pytest.mark.parametrize("of", ["weight", "pos_weight"])
+def test_a_weighted_binary_cross_entropy(of):
+    x, number = numbers()
+    model = mlp(1)
+
+    def loss(z, y):
+        return F.binary_cross_entropy_with_logits(z, y, **{of: torch.tensor([10.0])})
+
+    return trained(model, (x, (number > 0).float()), loss, sgd(model, 0.01), 200).end
 
 
 @ill(PLATEAU)
@@ -132,6 +156,12 @@ def test_a_weight_decay_that_pulls_harder_than_the_loss():
     weights, gradients = run.medians("weight"), run.medians("gradient")
     assert all(decay * norm > gradients[name] for name, norm in weights.items())
     return run.end, "a weight decay of 0.5 pulls at the weights harder than the loss does, in 2 of 2 layers"
+
+
+def test_a_factor_of_the_loss_is_no_penalty():
+    model = mlp()
+    run = trained(model, classes(), lambda z, y: 10 * F.cross_entropy(z, y), sgd(model, 0.0003), 60)
+    assert PENALTY.name not in [finding.name for finding in run.end.findings]
 
 
 @near(PENALTY)

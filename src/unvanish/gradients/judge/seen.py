@@ -133,11 +133,17 @@ class Seen:
         """What the loss compares, where it is one thing."""
         return self.heads[0] if len(self.heads) == 1 and not self.part else None
 
+    @property
+    def _is_weighted(self) -> bool:
+        """Whether the loss is a number, and what is compared is not told to be one: with weights it is another."""
+        values = [head.value for record in self.sound if record.is_finite for head in record.heads]
+        return bool(values) and not any(map(math.isfinite, values))
+
     @cached_property
     def constant(self) -> float:
         """The loss of the best constant answer; NaN where that is not known."""
         target = self.target(self.head) if self.head else None
-        if self.head is None or target is None or target.count < ROWS:
+        if self.head is None or target is None or target.count < ROWS or self._is_weighted:
             return math.nan
         if self.head.loss == "squared error":
             return fmean(target.variances)

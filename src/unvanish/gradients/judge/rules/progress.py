@@ -12,6 +12,8 @@ from unvanish.gradients.judge.seen import Seen
 PATIENCE = 100
 #: Penalties that have taken half of the weights are felt, while a tenth of the loss is left.
 SHRUNK, ENOUGH = 0.5, 0.9
+#: Where the loss is as many times what it compares at all steps, nothing was added to it.
+SAME = 1e-5
 
 
 def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -38,6 +40,9 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
     decay = max((options.get("weight_decay", 0.0) for options in seen.options), default=0.0)
     totals = [(r.totals.get("loss", math.nan), h.value) for r in seen.records for h in r.heads]
     share = fmean((total - value) / total if total else math.nan for total, value in totals) if totals else math.nan
+    times = [total / value for total, value in totals if value]
+    if times and max(times) - min(times) < SAME * max(times):
+        share = 0.0  # a factor
     if left and median(left) < SHRUNK and (share > 0.01 or decay):
         yield rule.found(f"the weights have shrunk to {median(left):.0%} of what they began with")
         return
