@@ -42,7 +42,7 @@ class Report:
         self.chain: Chain | None = None
         #: What could not be measured.
         self.notes: list[str] = []
-        #: The last record that was not finite, if the run has not recovered from it.
+        #: The first record that was not finite, if the run has not recovered since: later ones hide where it began.
         self.broken: Record | None = None
         #: By the part of the network that an optimizer has stepped.
         self._first: dict[str, list[Record]] = {}
@@ -63,7 +63,7 @@ class Report:
         for record in records:
             self.steps += 1
             self.last_step = record.step
-            self.broken = None if record.is_finite else record
+            self.broken = None if record.is_finite else self.broken or record
             if "loss" in record.totals:
                 self._losses.append(record.totals["loss"])
                 self._opening += [record.totals["loss"]] if len(self._opening) < self.window else []
@@ -100,9 +100,11 @@ class Report:
 
     @property
     def end(self) -> Verdict:
-        """The verdict on the last steps, the very last among them if its gradient was not finite."""
+        """The verdict on the last steps, and on the one from which on the gradient was not finite, if it is not."""
         broken = [self.broken] if self.broken else []
-        return self._judge({part: [*records, *broken] for part, records in self._last.items()} or {"": broken})
+        parts = {part: [*(one for one in broken if one not in last), *last] for part, last in self._last.items()}
+        parts = {part: sorted(last, key=lambda record: record.step) for part, last in parts.items()}
+        return self._judge(parts or {"": broken})
 
     def _judge(self, parts: Mapping[str, Sequence[Record]], *, is_start: bool = False) -> Verdict:
         """All findings on all parts, and the line of the part that is worst off."""
