@@ -5,6 +5,7 @@ import torch
 from autograd_twin import octaves, root
 
 from unvanish.gradients import measure
+from unvanish.gradients.quantities.dead import LARGEST
 from unvanish.gradients.quantities.noise import noise_scale
 
 
@@ -12,10 +13,8 @@ from unvanish.gradients.quantities.noise import noise_scale
 def test_norms_hold_from_the_smallest_to_the_largest_float32(exponent):
     tensor = torch.full((67, 61), 10.0**exponent)
     expected = root([tensor])
-    assert measure.norm(tensor).item() == pytest.approx(expected, rel=1e-12, abs=0)
-    assert measure.norms([tensor, tensor[:7]]).tolist() == pytest.approx(
-        [expected, root([tensor[:7]])], rel=1e-5, abs=0
-    )
+    found = [measure.norm(tensor), *measure.norms([tensor, tensor[:7]])]
+    assert found == pytest.approx([expected, expected, root([tensor[:7]])], rel=1e-5, abs=0)
 
 
 @pytest.mark.parametrize("size", [1, 511, 513, 65_537, 1_000_003])
@@ -24,8 +23,7 @@ def test_norms_of_long_tensors_keep_their_digits(size):
     tensors = [torch.full((size,), 0.1), torch.randn(size), torch.randn(7, size)[:, ::7]]
     # The sum of equal squares is the worst case of float32: all of them are rounded to the same side.
     for norm, tensor, rel in zip(measure.norms(tensors), tensors, [2e-5, 1e-6, 1e-6], strict=True):
-        assert norm.item() == pytest.approx(root([tensor]), rel=rel)
-        assert measure.norm(tensor).item() == pytest.approx(root([tensor]), rel=1e-12)
+        assert [norm, measure.norm(tensor)] == pytest.approx([root([tensor])] * 2, rel=rel)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])
@@ -33,12 +31,12 @@ def test_norms_of_other_types(dtype):
     torch.manual_seed(0)
     tensor = torch.randn(61, 67, dtype=dtype)
     expected = torch.linalg.vector_norm(tensor.to(torch.complex128)).item()
-    assert measure.norm(tensor).item() == pytest.approx(expected, rel=1e-7)
+    assert measure.norm(tensor) == pytest.approx(expected, rel=1e-7)
 
 
 def test_norms_of_nothing_and_of_what_is_not_a_number():
     found = measure.norms([torch.zeros(0, 3), torch.zeros(5), torch.tensor([1.0, math.nan]), torch.tensor([math.inf])])
-    assert found.tolist() == pytest.approx([0.0, 0.0, math.nan, math.inf], nan_ok=True)
+    assert found == pytest.approx([0.0, 0.0, math.nan, math.inf], nan_ok=True)
 
 
 @pytest.mark.parametrize("scale", [1e-40, 1e-20, 1.0, 1e18])
@@ -47,7 +45,7 @@ def test_products_hold_where_their_factors_have_vanished(scale):
     a, b = torch.randn(2, 661, 167)
     a, b = a * scale, (a + b) * scale
     (product,) = measure.products([a], [b])
-    assert product.item() == pytest.approx((a.double() * b.double()).sum().item(), rel=1e-5, abs=0)
+    assert product == pytest.approx((a.double() * b.double()).sum().item(), rel=1e-5, abs=0)
 
 
 def test_products_of_sparse_tensors_with_different_rows():
@@ -55,7 +53,7 @@ def test_products_of_sparse_tensors_with_different_rows():
     b = torch.sparse_coo_tensor([[5, 6]], torch.randn(2, 2), (7, 2), check_invariants=True)
     expected = (a.to_dense() * b.to_dense()).sum()
     for tensor in (b, b.to_dense()):
-        assert measure.products([a], [tensor])[0].item() == pytest.approx(expected.item(), rel=1e-5)
+        assert measure.products([a], [tensor])[0] == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("offset", "spread"), [(0.0, 1.0), (0.5, 1e-5), (-300.0, 0.01)])
@@ -64,8 +62,8 @@ def test_moments_keep_a_small_spread_about_a_large_mean(offset, spread):
     activation = offset + spread * torch.randn(11, 13)
     mean, deviations = measure.moments(activation)
     expected = activation.double()
-    assert mean.item() == pytest.approx(expected.mean().item(), rel=1e-6, abs=1e-7)
-    assert deviations.item() / math.sqrt(143) == pytest.approx(expected.std(correction=0).item(), rel=1e-3)
+    assert mean == pytest.approx(expected.mean().item(), rel=1e-6, abs=1e-7)
+    assert deviations / math.sqrt(143) == pytest.approx(expected.std(correction=0).item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -81,6 +79,12 @@ def test_units_are_channels_or_features():
     assert measure.largest_by_unit(images, 1).tolist() == images.amax((0, 2, 3)).tolist()
     assert measure.largest_by_unit(features, -1).tolist() == features.amax((0, 1)).tolist()
     assert measure.largest_by_unit(features[0, 0], -1).tolist() == features[0, 0].tolist()
+
+
+def test_the_share_of_dead_units_of_layers_of_several_types():
+    unknown, tiny = torch.full((3,), -math.inf), torch.tensor([1e-9, 0.0, math.nan, -math.inf, -1.0])
+    found = LARGEST.finish([torch.tensor([0.0, 1.0], dtype=torch.float16), tiny, unknown])
+    assert found == pytest.approx([1 / 2, 2 / 3, math.nan], nan_ok=True)
 
 
 def test_octave_counts_equal_numpy_s():

@@ -5,7 +5,7 @@ import pytest
 
 from unvanish.gradients import Record, Report, Seen, judge
 from unvanish.gradients.judge.rules.depth import LEAVING, NEAR_ZERO
-from unvanish.gradients.judge.rules.units import MANY, MOST, NEARLY_ALL
+from unvanish.gradients.judge.rules.units import MOST, NEARLY_ALL
 
 
 def judged(deltas, through_time=None, **values):
@@ -88,10 +88,10 @@ def test_dead_units_are_named_before_the_factor_that_they_cause():
 
 
 def test_saturated_activations_are_named_before_the_factor_that_they_cause():
-    verdict = judged(geometric(0.1), saturated_share={"layer0": 0.7, "layer1": 0.5})
+    verdict = judged(geometric(0.1), saturated_share={"layer0": MOST + 0.1, "layer1": MOST})
     assert (verdict.name, verdict.factor_per_layer) == ("saturated", pytest.approx(0.1))
-    assert "60% of the activations are at their bound" in verdict.evidence
-    assert judged(geometric(1.0), saturated_share={"layer0": MANY + 0.1, "layer1": MANY - 0.2}).name == "healthy"
+    assert f"{MOST + 0.05:.0%} of the activations are at their bound" in verdict.evidence
+    assert judged(geometric(1.0), saturated_share={"layer0": MOST + 0.1, "layer1": MOST - 0.2}).name == "healthy"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_report_says_nan_in_words_that_json_knows(tmp_path):
     report.add(records([1.0, math.nan, 1.0]))
     report.save(tmp_path / "report.json")
     saved = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
-    assert (saved["verdict"], saved["first_over_last"]) == ("nan", "nan")
+    assert (saved["verdict"], saved["noise_scale"]) == ("nan", "nan")
     assert saved["layers"][0]["delta_norm"]["end"] == "nan"
 
 

@@ -88,7 +88,7 @@ class Connections:
         silent = {name for name, p in layers.parameters if name and p.requires_grad and p.grad is None}
         gone = silent & small_batches(watch.passes).keys()
         self._missing.add("dL/dW", (name for name, _ in layers.parameters if name in gone), _GONE)
-        mine = [p for p in self._model.parameters() if chosen is None or id(p) in chosen]
+        mine = [p for _, p in layers.parameters if chosen is None or id(p) in chosen]
         without = {id(p) for p in mine if p.requires_grad and p.grad is None} if not gone else set()
         self._without[chosen] = self._without.get(chosen, without) & without
         silent &= {name for name, p in layers.parameters if id(p) in self._without[chosen]}

@@ -1,6 +1,6 @@
 """What stands at a network's two ends: the data that it is fed, and what its loss compares with what."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import final
@@ -66,11 +66,10 @@ class Ends:
         self._data.clear()
         return self
 
-    def read(self, numbers: Sequence[float]) -> tuple[tuple[Head, ...], tuple[Given, ...]]:
+    def read(self, rest: Iterator[float]) -> tuple[tuple[Head, ...], tuple[Given, ...]]:
         """The same on the host."""
         heads: list[Head] = []
         given: list[Given] = []
-        rest = iter(numbers)
 
         def sample(columns: int) -> Sample | None:
             count, smallest, largest, binary = islice(rest, 4)

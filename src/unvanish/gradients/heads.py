@@ -39,7 +39,7 @@ class Head:
     """What compares a prediction with a target, and what lies between it and a layer.
 
     Args:
-        loss: cross-entropy, binary cross-entropy, squared error or absolute error.
+        loss: cross-entropy, binary cross-entropy, squared error or absolute error; empty where none of these was seen.
         is_logits: Whether the loss makes probabilities of what it is given.
         path: What was done to the layer's output, from the loss on, as autograd's graph names it.
         layer: The layer; empty where none was found.
@@ -80,11 +80,13 @@ def read_heads(
     stack: list[tuple[Node, list[Node]]] = [(root, [])]
     while stack and len(seen) < NEAR:
         node, above = stack.pop()
-        if node is None or node in seen or layer_of(node) is not None:
+        if node is None or node in seen:
             continue
         seen.add(node)
-        name = node_name(node)
-        if name.startswith(_ENDS):
+        name, layer = node_name(node), layer_of(node)
+        if layer is not None or name.startswith(_ENDS):
+            # Something else is made of the network's output: what is known of the loss is not all of it.
+            yield Head("", False, (), layer or "", (), (), (), None), [], []
             continue
         loss = LOSSES.get(name) or _by_hand(node, above)
         if loss:
@@ -101,14 +103,26 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
     """What a loss that was written in operations compares by."""
     name = node_name(node)
     before = [node_name(n) for n, _ in node.next_functions if n is not None]
-    if name in ("Log", "LogSoftmax") and any(node_name(n) in ("Mul", "Gather", "Index") for n in above):
-        return "cross-entropy"
+    is_log = name == "Log"  # which may be of anything, a variance too
+    if is_log or name == "LogSoftmax":
+        chosen = any(_is_product(n, surely=is_log) or node_name(n) in ("Gather", "Index") for n in above)
+        return "cross-entropy" if chosen else ""
     if name == "LogSigmoid":
         return "binary cross-entropy"
-    is_square = name == "Mul" or (name == "Pow" and node._saved_exponent == 2)
+    sides = [None if n is None else n.next_functions for n, _ in node.next_functions]
+    is_own = _is_product(node) and sides[0] == sides[1]  # of a difference with itself
+    is_square = is_own or (name == "Pow" and node._saved_exponent == 2)
     if is_square and before and set(before) <= {"Sub", "Rsub"}:
         return "squared error"
     return "absolute error" if name == "Abs" and before == ["Sub"] else ""
+
+
+def _is_product(node: Node, *, surely: bool = False) -> bool:
+    """Whether tensors are multiplied, and not one with a number; what was differentiated already does not tell."""
+    if node_name(node) != "Mul" or len(node.next_functions) < 2:
+        return False
+    factors = [factor for factor in (_saved(node, "_saved_self"), _saved(node, "_saved_other")) if factor is not None]
+    return all(factor.dim() for factor in factors) and (bool(factors) or not surely)
 
 
 def _head(
@@ -186,7 +200,7 @@ def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor 
     if name in LOSSES:
         return _saved(core, "_saved_self"), _saved(core, "_saved_target"), _saved(core, "_saved_weight")
     if name in ("Log", "LogSoftmax"):
-        product = next((node for node in reversed(above) if node_name(node) == "Mul"), None)
+        product = next(filter(_is_product, reversed(above)), None)
         prediction = _saved(core, "_saved_self" if name == "Log" else "_saved_result")
         both = [] if product is None else [_saved(product, "_saved_self"), _saved(product, "_saved_other")]
         target = next((t for t in both if isinstance(t, Tensor) and not t.requires_grad), None)

@@ -153,6 +153,8 @@ class Watch:
 
     def pause(self) -> None:
         """Take the hooks away; but in a compiled graph leave those that it was made with, or it is made anew."""
+        if not self.is_attached:
+            return
         kept = {*self.compiled, _ACTIVATIONS, _MODEL} if self.compiled else set()
         for name in self._handles.keys() - kept:
             for handle in self._handles.pop(name):
@@ -180,11 +182,12 @@ class Watch:
             why = "the same output was differentiated more than once in a step, as by two losses on one graph"
             self.missing.add("delta", self.twice, why)
             self.missing.add("gradient noise scale", ["the network"], why)
-        parts, by_unit = together(self.passes, self.twice, self._device)
+        parts, by_unit = together(self.passes, self.twice)
         if self.compiled and self._buffer is not None:
             for field, column in ((DELTA, self._buffer[:, 0].sqrt()), (DELTA_COUNT, self._buffer[:, 1].clone())):
-                names, values = parts.get(field, Part([], column.new_zeros(0)))
-                parts[field] = Part([*names, *self.modules], torch.cat([values, column]))
+                names, values = parts.get(field, Part([], []))
+                both = torch.cat([torch.as_tensor(values, dtype=column.dtype, device=column.device), column])
+                parts[field] = Part([*names, *self.modules], both)
         return parts, by_unit
 
     def _see_layer(
@@ -372,7 +375,7 @@ class Watch:
             if weight.grad is None:
                 self.passes = self.passes[-1:]
             else:
-                goes_on, left = self.passes[-1].goes_on, measure.norm(weight.grad) != 0
+                goes_on, left = self.passes[-1].goes_on, torch.as_tensor(measure.norm(weight.grad) != 0)
                 self.passes[-1].goes_on = left if goes_on is None else goes_on | left
         passes = self.passes[-1]
         passes.small_batches[name] += is_first  # once a layer, however many weights it has

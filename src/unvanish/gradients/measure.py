@@ -3,10 +3,15 @@
 Shapes: B samples, d units, T time steps.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+#: A number on the device; of a CPU on the host, where reckoning with single numbers takes a tenth of the time.
+Number = Tensor | float
 
 #: |tanh| above, or a sigmoid closer to 0 or 1 than 1 minus this, is saturated: its derivative is below 2 % and 1 %.
 SATURATED = 0.99
@@ -23,45 +28,41 @@ def accumulator(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def norm(tensor: Tensor) -> Tensor:
-    """The L2 norm of a tensor, a scalar in float64."""
-    part = _real(tensor)
-    if part.device.type == "cpu":
-        return _wide_norm(part.flatten())
-    result: Tensor = torch.linalg.vector_norm(part, dtype=accumulator(part.device))
-    return result
-
-
-def norms(tensors: Sequence[Tensor]) -> Tensor:
-    """The L2 norm of each tensor, (n,) in float64.
+def norm(tensor: Tensor) -> Number:
+    """The L2 norm of a tensor, in float64.
 
     A vanished gradient has to be told from none: in float32 the squares of values below 1e-19 lose digits, and those of
     values below 1e-23 are zero. On a GPU all are summed in float64, which is no slower there. On a CPU that takes four
     times as long, so float32 is tried first; what comes out too small or too large is summed again.
     """
-    parts = [_real(tensor) for tensor in tensors]
-    if parts[0].device.type != "cpu":
-        return torch.stack(torch._foreach_norm(parts, 2, accumulator(parts[0].device)))
-    if any(part.dtype != torch.float32 for part in parts):
-        return torch.stack([_wide_norm(part.flatten()) for part in parts])
-    if max(map(Tensor.numel, parts)) <= _PIECE:
-        found = torch.stack(torch._foreach_norm(parts, 2))
-    else:
-        found = torch.stack([_dot(part.flatten(), part.flatten()) for part in parts]).sqrt()
-    low, high = _SAFE
-    unsafe = [index for index, value in enumerate(found.tolist()) if not low < value < high]
-    result = found.double()
-    for index in unsafe:
-        result[index] = _wide_norm(parts[index].flatten())
+    if tensor.is_cpu:
+        return _norm_on_cpu(tensor)
+    result: Tensor = torch.linalg.vector_norm(_real(tensor), dtype=accumulator(tensor.device))
     return result
 
 
-def _dot(left: Tensor, right: Tensor) -> Tensor:
+def norms(tensors: Sequence[Tensor]) -> Tensor | list[float]:
+    """The L2 norm of each tensor, in float64."""
+    if tensors[0].is_cpu:
+        return [_norm_on_cpu(tensor) for tensor in tensors]
+    return torch.stack(torch._foreach_norm([*map(_real, tensors)], 2, accumulator(tensors[0].device)))
+
+
+def _norm_on_cpu(tensor: Tensor) -> float:
+    flat = _real(tensor).flatten()
+    if flat.dtype is torch.float32:
+        found = math.sqrt(_dot(flat, flat))
+        if _SAFE[0] < found < _SAFE[1]:  # NaN is summed again as well
+            return found
+    return _wide_norm(flat).item()
+
+
+def _dot(left: Tensor, right: Tensor) -> float:
     """The inner product; torch's own of long float32 tensors has three to five digits on a CPU, this more."""
     if len(left) <= _LONG:
-        return torch.dot(left, right)
+        return torch.dot(left, right).item()
     pieces = zip(torch.split(left, _LONG), torch.split(right, _LONG), strict=True)
-    return torch.stack([torch.dot(a, b) for a, b in pieces]).sum()
+    return sum(torch.dot(a, b).item() for a, b in pieces)
 
 
 def _wide_norm(flat: Tensor) -> Tensor:
@@ -72,45 +73,60 @@ def _wide_norm(flat: Tensor) -> Tensor:
     return _wide_norm(torch.stack(torch._foreach_norm(torch.split(flat, _PIECE), 2, torch.float64)))
 
 
-def products(left: Sequence[Tensor], right: Sequence[Tensor]) -> list[Tensor]:
+def products(left: Sequence[Tensor], right: Sequence[Tensor]) -> list[Number]:
     """The inner product of each pair; in float64 where that of two vanished gradients would be zero."""
     return [_product(local(a), local(b)) for a, b in zip(left, right, strict=True)]
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
+def _product(left: Tensor, right: Tensor) -> Number:
     wide = accumulator(right.device)
     if left.is_sparse or right.is_sparse:
         left, right = left.to_dense(), right.to_dense()
-    if left.dtype == right.dtype == torch.float32 and right.device.type == "cpu":
+    if left.dtype == right.dtype == torch.float32 and right.is_cpu:
         product = _dot(left.flatten(), right.flatten())
-        if _SAFE[0] ** 2 < abs(product.item()) < _SAFE[1] ** 2:  # NaN is summed again as well
-            return product.to(wide)
+        if _SAFE[0] ** 2 < abs(product) < _SAFE[1] ** 2:  # NaN is summed again as well
+            return product
     pairs = zip(*(torch.split(_real(tensor).flatten(), _LONG) for tensor in (left, right)), strict=True)
-    return torch.stack([torch.dot(a.to(wide), b.to(wide)) for a, b in pairs]).sum()
+    return number(torch.stack([torch.dot(a.to(wide), b.to(wide)) for a, b in pairs]).sum())
 
 
-def moments(activation: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of an activation and the norm of its deviations from that, scalars.
+def number(scalar: Tensor) -> Number:
+    """A scalar, brought to the host where nobody has to wait for it: from a CPU."""
+    return scalar.item() if scalar.is_cpu else scalar.to(accumulator(scalar.device))
+
+
+def gathered(numbers: Sequence[Any]) -> Tensor | list[float]:
+    """Numbers side by side, (n,)."""
+    if not isinstance(numbers[0], Tensor):
+        return [*numbers]
+    wide = accumulator(numbers[0].device)
+    return torch.stack([scalar if scalar.dtype is wide else scalar.to(wide) for scalar in numbers])
+
+
+def moments(activation: Tensor) -> tuple[Number, Number]:
+    """The mean of an activation and the norm of its deviations from that.
 
     Of the squares themselves, a sigmoid's tiny variance around 0.5 would be lost in float32.
     """
     if activation.dtype in (torch.float16, torch.bfloat16):
         activation = activation.float()
     mean = activation.mean()
-    return mean.to(accumulator(activation.device)), norm(activation - mean)
+    return number(mean), norm(activation - mean)
 
 
-def saturated(activation: Tensor, kind: str) -> Tensor:
-    """How many values of a tanh are near -1 or 1, of a sigmoid near 0 or 1: a scalar."""
+def saturated(activation: Tensor, kind: str) -> Number:
+    """How many values of a tanh are near -1 or 1, of a sigmoid near 0 or 1."""
     low = 1 - SATURATED if kind == "sigmoid" else -SATURATED
-    return ((activation < low) | (activation > SATURATED)).sum()
+    return number(((activation < low) | (activation > SATURATED)).sum())
 
 
 def largest_by_unit(activation: Tensor, unit_axis: int) -> Tensor:
     """Each unit's largest value over the batch and all positions, (d,); a ReLU unit whose is not positive is dead."""
     if activation.dim() == 1:
         return activation
-    return activation.movedim(unit_axis, 0).flatten(1).amax(1)
+    axes = [*range(activation.dim())]
+    del axes[unit_axis]
+    return activation.amax(axes)
 
 
 def octave_counts(tensor: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Passes:
         self.by_unit: dict[Field, dict[str, Tensor]] = defaultdict(dict)
         self.recurrent: list[tuple[str, RecurrentPass]] = []
         #: |delta| by layer and call, where calls of one layer feed one another; at chosen calls.
-        self.sequences: dict[str, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+        self.sequences: dict[str, dict[int, list[measure.Number]]] = defaultdict(lambda: defaultdict(list))
         self.has_delta = False
         #: The layers of which a small batch has been seen, and how often.
         self.small_batches: dict[str, int] = defaultdict(int)
@@ -54,10 +54,11 @@ class Passes:
         Args:
             twice: The layers that were differentiated more than once, of which nothing is known.
         """
+        found: list[tuple[str, list[int], Any]]
         found = [(name, p.times, p.state_gradients()) for name, p in self.recurrent if p.has_gradient]
         for name, by_time in self.sequences.items():
             times = sorted(by_time)
-            found.append((name, times, torch.stack([torch.stack(by_time[t]).norm() for t in times])))
+            found.append((name, times, [sum(norm * norm for norm in by_time[t]) ** 0.5 for t in times]))
         found = [(name, times, states) for name, times, states in found if name not in twice]
         for name, times, states in found:
             for field, number in ((PASSES, 1), (LENGTH, times[-1]), (LENGTH_SQUARE, times[-1] ** 2)):
@@ -68,14 +69,13 @@ class Passes:
 
 
 def together(
-    all_passes: Sequence[Passes], twice: Container[str], device: torch.device
+    all_passes: Sequence[Passes], twice: Container[str]
 ) -> tuple[dict[Field, Part], dict[Field, dict[str, Tensor]]]:
     """Scalars, those of a layer that ran several times still side by side; and numbers a unit, by layer.
 
     Args:
         all_passes: Those of a step.
         twice: The layers that were differentiated more than once, of which no delta is known.
-        device: That of the weights.
     """
     counts = _which_count(all_passes)
     found: dict[Field, list[tuple[str, Any, int]]] = defaultdict(list)
@@ -89,17 +89,12 @@ def together(
             for name, numbers in by_unit.items():
                 units.add(field, name, numbers if counts is None else numbers.where(counts[turn], -torch.inf))
     parts = {}
-    wide = measure.accumulator(device)
     for field, numbered in found.items():
         if numbered:
-            taken = [value for _, value, _ in numbered]
-            is_known = isinstance(taken[0], Tensor)
-            whole = (
-                torch.stack([v if v.dtype is wide else v.to(wide) for v in taken])
-                if is_known
-                else on_device(taken, device, wide)
-            )
+            whole = measure.gathered([value for _, value, _ in numbered])
             if counts is not None:
+                if not isinstance(whole, Tensor):
+                    whole = on_device(whole, counts.device, measure.accumulator(counts.device))
                 whole = whole.where(counts[[turn for *_, turn in numbered]], 0)
             parts[field] = Part([name for name, *_ in numbered], whole)
     return parts, units.by_unit
@@ -107,7 +102,10 @@ def together(
 
 def small_batches(all_passes: Iterable[Passes]) -> Counter[str]:
     """How many gradients of each layer this rank has seen, of a micro-batch each."""
-    return sum((Counter(passes.small_batches) for passes in all_passes), Counter[str]())
+    found: Counter[str] = Counter()
+    for passes in all_passes:
+        found.update(passes.small_batches)
+    return found
 
 
 def _which_count(all_passes: Sequence[Passes]) -> Tensor | None:

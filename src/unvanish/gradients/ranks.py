@@ -51,14 +51,18 @@ class Ranks:
         matrix = torch.zeros(len(fields), len(self.columns), dtype=wide, device=self._device)
         for row, field in zip(matrix, fields, strict=True):
             if field in parts:
-                names, values = parts[field]
+                values = self._values(parts[field])
                 values = values.square() if field.reduction is Reduction.NORM else values
-                row.index_add_(0, self._index(names), values.to(wide))
+                row.index_add_(0, self._index(parts[field].names), values)
         dist.all_reduce(matrix, group=self.group)
         return {
             field: Part([*self.columns], row.sqrt() if field.reduction is Reduction.NORM else row)
             for row, field in zip(matrix, fields, strict=True)
         }
+
+    def _values(self, part: Part) -> Tensor:
+        wide = measure.accumulator(self._device)
+        return part.values.to(wide) if isinstance(part.values, Tensor) else on_device(part.values, self._device, wide)
 
     def _index(self, names: Sequence[str]) -> Tensor:
         return on_device([self.columns[name] for name in names], self._device, torch.int64)
@@ -66,9 +70,9 @@ class Ranks:
     def add_shards(self, part: Part, tensors: Sequence[Tensor], reduction: Reduction) -> Part:
         """What the shards of ``tensors``, one a number of ``part``, come to for whole layers, each named once."""
         copies = self.copies(tensors)
-        own = Part(part.names, part.values / (copies.sqrt() if reduction is Reduction.NORM else copies))
+        own = Part(part.names, self._values(part) / (copies.sqrt() if reduction is Reduction.NORM else copies))
         field = Field(reduction)
-        row = self.reduce({field: own}, (field,))[field].values
+        row = self._values(self.reduce({field: own}, (field,))[field])
         names = list(dict.fromkeys(part.names))
         return Part(names, row[self._index(names)])
 

@@ -1,9 +1,12 @@
 """What a recorder gives: the numbers of a step, on the host."""
 
 import math
+import operator
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +14,7 @@ from torch import Tensor
 from unvanish.gradients.ends import Ends, Given
 from unvanish.gradients.graph import Trunk
 from unvanish.gradients.heads import Head
+from unvanish.gradients.measure import OCTAVES
 from unvanish.gradients.missing import Untrained
 from unvanish.gradients.quantities import (
     QUANTITIES,
@@ -39,6 +43,12 @@ _READERS = {
     moment: [(q.read, q.every_step) for q in QUANTITIES if q.moment is moment and q.read is not None]
     for moment in (Initial, Weights, Successive, Clipped, Update)
 }
+
+
+@cache
+def _told_by(fields: frozenset[Field]) -> list[tuple[Quantity, frozenset[Field]]]:
+    """The quantities that these fields tell, with those that they need."""
+    return [(q, frozenset(q.fields)) for q in QUANTITIES if fields.issuperset({*q.fields} - {SIZE, UNITS})]
 
 
 @dataclass(frozen=True)
@@ -154,8 +164,7 @@ class Step:
         for read, every_step in _READERS[type(moment)]:
             if every_step or self.is_full or isinstance(moment, Successive | Initial):
                 for field_, part in read(moment).items():
-                    is_gradient = field_.scale is Scale.GRADIENT and is_scaled
-                    self.parts[field_] = Part(part.names, part.values / scale) if is_gradient else part
+                    self.parts[field_] = part.divided(scale) if field_.scale is Scale.GRADIENT and is_scaled else part
 
     @property
     def all_parts(self) -> list[Part]:
@@ -163,30 +172,25 @@ class Step:
         ends = [Part([], numbers) for numbers in self.ends.numbers]
         return [*self.parts.values(), *([self.histograms] if self.histograms else []), *ends]
 
-    def read(self, numbers: Sequence[float], order: Sequence[str]) -> Record:
-        """The record, from this step's numbers in the order of its parts, layers in ``order``."""
+    def read(self, brought: Iterator[float], order: Sequence[str]) -> Record:
+        """The record, from what was brought from the device in the order of its parts; layers in ``order``."""
         layers: dict[str, dict[Field, float]] = defaultdict(dict)
         for name, size in self.sizes.items():
             layers[name] |= {SIZE: size, UNITS: self.units.get(name, 0)}
-        position = 0
         for quantity_field, part in self.parts.items():
-            add = math.hypot if quantity_field.reduction is Reduction.NORM else float.__add__
-            for name, number in zip(part.names, numbers[position : position + len(part.names)], strict=True):
-                known = layers[name].get(quantity_field)
-                layers[name][quantity_field] = number if known is None else add(known, number)
-            position += len(part.names)
+            add = math.hypot if quantity_field.reduction is Reduction.NORM else operator.add
+            for name, number in zip(part.names, part.read(brought), strict=True):
+                known = (fields := layers[name]).get(quantity_field)
+                fields[quantity_field] = number if known is None else add(known, number)
         others = layers.pop("", {})
         names = dict.fromkeys((*order, *(name for trunk in self.trunks for name in trunk.layers), *layers))
         ordered = {name: layers[name] for name in names if name in layers}
         values: Values = {}
-        present = {SIZE, UNITS, *self.parts}
-        for quantity in QUANTITIES:
-            if not present.issuperset(quantity.fields):
-                continue
+        for quantity, needed in _told_by(frozenset(self.parts)):
             found = {
                 name: value
                 for name, fields in ordered.items()
-                if all(needed in fields for needed in quantity.fields) and (value := quantity.value(fields)) is not None
+                if needed <= fields.keys() and (value := quantity.value(fields)) is not None
             }
             if found:
                 values[quantity.name] = found
@@ -195,8 +199,8 @@ class Step:
             for name, total in (("gradient_norm", GRADIENT), ("gradient_norm_clipped", CLIPPED))
             if total in self.parts
         } | ({"loss": others[LOSS]} if LOSS in others else {})
-        histograms, count = self._histograms(numbers[position:])
-        heads, given = self.ends.read(numbers[position + count :])
+        histograms = self._histograms(brought)
+        heads, given = self.ends.read(brought)
         return Record(
             self.number,
             self.time,
@@ -221,12 +225,12 @@ class Step:
             self.normalizations,
         )
 
-    def _histograms(self, numbers: Sequence[float]) -> tuple[dict[str, list[int]], int]:
+    def _histograms(self, brought: Iterator[float]) -> dict[str, list[int]]:
         histograms: dict[str, list[int]] = {}
         if self.histograms is not None:
-            width = self.histograms.values.shape[1]
-            for index, name in enumerate(self.histograms.names):
-                counts = list(map(int, numbers[index * width : (index + 1) * width]))
+            numbers = iter(self.histograms.read(brought))
+            for name in self.histograms.names:
+                counts = list(map(int, islice(numbers, OCTAVES)))
                 known = histograms.get(name)
                 histograms[name] = counts if known is None else [a + b for a, b in zip(known, counts, strict=True)]
-        return histograms, 0 if self.histograms is None else self.histograms.values.numel()
+        return histograms

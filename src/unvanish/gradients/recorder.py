@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, final
@@ -22,7 +22,7 @@ from unvanish.gradients.missing import COMPILED_EARLIER, Missing, unseen
 from unvanish.gradients.passes import small_batches
 from unvanish.gradients.quantities import Initial, Part, Scale, Successive, Weights
 from unvanish.gradients.quantities.delta import DELTA_NORM
-from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.gradient import GRADIENT, GRADIENT_NORM
 from unvanish.gradients.quantities.quantity import LOSS
 from unvanish.gradients.ranks import LARGEST, SHARED, Ranks
 from unvanish.gradients.record import Record, Step
@@ -103,7 +103,7 @@ class GradientRecorder:
         self._steps: list[Step] = []
         self._open: tuple[int, Hashable] | None = None
         self._updates = Updates()
-        self._previous: dict[Hashable, tuple[list[str], list[Tensor]]] = {}
+        self._previous: dict[Hashable, tuple[list[str], list[Tensor], Part]] = {}
         self._loss: Tensor | None = None
 
     def _find_layers(self) -> None:
@@ -111,9 +111,14 @@ class GradientRecorder:
         self._layers = modules, pairs = find_layers(self._model)
         # What is replaced is seen at once, what is added at the next step at which everything is measured.
         inner = set(modules.values())
-        changeable = (module for module in self._model.modules() if not isinstance(module, torch.jit.ScriptModule))
-        children = ((module._modules, key, child) for module in changeable for key, child in module._modules.items())
-        self._places = [place for place in children if place[2] in inner]
+        self._tables: list[Mapping[str, object]] = []
+        places = []
+        for module in (queue := [self._model]):
+            if not isinstance(module, torch.jit.ScriptModule):  # which cannot change, and makes its parts anew
+                self._tables += module._parameters, module._modules
+                places += [(module._modules, key, child) for key, child in module._modules.items() if child in inner]
+                queue += [child for child in module._modules.values() if child is not None]
+        self._siblings, self._keys, self._children = ([place[part] for place in places] for part in range(3))
         self._known = self._everything()
         if not any(name for name, _ in pairs):
             return
@@ -137,14 +142,7 @@ class GradientRecorder:
 
     def _everything(self) -> list[int]:
         """What tells the model from what it was; torch's own walks make names and take ten times as long."""
-        found: list[int] = []
-        for module in (queue := [self._model]):
-            found.append(id(module))
-            if isinstance(module, torch.jit.ScriptModule):
-                continue  # which cannot change, and makes its parts anew whenever it is asked for them
-            found += map(id, module._parameters.values())
-            queue += [child for child in module._modules.values() if child is not None]
-        return found
+        return [id(part) for table in self._tables for part in table.values()]
 
     @property
     def layers(self) -> list[str]:
@@ -248,7 +246,7 @@ class GradientRecorder:
         self._open = (step, chosen)
         taken = self._taken[chosen]
         is_full = self._watch.is_attached and self._is_due(taken)
-        is_same = all(siblings.get(key) is module for siblings, key, module in self._places)
+        is_same = [*map(dict.get, self._siblings, self._keys)] == self._children  # type: ignore[arg-type]
         if not is_same or (is_full and self._known != self._everything()):
             self._replace_layers()
             is_full = False  # the next one is, since this is not counted
@@ -269,17 +267,20 @@ class GradientRecorder:
         if names:
             scale = 1.0 if unscaled else loss_scale
             whole = self._parameters.whole()
-            if is_full and not taken and not self._sharded:
-                recorded.take(Initial(names[:count], tensors[:count]))
+            if is_full and not taken:
+                self._take_initial(recorded, names[:count], tensors[:count])
             recorded.take(Weights(names, tensors, gradients, whole), scale)
             if previous is not None and count and previous[0] == names[:count]:
                 shards = self._parameters.whole(gradients[:count])
-                recorded.take(Successive(names[:count], previous[1], gradients[:count], shards), scale)
+                recorded.take(Successive(names[:count], *previous[1:], gradients[:count], shards), scale)
             if is_full and count:
                 copies = [measure.local(gradient).clone() for gradient in gradients[:count]]
                 if isinstance(scale, Tensor) or scale != 1:
                     torch._foreach_div_(copies, scale)
-                self._previous[chosen] = names[:count], copies
+                found = recorded.parts[GRADIENT]
+                layers = len(found.names) - found.names.count("")
+                norms = Part(found.names[:layers], found.values[:layers])
+                self._previous[chosen] = names[:count], copies, norms
                 own = [measure.local(weight).clone() for weight in tensors[:count]]
                 self._updates.begin(chosen, Pending(recorded, names, tensors, own, unscaled, self._parameters))
                 if taken % self.histogram_every_n_steps == 0:
@@ -308,12 +309,18 @@ class GradientRecorder:
         self._watch.clear()
         self._previous.clear()
 
+    def _take_initial(self, recorded: Step, names: list[str], weights: Sequence[Tensor]) -> None:
+        if self._sharded:
+            self._missing.add("how alike units begin", ["the network"], "no rank has whole weights")
+        else:
+            recorded.take(Initial(names, weights))
+
     def _take_loss(self, recorded: Step, loss: Tensor | None, taken: int) -> None:
         """The loss, and what it compares; what the network was fed, in the first steps."""
         found = next((one for one in (loss, self._loss, self._watch.loss) if one is not None), None)
         self._loss = None
         if found is not None and found.numel() == 1:
-            recorded.parts[LOSS] = Part([""], found.detach().reshape(1))
+            recorded.parts[LOSS] = Part([""], measure.gathered([measure.number(found.detach().reshape(()))]))
         if recorded.is_full:
             recorded.ends = self._watch.take_ends(found, with_data=taken < self.first_steps)
             recorded.options = options_of(*self._connections.optimizers)
@@ -337,12 +344,12 @@ class GradientRecorder:
             self._missing.add("residual stream", (name for name, _ in watch.sums), "its ranks do not know each other's")
             parts = ranks.reduce(parts, SHARED)
             by_unit = {field: ranks.largest(by_unit.get(field, {})) for field in LARGEST}
-        for field, (names, values) in parts.items():
-            scale = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.ranks}.get(field.scale)
-            recorded.parts[field] = Part(names, values if scale is None else values / scale)
+        for field, part in parts.items():
+            scale = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.ranks}.get(field.scale, 1)
+            recorded.parts[field] = part.divided(scale) if isinstance(scale, Tensor) or scale != 1 else part
         for field, units in by_unit.items():
             if units and field.finish:
-                recorded.parts[field] = Part(list(units), torch.stack([field.finish(u) for u in units.values()]))
+                recorded.parts[field] = Part(list(units), field.finish([*units.values()]))
 
     def after_clipping(self) -> None:
         """Read the gradients as the optimizer will see them; whoever uses optimizers of torch need not call this."""
@@ -355,14 +362,12 @@ class GradientRecorder:
 
     def flush(self) -> list[Record]:
         """The records since the last flush, brought to the host in one transfer."""
-        values = [part.values.flatten() for step in self._steps for part in step.all_parts]
-        numbers = torch.cat(values).tolist() if values else []
-        order, records, position = self.layers, [], 0
+        values = [part.values for step in self._steps for part in step.all_parts]
+        tensors = [value.flatten() for value in values if isinstance(value, Tensor)]
+        brought = iter(torch.cat(tensors).tolist() if tensors else ())
+        order, records = self.layers, []
         for step in self._steps:
-            count = sum(part.values.numel() for part in step.all_parts)
-            record = step.read(numbers[position : position + count], order)
-            position += count
-            records.append(record)
+            records.append(record := step.read(brought, order))
             if step.is_full:
                 self._with_gradient |= dict.fromkeys(record.layers_with(GRADIENT_NORM))
                 self._with_delta |= dict.fromkeys(record.layers_with(DELTA_NORM))

@@ -118,12 +118,9 @@ class RecurrentPass:
             h, *cell = (gradient[-1] for gradient in through_time[index * len(states[0]) :][: len(states[0])])
             parts = [h + direct.select(axis, -1), *cell]  # of two sizes where an LSTM projects h
             by_sample.append(torch.cat([part.reshape(samples, -1) for part in parts], 1))
-        norms = [measure.norm(gradients) for gradients in by_sample]
-        alive = torch.zeros(samples, dtype=torch.bool, device=x.device)
-        for index in reversed(range(len(norms))):
-            alive = alive | by_sample[index].ne(0).any(1)
-            norms[index] = norms[index] * (samples / alive.sum().clamp(min=1).to(norms[index].dtype)).sqrt()
-        return torch.stack(norms)
+        norms = torch.as_tensor(measure.norms(by_sample), dtype=measure.accumulator(x.device), device=x.device)
+        alive = torch.stack([gradients.ne(0).any(1) for gradients in by_sample]).flip(0).cummax(0).values.flip(0)
+        return norms * (samples / alive.sum(1).clamp(min=1).to(norms.dtype)).sqrt()
 
 
 def _detached(state: Any) -> Any:

@@ -77,7 +77,6 @@ class Updates:
         if self._without and not self._has_clipped:
             missing.add("gradient after clipping", ["the network"], self._without)
 
-    @torch.no_grad()
     def clipped(self, optimizer: Optimizer | None = None) -> None:
         """Read the gradients as the optimizer will see them."""
         for pending in self._of(optimizer):
@@ -87,18 +86,21 @@ class Updates:
             gradients = [p.grad for p in pending.parameters if p.grad is not None]
             if pending.is_unscaled and len(gradients) == len(pending.parameters):
                 self._has_clipped = True
-                pending.step.take(Clipped(pending.names, gradients, pending.whole.whole()))
+                with torch.no_grad():
+                    pending.step.take(Clipped(pending.names, gradients, pending.whole.whole()))
 
-    @torch.no_grad()
     def end(self, optimizer: Optimizer | None) -> None:
         """Read how far the weights have moved: of the given optimizer, or of those whose step has begun, or of all."""
+        if not self._pending:
+            return
         ended = self._of(optimizer) if optimizer else [p for p in self._pending.values() if p.has_begun]
         for pending in ended or [*self._pending.values()]:
             count = len(pending.copies)
             names, weights = pending.names[:count], pending.parameters[:count]
-            moved = [*torch._foreach_sub([measure.local(weight) for weight in weights], pending.copies)]
-            slopes = [None if weight.grad is None else measure.local(weight.grad) for weight in weights]
-            pending.step.take(Update(names, weights, moved, slopes, optimizer, pending.whole.whole(weights)))
+            with torch.no_grad():
+                moved = [*torch._foreach_sub([measure.local(weight) for weight in weights], pending.copies)]
+                slopes = [None if weight.grad is None else measure.local(weight.grad) for weight in weights]
+                pending.step.take(Update(names, weights, moved, slopes, optimizer, pending.whole.whole(weights)))
             if optimizer is not None:
                 pending.step.options = options_of(optimizer)
             self._without = _NO_STEP if pending.is_unscaled else _SCALED

@@ -61,9 +61,8 @@ class Parameters:
         if chosen not in self._selections:
             self._selections[chosen] = _select((n, p) for n, p in self.pairs if chosen is None or id(p) in chosen)
         known = self._selections[chosen]
-        gradients = [parameter.grad for parameter in known.parameters]
-        found = [gradient for gradient in gradients if gradient is not None]
-        if len(found) < len(gradients):
+        found = [gradient for parameter in known.parameters if (gradient := parameter.grad) is not None]
+        if len(found) < len(known.parameters):
             pairs = zip(known.names, known.parameters, strict=True)
             known = _select((n, p) for n, p in pairs if p.grad is not None)
         return known, found
@@ -75,8 +74,8 @@ class Parameters:
             part = Part(names, measure.norms(tensors))
             return self._ranks.add_shards(part, like or tensors, Reduction.NORM) if self._ranks else part
 
-        def sums(names: list[str], scalars: Sequence[Tensor], tensors: Sequence[Tensor]) -> Part:
-            part = Part(names, torch.stack([*scalars]))
+        def sums(names: list[str], scalars: Sequence[Tensor | float], tensors: Sequence[Tensor]) -> Part:
+            part = Part(names, measure.gathered(scalars))
             return self._ranks.add_shards(part, tensors, Reduction.SUM) if self._ranks else part
 
         return Whole(norms, sums)

@@ -13,6 +13,11 @@ from unvanish.gradients import GradientRecorder, Report, Verdict
 from unvanish.gradients.judge.finding import Rule
 
 ROWS, COLUMNS, CLASSES, WIDTH = 64, 5, 3, 11
+#: All that may be at fault.
+ABOUT = {
+    *("activation", "depth", "initialization", "learning_rate", "preprocessing", "labels", "output_layer", "loss"),
+    *("optimizer", "regularization", "epochs", "layers", "zero_grad_missing", "numbers"),
+}
 #: The rules that have an ill case, and those that have a healthy one near them.
 ILL: dict[Rule, list[str]] = defaultdict(list)
 NEAR: dict[Rule, list[str]] = defaultdict(list)
@@ -32,6 +37,7 @@ def ill(rule: Rule) -> Callable:
             (finding,) = found
             assert str(finding).startswith(f"{rule.name}: {evidence}; ")
             assert str(finding).endswith(f"{finding.remedies[-1]}.")
+            assert set(finding.about) <= ABOUT
 
         return test
 
@@ -135,7 +141,8 @@ def trained(
                 optimizer.zero_grad()
             outputs.clear()
             whole = torch.zeros(())
-            for part, target in zip(x.chunk(micro_batches), y.chunk(micro_batches), strict=True):
+            parts = [(x, y)] if micro_batches == 1 else zip(x.chunk(micro_batches), y.chunk(micro_batches), strict=True)
+            for part, target in parts:
                 value = loss(model(part), target) / micro_batches
                 recorder.before_backward(value)
                 value.backward()
@@ -153,7 +160,7 @@ def trained(
             with torch.no_grad():
                 moved = {name: module.weight - before[name] for name, module in layers.items()}
                 run.seen["moved"].append({n: (m.norm() / before[n].norm()).item() for n, m in moved.items()})
-                run.seen["weight"].append({name: weight.norm().item() for name, weight in before.items()})
+                run.seen["weight"].append({name: weight.double().norm().item() for name, weight in before.items()})
                 run.seen["delta"].append({n: z.grad.norm().item() for n, z in outputs.items() if z.grad is not None})
                 grads = {n: m.weight.grad for n, m in layers.items() if m.weight.grad is not None}
                 run.seen["descent"].append({n: -cosine(moved[n], g) for n, g in grads.items()})

@@ -12,7 +12,7 @@ def _read(moment: Output) -> dict[Field, object]:
     # Sums add up over calls and ranks; taken around the call's own mean, they keep a sigmoid's tiny variance.
     mean, spread = measure.moments(moment.activation)
     count = moment.activation.numel()
-    return {TOTAL: mean * count, SQUARES: spread.square() + mean.square() * count, COUNT: count}
+    return {TOTAL: mean * count, SQUARES: spread * spread + mean * mean * count, COUNT: count}
 
 
 def _mean(numbers: Numbers) -> float | None:

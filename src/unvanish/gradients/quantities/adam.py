@@ -6,8 +6,6 @@ Kingma and Ba (2015), algorithm 1; as AdamW, NAdam and RAdam keep it too.
 import math
 from typing import Any
 
-import torch
-
 from unvanish.gradients import measure
 from unvanish.gradients.quantities.quantity import Field, Numbers, Quantity, Update
 
@@ -27,11 +25,11 @@ def _read(moment: Update) -> dict[Field, object]:
         v_hat = second.to(measure.accumulator(second.device)) / (1 - group["betas"][1] ** state["step"])
         names.append(name)
         seconds.append(state["exp_avg_sq"])
-        squares.append(v_hat.sum())
+        squares.append(measure.number(v_hat.sum()))
         # A weight that has never had a gradient, as behind a dead unit, does not step at all.
-        steps.append((group["lr"] / (v_hat.sqrt() + group["eps"])).where(v_hat > 0, 0.0).sum())
-        moving.append((v_hat > 0).sum().to(v_hat.dtype))
-        counts.append(torch.full_like(squares[-1], second.numel()))
+        steps.append(measure.number((group["lr"] / (v_hat.sqrt() + group["eps"])).where(v_hat > 0, 0.0).sum()))
+        moving.append(measure.number((v_hat > 0).sum()))
+        counts.append(second.numel())
     if not names:
         return {}
     parts = ((SECOND_MOMENT, squares), (STEP, steps), (MOVING, moving), (COUNT, counts))

@@ -13,7 +13,7 @@ def _read(moment: Successive) -> dict[Field, object]:
     products = measure.products(moment.previous, moment.gradients)
     return {
         PRODUCT: moment.whole.sums(moment.names, products, moment.gradients),
-        PREVIOUS: moment.whole.norms(moment.names, moment.previous),
+        PREVIOUS: moment.norms,
     }
 
 

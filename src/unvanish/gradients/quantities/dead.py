@@ -1,19 +1,26 @@
 """How many units of a ReLU are never positive, over the whole batch and all positions."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from unvanish.gradients import measure
 from unvanish.gradients.layers import unit_axis
 from unvanish.gradients.quantities.quantity import Field, Output, Quantity, Reduction
 
 
-def _never_positive(largest: Tensor) -> Tensor:
+def _never_positive(largest: Sequence[Tensor]) -> Tensor | list[float]:
     """NaN where no unit is known, as of layers that another rank has run and this one not."""
-    known = (largest > -torch.inf).sum().to(measure.accumulator(largest.device))
-    return (known - (largest > 0).sum()) / known
+    wide = measure.accumulator(largest[0].device)
+    is_mixed = len({part.dtype for part in largest}) > 1
+    parts = [part.to(wide) if is_mixed else part for part in largest]  # padded, all become the first one's type
+    units = pad_sequence(parts, batch_first=True, padding_value=-torch.inf)
+    known = (units > -torch.inf).sum(1).to(wide)
+    share: Tensor = (known - (units > 0).sum(1)) / known
+    return share.tolist() if share.is_cpu else share
 
 
 LARGEST = Field(Reduction.MAX, is_share=True, finish=_never_positive)

@@ -11,15 +11,17 @@ DOWN, SLOPE = Field(), Field(Reduction.NORM)
 
 def _read(moment: Update) -> dict[Field, object]:
     found = [
-        (name, moved, measure.local(gradient))
-        for name, moved, gradient in zip(moment.names, moment.moved, moment.gradients, strict=True)
+        (name, weight, moved, gradient)
+        for name, weight, moved, gradient in zip(
+            moment.names, moment.weights, moment.moved, moment.gradients, strict=True
+        )
         if gradient is not None and gradient.layout is moved.layout and gradient.dtype is moved.dtype
     ]
     if not found:
         return {}
-    names, moved, gradients = map(list, zip(*found, strict=True))
+    names, weights, moved, gradients = map(list, zip(*found, strict=True))
     return {
-        DOWN: moment.whole.sums(names, measure.products(moved, gradients), moved),
+        DOWN: moment.whole.sums(names, measure.products(moved, gradients), weights),
         SLOPE: moment.whole.norms(names, gradients),
     }
 

@@ -1,10 +1,12 @@
 """What a measure is: numbers that stay on the device, how they come together, and what they are on the host."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -34,13 +36,13 @@ class Field:
         reduction: How several of them become one.
         scale: What a gradient scaler has done to it.
         is_share: Whether each rank measures it of its own share of the batch.
-        finish: Of a MAX field, which holds a number a unit: what becomes of them in the end, a scalar.
+        finish: Of a MAX field, which holds a number a unit: what becomes of them in the end, a number a layer.
     """
 
     reduction: Reduction = Reduction.SUM
     scale: Scale = Scale.NONE
     is_share: bool = False
-    finish: Callable[[Tensor], Tensor] | None = None
+    finish: Callable[[Sequence[Tensor]], Tensor | list[float]] | None = None
 
 
 #: The loss of a step, which is of no layer.
@@ -48,15 +50,25 @@ LOSS = Field()
 
 
 class Part(NamedTuple):
-    """Numbers on the device.
+    """Numbers of layers.
 
     Args:
         names: The layer of each number; a layer may occur more than once, and then its numbers belong together.
-        values: The numbers, (n,).
+        values: The numbers, (n,): on the device, or what has come from a CPU on the host.
     """
 
     names: list[str]
-    values: Tensor
+    values: Tensor | list[float]
+
+    def divided(self, scale: Tensor | float) -> "Part":
+        """The same without a factor."""
+        if isinstance(self.values, Tensor):
+            return Part(self.names, self.values / scale)
+        return Part(self.names, (torch.tensor(self.values, dtype=torch.float64) / scale).tolist())
+
+    def read(self, brought: Iterator[float]) -> list[float]:
+        """The numbers on the host, those of a device from what was brought from there."""
+        return [*islice(brought, self.values.numel())] if isinstance(self.values, Tensor) else self.values
 
 
 class Output(NamedTuple):
@@ -89,7 +101,7 @@ class Whole(NamedTuple):
     """Reads whole tensors, of which this rank may hold no more than a shard."""
 
     norms: Callable[[list[str], Sequence[Tensor]], Part]
-    sums: Callable[[list[str], Sequence[Tensor], Sequence[Tensor]], Part]
+    sums: Callable[[list[str], Sequence[Tensor | float], Sequence[Tensor]], Part]
 
 
 class Initial(NamedTuple):
@@ -121,10 +133,11 @@ class Weights(NamedTuple):
 
 
 class Successive(NamedTuple):
-    """The gradients of a step and copies of those of the step before; arguments as of ``Weights``."""
+    """The gradients of a step and copies of those of the step before, with their norms; arguments as of ``Weights``."""
 
     names: list[str]
     previous: Sequence[Tensor]
+    norms: Part
     gradients: Sequence[Tensor]
     whole: Whole
 

@@ -20,7 +20,7 @@ def _read(moment: Initial) -> dict[Field, object]:
     return {
         INCOMING: Part(names, torch.stack(rows)),
         OUTGOING: Part(names, torch.stack(columns)),
-        COUNT: Part(names, torch.stack([torch.ones_like(row) for row in rows])),
+        COUNT: Part(names, [1.0] * len(names)),
     }
 
 

@@ -22,6 +22,8 @@ def status_of(ratio: float) -> str:
 def ratio_and_factor(line: Mapping[str, float]) -> tuple[float, float]:
     """|delta| of the first layer over that of the last, and the geometric mean of the factors from layer to layer."""
     values = [*line.values()]
+    if not all(map(math.isfinite, values)):
+        return math.nan, math.nan
     ratio = values[0] / values[-1] if values and values[-1] else math.nan
     if len(values) < 2 or 0 in values:
         return ratio, math.nan

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.rules.progress import PATIENCE
 from unvanish.gradients.judge.seen import STUCK, Seen
 
 #: By so much the loss on other data has grown again since it was best, and stands above that on the training data.
@@ -12,7 +13,7 @@ GROWN = 2.0
 
 def _useless(rule: Rule, seen: Seen) -> Iterator[Finding]:
     best = min(seen.validation, default=math.nan)
-    if best >= (1 - STUCK) * seen.constant and not seen.is_stuck:
+    if seen.steps >= PATIENCE and seen.progress > STUCK and best >= (1 - STUCK) * seen.constant:
         yield rule.found(
             f"the loss on data that were not learnt from has been {best:.3g} at best, where the best constant answer "
             f"has {seen.constant:.3g}, and on the training data it is {seen.loss:.3g}"

@@ -35,8 +35,9 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     narrow = [name for name in few if name in line and shares[name] >= MANY]
     if largest < NEARLY_ALL and mean < MOST and not narrow:
         return
-    began = seen.at_first("dead_share")
-    killed = not seen.is_early and max(began.values(), default=0.0) < NEARLY_ALL
+    # The very first record is that of the network as it began.
+    began = seen.initial("dead_share")
+    killed = len(seen.first) > 1 and max(began.values(), default=0.0) < NEARLY_ALL
     yield rule.found(
         _evidence("of the units are never positive", shares) + (", which training has made so" if killed else ""),
         [name for name, share in shares.items() if share >= MANY],

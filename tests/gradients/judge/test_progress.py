@@ -1,0 +1,141 @@
+"""What has come of a run."""
+
+import math
+from statistics import fmean, median, pstdev
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from trained import CLASSES, ROWS, adam, classes, ill, inputs, mlp, near, noise, numbers, sgd, trained
+
+from unvanish.gradients.judge.rules import PENALTY, PLATEAU, SLOW, STUCK
+from unvanish.gradients.judge.rules.progress import PATIENCE
+from unvanish.gradients.judge.seen import STUCK as STUCK_AT
+
+
+def entropy(y):
+    """What the best constant answer costs, in nats."""
+    rates = torch.bincount(y).double() / len(y)
+    return -(rates * rates.log()).sum().item()
+
+
+def new_noise(step):
+    """Other inputs and labels at every step, which have nothing to do with one another."""
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(ROWS, 5, generator=generator), torch.randint(CLASSES, (ROWS,), generator=generator)
+
+
+@ill(STUCK)
+def test_labels_that_have_nothing_to_do_with_the_inputs():
+    model, steps = mlp(), PATIENCE + 20
+    run = trained(model, new_noise, F.cross_entropy, sgd(model, 0.05), steps)
+    constant = entropy(torch.cat([new_noise(step)[1] for step in range(steps)]))
+    assert run.loss() > (1 - STUCK_AT) * constant
+    return run.end, f"after {steps} steps the loss is {run.loss():.3g}, and the best constant answer has {constant:.3g}"
+
+
+@ill(STUCK)
+def test_numbers_that_have_nothing_to_do_with_the_inputs():
+    def data(step):
+        generator = torch.Generator().manual_seed(step)
+        return torch.randn(ROWS, 5, generator=generator), 3 + torch.randn(ROWS, 1, generator=generator)
+
+    model, steps = mlp(1), PATIENCE + 100
+    run = trained(model, data, F.mse_loss, adam(model, 0.02), steps)
+    constant = torch.cat([data(step)[1] for step in range(steps)]).double().var(correction=0).item()
+    assert run.loss() > (1 - STUCK_AT) * constant
+    return run.end, f"after {steps} steps the loss is {run.loss():.3g}, and the best constant answer has {constant:.3g}"
+
+
+@near(STUCK)
+def test_xor_before_it_has_left_its_plateau():
+    x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+    y = torch.tensor([[0.0], [1], [1], [0]])
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
+    run = trained(model, (x, y), F.binary_cross_entropy_with_logits, sgd(model, 0.1), PATIENCE - 10)
+    assert run.losses[-1] > 0.9 * math.log(2)
+    return run.end
+
+
+@ill(PLATEAU)
+def test_one_unit_where_more_are_needed():
+    x = inputs()
+    model = mlp(1, width=1)
+    run = trained(model, (x, x.square().sum(1, keepdim=True)), F.mse_loss, adam(model, 0.3), 300)
+    last = run.losses[-128:]
+    assert pstdev(last) < 1e-3 * fmean(last)
+    return run.end, f"the loss has been {fmean(last):.3g} for {len(last)} steps, to three digits"
+
+
+@near(PLATEAU)
+def test_batches_that_differ():
+    def data(step):
+        x = torch.randn(ROWS, 5, generator=torch.Generator().manual_seed(step))
+        return x, x.square().sum(1, keepdim=True)
+
+    model = mlp(1, width=1)
+    return trained(model, data, F.mse_loss, adam(model, 0.3), 300).end
+
+
+@ill(SLOW)
+def test_a_run_that_ends_while_it_learns():
+    x, y = numbers()
+    model = mlp(1)
+    run = trained(model, (x, y), F.mse_loss, sgd(model, 0.003), 200)
+    before, after = fmean(run.losses[-128:-64]), fmean(run.losses[-64:])
+    assert after < 0.9 * before
+    assert run.loss() > 0.5 * y.var()
+    return run.end, f"the loss has fallen from {before:.3g} to {after:.3g} over the last 128 steps"
+
+
+@near(SLOW)
+def test_a_run_whose_loss_is_below_half_of_a_constant_s():
+    x, y = numbers()
+    model = mlp(1)
+    run = trained(model, (x, y), F.mse_loss, sgd(model, 0.02), 200)
+    assert fmean(run.losses[-64:]) < 0.9 * fmean(run.losses[-128:-64])
+    return run.end
+
+
+@ill(PENALTY)
+def test_a_penalty_of_more_than_the_loss():
+    x, y = classes()
+    model = mlp()
+    parts = []
+
+    def loss(z, y):
+        taught = F.cross_entropy(z, y)
+        penalty = sum(p.abs().sum() for p in model.parameters())
+        parts.append((penalty / (taught + penalty)).item())
+        return taught + penalty
+
+    run = trained(model, (x, y), loss, sgd(model, 0.001), 30)
+    share = fmean(parts[-10:])
+    assert 0.5 < share < 1
+    return run.end, f"penalties make {share:.0%} of the loss"
+
+
+@ill(PENALTY)
+def test_a_weight_decay_that_shrinks_the_weights():
+    model = mlp()
+    run = trained(model, noise(), F.cross_entropy, sgd(model, 0.05, weight_decay=1.0), 60)
+    now = run.medians("weight")
+    left = median(norm / run.seen["weight"][0][name] for name, norm in now.items())
+    return run.end, f"the weights have shrunk to {left:.0%} of what they began with"
+
+
+@ill(PENALTY)
+def test_a_weight_decay_that_pulls_harder_than_the_loss():
+    model = mlp()
+    decay = 0.5
+    run = trained(model, noise(), F.cross_entropy, sgd(model, 0.001, weight_decay=decay), 30)
+    weights, gradients = run.medians("weight"), run.medians("gradient")
+    assert all(decay * norm > gradients[name] for name, norm in weights.items())
+    return run.end, "a weight decay of 0.5 pulls at the weights harder than the loss does, in 2 of 2 layers"
+
+
+@near(PENALTY)
+def test_the_end_of_a_run_that_fits_its_data():
+    model = mlp()
+    run = trained(model, classes(), F.cross_entropy, sgd(model, 0.5, weight_decay=0.003), 200)
+    return run.end

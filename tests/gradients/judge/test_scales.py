@@ -1,0 +1,148 @@
+"""Data of a size that nothing was made for, and numbers that are none."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from trained import CLASSES, COLUMNS, adam, classes, ill, mlp, near, numbers, sgd, trained
+
+import unvanish
+from unvanish.gradients import GradientRecorder, Report
+from unvanish.gradients.judge.rules import INPUTS, NAN, TARGETS
+from unvanish.gradients.judge.rules.scaling import LARGE
+
+
+def of_inputs(x):
+    rms = x.square().mean().sqrt()
+    return f"the data that 0 is fed reach from {x.min():.4g} to {x.max():.4g}, with a root mean square of {rms:.3g}"
+
+
+@ill(INPUTS)
+@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Tanh])
+def test_inputs_in_thousands_that_saturate(activation):
+    x, y = classes()
+    model = mlp(activation=activation)
+    run = trained(model, (1000 * x, y), F.cross_entropy, sgd(model, 0.01), 12)
+    return run.end, of_inputs(1000 * x)
+
+
+@ill(INPUTS)
+def test_inputs_in_thousands_before_any_training():
+    x, y = classes()
+    return unvanish.diagnose(mlp(), (1000 * x, y), F.cross_entropy).verdict, of_inputs(1000 * x)
+
+
+@near(INPUTS)
+def test_pixels_from_0_to_16():
+    x = 16 * torch.rand(64, COLUMNS, generator=torch.Generator().manual_seed(1))
+    assert 0.8 * LARGE < x.square().mean().sqrt() < LARGE
+    model = mlp()
+    return trained(model, (x, x[:, :CLASSES].argmax(1)), F.cross_entropy, adam(model, 0.02), 100).end
+
+
+@ill(TARGETS)
+def test_prices_before_any_training():
+    x, y = numbers()
+    y = 300_000 + 80_000 * y
+    evidence = f"the targets have a mean of {y.mean():.4g} and a standard deviation of {y.std(correction=0):.3g}"
+    return unvanish.diagnose(mlp(1), (x, y), F.mse_loss).verdict, evidence
+
+
+@ill(TARGETS)
+def test_prices_that_are_not_learnt():
+    x, y = numbers()
+    y = 300_000 + 80_000 * y
+    model = mlp(1)
+    run = trained(model, (x, y), F.mse_loss, adam(model, 0.001))
+    assert run.loss() > y.var()
+    return run.end, f"the targets have a mean of {y.mean():.4g} and a standard deviation of {y.std(correction=0):.3g}"
+
+
+@near(TARGETS)
+def test_counts_up_to_20():
+    x, y = numbers()
+    y = (8 + 3 * y).round().clamp(0, 20)
+    model = mlp(1)
+    return trained(model, (x, y), F.mse_loss, adam(model, 0.05), 150).end
+
+
+@ill(NAN)
+def test_data_with_a_nan():
+    x, y = classes()
+    x[3, 1] = math.nan
+    model = mlp()
+    return trained(model, (x, y), F.cross_entropy, sgd(model), 3).end, (
+        "the data that 0 was fed have NaN or infinity in them"
+    )
+
+
+@ill(NAN)
+def test_targets_with_a_nan():
+    x, y = numbers()
+    y[3] = math.nan
+    model = mlp(1)
+    return trained(model, (x, y), F.mse_loss, sgd(model), 3).end, "the targets have NaN or infinity in them"
+
+
+@ill(NAN)
+def test_a_learning_rate_without_any_bound():
+    model = mlp()
+    run = trained(model, classes(), F.cross_entropy, sgd(model, 1e38), 12)
+    assert not run.model[0].weight.isfinite().all()
+    last = run.seen["weight"][-run.report.window :]
+    first = next(step for step in last if not math.isfinite(sum(step.values())))
+    name = next(name for name, norm in first.items() if not math.isfinite(norm))
+    return run.end, f"the weight of {name} is {first[name]}: an earlier step of the optimizer has made it so"
+
+
+@ill(NAN)
+def test_a_square_root_at_0():
+    x, y = numbers()
+    model = mlp(1)
+
+    def loss(z, y):
+        return F.mse_loss((z * 0).sqrt() + z.detach(), y)
+
+    run = trained(model, (x, y), loss, sgd(model), 1)
+    assert math.isfinite(run.losses[0])
+    evidence = f"the gradient is nan in 2 while the loss is {run.losses[0]:.3g}: it was born in the backward pass"
+    return run.end, evidence
+
+
+@ill(NAN)
+def test_activations_that_grow_beyond_the_largest_number():
+    model = mlp(hidden=4, gain=1e12)
+    x, y = classes()
+    with torch.no_grad():
+        sound = [model[:depth](x).isfinite().all().item() for depth in range(1, len(model) + 1)]
+    first = sound.index(False)
+    run = trained(model, (x, y), F.cross_entropy, sgd(model), 3)
+    return run.end, f"the forward pass first leaves the numbers' range in {first}, before any step was made"
+
+
+@near(NAN)
+def test_a_gradient_scaler_that_skips_what_overflows():
+    x, y = classes()
+    model = mlp()
+    optimizer = adam(model, 0.03)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=1000)
+    report, skipped = Report(), 0
+    with GradientRecorder(model, every_n_steps=1) as recorder:
+        recorder.optimizes(optimizer)
+        for step in range(140):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y, reduction="sum")
+            recorder.before_backward(loss)
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            scale = scaler.get_scale()
+            recorder.before_step(step, loss_scale=scale, loss=loss)
+            scaler.step(optimizer)
+            scaler.update()
+            recorder.after_step(optimizer)
+            skipped += scaler.get_scale() < scale
+    report.add(recorder.flush())
+    assert skipped
+    return report.end

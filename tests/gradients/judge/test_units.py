@@ -1,0 +1,103 @@
+"""Units that pass no gradient on."""
+
+from statistics import fmean
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from trained import adam, classes, ill, mlp, near, noise, numbers, sgd, trained
+
+from unvanish.gradients.judge.rules import DEAD, SATURATED, SILENT
+from unvanish.gradients.judge.rules.units import MANY, NEARLY_ALL
+
+
+def worst(shares, what):
+    """The sentence on three layers at most."""
+    named = ", ".join(f"{shares[name]:.0%} in {name}" for name in sorted(shares, key=lambda name: -shares[name])[:3])
+    over = f", on average over {len(shares)} layers" if len(shares) > 1 else ""
+    return f"{fmean(shares.values()):.0%} {what}{over}: {named}"
+
+
+def hidden(run, what):
+    """The share of each hidden layer's units, the least of the last steps."""
+    return {
+        name: min(step[name] for step in run.seen[what][-run.report.window :])
+        for name in run.medians(what)
+        if name != str(len(run.model) - 1)
+    }
+
+
+@ill(DEAD)
+@pytest.mark.parametrize("layers", [1, 3])
+def test_biases_that_keep_every_relu_of_the_first_layer_shut(layers):
+    model = mlp(hidden=layers)
+    with torch.no_grad():
+        model[0].bias[:-1] -= 100
+    run = trained(model, noise(), F.cross_entropy, sgd(model, 0.01))
+    shares = hidden(run, "dead")
+    assert shares["0"] >= NEARLY_ALL
+    return run.end, worst(shares, "of the units are never positive")
+
+
+@ill(DEAD)
+def test_units_that_the_first_steps_have_killed():
+    model = mlp(hidden=2)
+    run = trained(model, noise(), F.cross_entropy, adam(model, 1.5), 40)
+    shares = hidden(run, "dead")
+    assert max(run.first("dead").values()) < NEARLY_ALL <= max(shares.values())
+    return run.end, worst(shares, "of the units are never positive") + ", which training has made so"
+
+
+@near(DEAD)
+def test_positive_inputs_with_one_column():
+    x = torch.rand(64, 1, generator=torch.Generator().manual_seed(1))
+    model = nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
+    nn.init.zeros_(model[0].bias)
+    run = trained(model, (x, x.square()), F.mse_loss, adam(model, 0.01), 100)
+    assert 0.25 < run.first("dead")["0"] < NEARLY_ALL
+    return run.end
+
+
+@ill(SILENT)
+def test_a_layer_whose_activation_is_flat():
+    model = mlp(hidden=3, activation=nn.Hardtanh)
+    with torch.no_grad():
+        model[2].bias += 100
+    run = trained(model, noise(), F.cross_entropy, sgd(model, 0.01))
+    silent = [name for name, delta in run.medians("delta").items() if delta == 0]
+    assert silent == ["0", "2"]
+    return run.end, "|delta| is exactly 0 in 2 of 4 layers, the deepest of them 2"
+
+
+@near(SILENT)
+def test_a_weight_that_begins_at_0_by_design():
+    model = mlp(hidden=3)
+    nn.init.zeros_(model[6].weight)
+    run = trained(model, classes(), F.cross_entropy, adam(model, 0.02), 80)
+    assert run.seen["delta"][0]["4"] == 0
+    return run.end
+
+
+@ill(SATURATED)
+def test_tanh_units_with_large_biases():
+    model = mlp(hidden=2, activation=nn.Tanh)
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            layer.bias += 10
+    run = trained(model, noise(), F.cross_entropy, sgd(model, 0.01))
+    shares = run.medians("at tanh's bound")
+    shares = {name: shares[name] for name in ("0", "2")}
+    assert min(shares.values()) >= MANY
+    return run.end, worst(shares, "of the activations are at their bound")
+
+
+@near(SATURATED)
+def test_a_sigmoid_on_the_output_that_is_right_and_sure():
+    x, number = numbers()
+    y = (number > 0).float()
+    model = mlp(1, activation=nn.Tanh, end=nn.Sigmoid())
+    run = trained(model, (x, y), F.binary_cross_entropy, adam(model, 0.1), 120)
+    p = model(x)
+    assert ((p < 0.01) | (p > 0.99)).float().mean() > MANY
+    return run.end
