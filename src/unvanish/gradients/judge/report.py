@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -113,7 +113,7 @@ class Report:
         if not verdicts:
             return judge(Seen([]))
         gravest = max(verdicts, key=lambda verdict: (bool(verdict.findings), verdict.name == "healthy"))
-        findings = [finding for verdict in verdicts for finding in verdict.findings]
+        findings = _together(dict(zip(parts, verdicts, strict=True)))
         findings.sort(key=lambda finding: NAMES.index(finding.name))
         return replace(gravest, findings=tuple(map(self._dated, findings)))
 
@@ -206,6 +206,18 @@ class Report:
         """Write ``as_dict`` as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _together(verdicts: Mapping[str, Verdict]) -> list[Finding]:
+    """The findings on several parts: what holds of all alike is said once, all else with its part."""
+    told = Counter((f.name, f.evidence) for verdict in verdicts.values() for f in verdict.findings)
+    found: dict[tuple[str, str], Finding] = {}
+    for part, verdict in verdicts.items():
+        for finding in verdict.findings:
+            key = finding.name, finding.evidence
+            where = finding.where or ("" if told[key] > 1 or len(verdicts) < 2 else part)
+            found.setdefault(key, replace(finding, where=where))
+    return [*found.values()]
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:
