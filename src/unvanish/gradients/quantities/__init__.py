@@ -1,5 +1,8 @@
 """The table of all measures: what is read, how it comes together, what it is called. One file a measure."""
 
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
 from unvanish.gradients.quantities.activation import ACTIVATION_MEAN, ACTIVATION_STD
 from unvanish.gradients.quantities.adam import ADAM_RMS, ADAM_STEP
 from unvanish.gradients.quantities.clipped import GRADIENT_NORM_CLIPPED
@@ -11,6 +14,7 @@ from unvanish.gradients.quantities.quantity import (
     Clipped,
     Delta,
     Field,
+    Moment,
     Output,
     Part,
     Quantity,
@@ -32,8 +36,15 @@ QUANTITIES = (
     *(GRADIENT_COSINE, ACTIVATION_MEAN, ACTIVATION_STD, SATURATED_SHARE, DEAD_SHARE, WEIGHT_NORM, ADAM_RMS, ADAM_STEP),
 )
 
+#: What is read at each moment, and whether it is at every step.
+READERS: dict[type, list[tuple[Callable[[Any], Mapping[Field, Any]], bool]]] = {
+    moment: [(q.read, q.every_step) for q in QUANTITIES if q.moment is moment and q.read is not None]
+    for moment in get_args(Moment)
+}
+
 __all__ = [
     "QUANTITIES",
+    "READERS",
     "Clipped",
     "Delta",
     "Field",
