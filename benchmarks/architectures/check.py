@@ -157,7 +157,7 @@ class Twin(Plain):
         report = Report()
         report.add(self.records[:1])
         zeros = f" ({self.zeros} weights or gains begin at 0)" if self.zeros else ""
-        return report.start.status, " ".join(str(report.start.evidence).split()) + zeros
+        return report.start.name, " ".join(str(report.start.evidence).split()) + zeros
 
 
 def check(build: Build) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def page(found: Mapping[str, Any], command: str) -> str:
         "than its repaired twin; healthy ones where they learn; what is the same network twice counts once. Seeds:",
         f"{found['seeds']}; of several, a case counts by the share. Detected: anything is said after ten steps or at",
         f"the end. Cause named: one of the first {RANKED} findings at the end is about one of its causes. A family is",
-        "held out, or not, by the hash of its name.",
+        "held out, or not, by the hash of its name. MNIST is read from `--root`, the tables of two repositories from",
+        "git directories under CASES_GIT, `<owner>+<name>/repo`; what is not there is not run.",
         "",
         _row("", "faulty", "detected", "cause named", "healthy", "false alarms", "steps until said", "seconds"),
         "|" + "---|" * 8,
@@ -99,7 +100,9 @@ def _alarm(case: Mapping[str, Any]) -> str:
         for run in case["runs"]
         for finding in [*run["start"][:1], *run["end"][:1]]
     }
-    return f"{case['id']}; {'; '.join(told)}; {_metrics(case)}"
+    failed = sum(run["learns"] is False for run in case["runs"])
+    note = f"; {failed} of its {len(case['runs'])} runs did not learn, so this may be no false alarm" if failed else ""
+    return f"{case['id']}; {'; '.join(told)}; {_metrics(case)}{note}"
 
 
 def _head(case: Mapping[str, Any]) -> str:

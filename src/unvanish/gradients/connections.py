@@ -35,6 +35,7 @@ class Connections:
         #: By optimizer the parameters that have wanted a gradient at every step so far, and had none.
         self._without: dict[Hashable, set[int]] = {}
         self._outside: dict[int, str] = {}
+        self._parameters: list[nn.Parameter] = []
 
     def order(self, known: Iterable[str]) -> list[str]:
         """Layers from the input to the loss, those of ``known`` that have not run last."""
@@ -45,15 +46,16 @@ class Connections:
 
     def untrained(self) -> list[Untrained]:
         """What does not train although it seems to."""
-        without = set().union(*self._without.values())
-        if not (without or self._outside or self.optimizers):
-            return []
+        trained = [p for p in self._parameters or self._model.parameters() if p.requires_grad]
+        without = set().union(*self._without.values()).intersection(map(id, trained))
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
-        trained = [(plain_path(name), p) for name, p in self._model.named_parameters() if p.requires_grad]
+        left = {id(p) for p in trained if self.optimizers and id(p) not in taken}
+        # torch's walk for names takes its time.
+        named = [(plain_path(name), id(p)) for name, p in self._model.named_parameters()] if without or left else []
         found = (
-            Untrained("gradient", tuple(name for name, p in trained if id(p) in without)),
+            Untrained("gradient", tuple(name for name, index in named if index in without)),
             Untrained("outside", tuple(self._outside.values())),
-            Untrained("optimizer", tuple(n for n, p in trained if self.optimizers and id(p) not in taken)),
+            Untrained("optimizer", tuple(name for name, index in named if index in left)),
         )
         return [one for one in found if one.names]
 
@@ -88,7 +90,8 @@ class Connections:
         silent = {name for name, p in layers.parameters if name and p.requires_grad and p.grad is None}
         gone = silent & small_batches(watch.passes).keys()
         self._missing.add("dL/dW", (name for name, _ in layers.parameters if name in gone), _GONE)
-        mine = [p for _, p in layers.parameters if chosen is None or id(p) in chosen]
+        self._parameters = [p for _, p in layers.parameters]
+        mine = [p for p in self._parameters if chosen is None or id(p) in chosen]
         without = {id(p) for p in mine if p.requires_grad and p.grad is None} if not gone else set()
         self._without[chosen] = self._without.get(chosen, without) & without
         silent &= {name for name, p in layers.parameters if id(p) in self._without[chosen]}

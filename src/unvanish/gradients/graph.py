@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -55,31 +56,29 @@ def look(roots: Iterable[Node], calls: Mapping[Node, str], over: Mapping[int, st
         calls: The nodes that have made the layers' outputs, with the layers' names, in the order of the calls.
         over: The names of those whose node is known by its number alone.
     """
-    order = _from_leaves([node for node in roots if node is not None])
-    if order is None:
+    used = _from_leaves([node for node in roots if node is not None])
+    if used is None:
         return None
-    order.reverse()
+    order = [*reversed(used)]
     position = {node: index for index, node in enumerate(order)}
     above: list[list[int]] = [[] for _ in order]  # those that use a node's result
     for index, node in enumerate(order):
-        for before in _before(node):
+        for before in used[node]:
             above[position[before]].append(index)
     points = {position[node]: name for node, name in calls.items() if node in position}
     if over:
         numbered = ((index, node._sequence_nr()) for index, node in reversed([*enumerate(order)]))
         points |= {index: over[number] for index, number in numbered if number in over}
-    dominator = _dominators(above)
-    distance = _distances(above, points)
+    distance, trunks, sums = _structure(tuple(map(tuple, above)), tuple(points.items()))
     layers: dict[str, int] = {}
     for index, name in points.items():
         layers[name] = min(layers.get(name, distance[index]), distance[index])
-    trunks, sums = _trunks(order, above, points, distance, dominator)
     return Look(
         layers,
         trunks,
         [(name, order[index]) for name, index in sums],
         _times(order, position, points),
-        [(node.variable, distance[index]) for index, node in enumerate(order) if _is_leaf(node)],
+        [(n.variable, distance[index]) for index, n in enumerate(order) if not used[n] and _is_leaf(n)],
         [n for n, name in calls.items() if n not in position and name not in layers and not _meets(n, position)],
     )
 
@@ -92,24 +91,36 @@ def _is_leaf(node: Node) -> bool:
     return isinstance(getattr(node, "variable", None), Tensor)
 
 
-def _from_leaves(roots: Sequence[Node]) -> list[Node] | None:
-    """All nodes, each after those that it has used."""
-    done: list[Node] = []
+@lru_cache(maxsize=4)
+def _structure(
+    above: Sequence[Sequence[int]], points: Iterable[tuple[int, str]]
+) -> tuple[list[int], list[Trunk], list[tuple[str, int]]]:
+    """Distances, trunks and sums; of most networks they are the same at every step, and not found anew."""
+    named = dict(points)
+    distance = _distances(above, named)
+    return distance, *_trunks(above, named, distance, _dominators(above))
+
+
+def _from_leaves(roots: Sequence[Node]) -> dict[Node, list[Node]] | None:
+    """All nodes, each after those that it has used, with these."""
+    done: dict[Node, list[Node]] = {}
     seen: set[Node] = set()
-    stack: list[tuple[Node, Iterator[Node]]] = [(None, iter(roots))]
+    stack: list[tuple[Node, list[Node], Iterator[Node]]] = [(None, [], iter(roots))]
     while stack:
-        node, rest = stack[-1]
+        node, used, rest = stack[-1]
         for before in rest:
             if before not in seen:
                 seen.add(before)
-                stack.append((before, iter(_before(before))))
+                own = _before(before)
+                stack.append((before, own, iter(own)))
                 break
         else:
             stack.pop()
-            done.append(node)
+            done[node] = used
         if len(seen) > LARGEST:
             return None
-    return done[:-1]
+    del done[None]
+    return done
 
 
 def _dominators(above: Sequence[Sequence[int]]) -> list[int]:
@@ -131,13 +142,14 @@ def _dominators(above: Sequence[Sequence[int]]) -> list[int]:
 
 def _distances(above: Sequence[Sequence[int]], points: Mapping[int, str]) -> list[int]:
     distances: list[int] = []
-    for users in above:
-        distances.append(max((distances[user] + (user in points) for user in users), default=0))
+    beyond: list[int] = []  # what a node adds to the distance of those that it uses
+    for index, users in enumerate(above):
+        distances.append(max([beyond[user] for user in users], default=0))
+        beyond.append(distances[-1] + (index in points))
     return distances
 
 
 def _trunks(
-    order: Sequence[Node],
     above: Sequence[Sequence[int]],
     points: Mapping[int, str],
     distance: Sequence[int],
@@ -148,8 +160,8 @@ def _trunks(
     Where a trunk has several ends, the way to each of them is a trunk as well, if it has three layers of its own: of a
     low-rank adapter, whose second layer begins at zero, nothing is asked.
     """
-    fed = [False] * len(order)  # by a layer
-    for index in reversed(range(len(order))):
+    fed = [False] * len(above)  # by a layer
+    for index in reversed(range(len(above))):
         if index in points or fed[index]:
             for user in above[index]:
                 fed[user] = True

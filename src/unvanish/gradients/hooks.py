@@ -21,7 +21,7 @@ from unvanish.gradients.layers import (
 )
 from unvanish.gradients.missing import Missing
 from unvanish.gradients.passes import Call, Calls, Passes, together
-from unvanish.gradients.quantities import QUANTITIES, Delta, Field, Output, Part, Stream
+from unvanish.gradients.quantities import READERS, Delta, Field, Output, Part, Stream
 from unvanish.gradients.quantities.delta import DELTA, DELTA_COUNT
 from unvanish.gradients.quantities.left import LEFT
 from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
@@ -71,7 +71,7 @@ class Watch:
         #: Those that a transform of ``torch.func`` has run.
         self.transformed: dict[str, None] = {}
         #: Whether the last step had several micro-batches on this rank, or the batch is shared with others.
-        self.has_small_batches = True
+        self.has_small_batches = self._counts_all = True
         self.is_attached = self.has_failed = False
         self._buffer: Tensor | None = None
         self._handles: dict[str, list[RemovableHandle]] = defaultdict(list)
@@ -127,7 +127,7 @@ class Watch:
 
     def attach(self) -> None:
         """Put the hooks in place, where they are not."""
-        if self.is_attached or self.has_failed:
+        if self.has_failed or (self.is_attached and self._counts_all == self.has_small_batches):
             return
         self.is_attached = True
         if self._buffer is None or self._buffer.device != self._device:
@@ -143,6 +143,9 @@ class Watch:
         if not self._handles[_MODEL] and not isinstance(self.model, torch.jit.ScriptModule):
             see = Hook(self.fail, self._see_model)
             self._handles[_MODEL].append(self.model.register_forward_hook(see, with_kwargs=True))
+        for handle in self._handles.pop(_WEIGHTS, ()):
+            handle.remove()
+        self._counts_all = self.has_small_batches
         counted: set[str] = set()
         for name, weight in self.weights:
             # Of a step with a single small batch there is nothing to learn; one layer tells when there are more again.
@@ -307,10 +310,9 @@ class Watch:
         self._read(call.passes, call.name, Stream(gradient.detach()))
 
     def _read(self, passes: Passes, name: str, moment: Delta | Stream) -> None:
-        for quantity in QUANTITIES:
-            if quantity.moment is type(moment) and quantity.read is not None:
-                for field, value in quantity.read(moment).items():
-                    passes.add(field, name, value)
+        for read, _ in READERS[type(moment)]:
+            for field, value in read(moment).items():
+                passes.add(field, name, value)
 
     def _see_activation(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         if torch.compiler.is_compiling() or self._latest is None or is_transformed() or not output.requires_grad:
@@ -328,16 +330,14 @@ class Watch:
         self._latest = None
         self._measure_activation(call, *find_activation(z, origin, next_input))
 
-    @torch.no_grad()
     def _measure_activation(self, call: Call, kind: str, activation: Tensor | None) -> None:
         call.kind = kind
         if activation is None:
             self.missing.add("activation", [call.name], "the next layer shows only what was made of it")
         elif activation.is_floating_point() and activation.numel():
             output = Output(self.modules[call.name], kind, activation.detach())
-            for quantity in QUANTITIES:
-                if quantity.moment is Output and quantity.read is not None:
-                    call.activation |= quantity.read(output)
+            for read, _ in READERS[Output]:
+                call.activation |= read(output)
         if call.is_taken:
             self._take_activation(call)
 

@@ -18,7 +18,7 @@ from unvanish.gradients.measure import OCTAVES
 from unvanish.gradients.missing import Untrained
 from unvanish.gradients.quantities import (
     QUANTITIES,
-    Clipped,
+    READERS,
     Field,
     Initial,
     Part,
@@ -26,8 +26,6 @@ from unvanish.gradients.quantities import (
     Reduction,
     Scale,
     Successive,
-    Update,
-    Weights,
 )
 from unvanish.gradients.quantities.clipped import CLIPPED
 from unvanish.gradients.quantities.gain import UNITS
@@ -37,12 +35,6 @@ from unvanish.gradients.quantities.quantity import LOSS
 from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
 
 Values = dict[str, dict[str, float]]
-
-#: What is read of all weights at once, by moment, and whether it is at every step.
-_READERS = {
-    moment: [(q.read, q.every_step) for q in QUANTITIES if q.moment is moment and q.read is not None]
-    for moment in (Initial, Weights, Successive, Clipped, Update)
-}
 
 
 @cache
@@ -161,7 +153,7 @@ class Step:
     def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
         """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
         is_scaled = isinstance(scale, Tensor) or scale != 1
-        for read, every_step in _READERS[type(moment)]:
+        for read, every_step in READERS[type(moment)]:
             if every_step or self.is_full or isinstance(moment, Successive | Initial):
                 for field_, part in read(moment).items():
                     self.parts[field_] = part.divided(scale) if field_.scale is Scale.GRADIENT and is_scaled else part

@@ -1,5 +1,8 @@
 """The table of all measures: what is read, how it comes together, what it is called. One file a measure."""
 
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
 from unvanish.gradients.quantities.activation import ACTIVATION_MEAN, ACTIVATION_STD
 from unvanish.gradients.quantities.adam import ADAM_RMS, ADAM_STEP
 from unvanish.gradients.quantities.clipped import GRADIENT_NORM_CLIPPED
@@ -15,6 +18,7 @@ from unvanish.gradients.quantities.quantity import (
     Delta,
     Field,
     Initial,
+    Moment,
     Output,
     Part,
     Quantity,
@@ -38,8 +42,15 @@ QUANTITIES = (
     *(DESCENT, GAIN, GRADIENT_LEFT, TWIN_UNITS, TWIN_INPUTS),
 )
 
+#: What is read at each moment, and whether it is at every step.
+READERS: dict[type, list[tuple[Callable[[Any], Mapping[Field, Any]], bool]]] = {
+    moment: [(q.read, q.every_step) for q in QUANTITIES if q.moment is moment and q.read is not None]
+    for moment in get_args(Moment)
+}
+
 __all__ = [
     "QUANTITIES",
+    "READERS",
     "Clipped",
     "Delta",
     "Field",
