@@ -6,6 +6,9 @@ Kingma and Ba (2015), algorithm 1; as AdamW, NAdam and RAdam keep it too.
 import math
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from unvanish.gradients import measure
 from unvanish.gradients.quantities.quantity import Field, Numbers, Quantity, Update
 
@@ -22,13 +25,19 @@ def _read(moment: Update) -> dict[Field, object]:
         if not {"exp_avg_sq", "step"} <= state.keys() or "betas" not in group:
             continue
         second = measure.local(state["exp_avg_sq"])
-        v_hat = second.to(measure.accumulator(second.device)) / (1 - group["betas"][1] ** state["step"])
+        v = second if second.dtype is torch.float64 else second.float()
+        wide, step = measure.accumulator(v.device), state["step"]
+        step = measure.number(step) if isinstance(step, Tensor) else step
+        if not isinstance(step, Tensor) and not step:  # skipped by a gradient scaler
+            continue
+        bias = 1 - group["betas"][1] ** step
+        moves = v > 0  # a weight that has never had a gradient, as behind a dead unit, does not step at all
+        inverse = ((v / bias).sqrt() + group["eps"]).reciprocal().where(moves, 0.0)
         names.append(name)
         seconds.append(state["exp_avg_sq"])
-        squares.append(measure.number(v_hat.sum()))
-        # A weight that has never had a gradient, as behind a dead unit, does not step at all.
-        steps.append(measure.number((group["lr"] / (v_hat.sqrt() + group["eps"])).where(v_hat > 0, 0.0).sum()))
-        moving.append(measure.number((v_hat > 0).sum()))
+        squares.append(measure.number(v.sum(dtype=wide)) / bias)
+        steps.append(measure.number(inverse.sum(dtype=wide)) * group["lr"])
+        moving.append(measure.number(moves.sum()))
         counts.append(second.numel())
     if not names:
         return {}

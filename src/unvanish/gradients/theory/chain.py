@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, final
 
 import torch
@@ -52,7 +52,7 @@ class Chain:
         """The geometric mean of the expected factors of |delta|."""
         return float(math.prod(self._factors) ** (1 / len(self._factors)))
 
-    @property
+    @cached_property
     def _factors(self) -> list[float]:
         if self.batch_size is None:
             return expected_factors(self.activations, self.sigma_w2, self.sigma_b2, self.q0)
