@@ -218,9 +218,9 @@ def _sides(
     """Prediction and target of a difference, where the prediction is known; the difference alone, where it is not."""
     is_left = difference.next_functions[0][0] is not None
     node = difference.next_functions[0 if is_left else 1][0]
-    prediction = None if node is None else _saved(node, "_saved_result")
-    while prediction is None and node is not None and node_name(node) in VIEWS:
+    while node is not None and node_name(node) in VIEWS:
         node = node.next_functions[0][0]
+    prediction = None if node is None else _saved(node, "_saved_result")
     if prediction is None and last is not None and node is not None and node._sequence_nr() == last[1]:
         prediction = last[0]
     if prediction is None or value is None or prediction.numel() != value.numel():

@@ -57,13 +57,13 @@ LABELS_OUTSIDE = Rule(
         "the squared error, if it is a number",
     ),
     look=_outside,
-    source="-y ln p - (1 - y) ln(1 - p) is convex for y in [0, 1] alone",
+    source="-y ln p - (1 - y) ln(1 - p) has no lower bound for y outside [0, 1]",
     near="soft labels such as 0.9",
 )
 CONSTANT_LABELS = Rule(
     name="constant targets",
     about=("labels",),
-    cause="there is nothing to be told apart.",
+    cause="all that was shown has the same answer, so there is nothing to learn.",
     remedies=("a look at how the targets are read", "batches that are shuffled"),
     look=_constant,
     source=f"no variance in {ROWS} targets or more",

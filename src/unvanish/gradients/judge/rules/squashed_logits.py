@@ -30,7 +30,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 SQUASHED_LOGITS = Rule(
     name="squashed logits",
     about=("output_layer", "loss", "activation"),
-    cause="what lies between fixed bounds cannot become a confident answer, and most of the gradient is lost.",
+    cause="what lies between fixed bounds cannot become a sure answer, and most of the gradient is lost.",
     remedies=("no activation at the end: the loss wants logits",),
     look=_look,
     source="autograd's graph of the loss; after softmax the cross-entropy of C classes stays above ln(e + C - 1) - 1",

@@ -86,7 +86,7 @@ TOO_SMALL = Rule(
     cause="the network stays near where it began.",
     remedies=("a higher learning rate", "more steps"),
     look=_small,
-    source="displacement: N steps of a relative size u move weights by N u at most; usual are 1e-3 a step",
+    source="N steps of a relative size u move weights by N u at most; usual are 1e-3 of the weights' norm a step",
     near="a learning rate that warms up from 0: its first steps are not judged",
 )
 TOO_LARGE = Rule(
@@ -95,7 +95,7 @@ TOO_LARGE = Rule(
     cause="each step overshoots what it aims at, so that the loss jumps or stays high.",
     remedies=("a lower learning rate", "warmup", "gradient clipping"),
     look=_large,
-    source="usual are 1e-3 of the weights a step; of a tenth, ten steps are as long as the weights",
+    source="usual are 1e-3 of the weights' norm a step; of a tenth, ten steps are as long as the weights",
     near="Adam's first steps on weights near zero, which settle within ten steps",
 )
 STILL_WEIGHTS = Rule(
@@ -104,6 +104,6 @@ STILL_WEIGHTS = Rule(
     cause="the optimizer makes no step.",
     remedies=("a learning rate above 0", "optimizer.step() after the backward pass", "float32 weights"),
     look=_still,
-    source="W' = W at every step that was seen",
+    source="the weights are equal before and after every step that was seen",
     near="the first step of a schedule that begins at 0",
 )

@@ -26,7 +26,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 UPWARDS = Rule(
     name="uphill",
     about=("optimizer", "learning_rate"),
-    cause="the optimizer makes the loss larger.",
+    cause="each step follows the gradient in place of going against it, so the loss grows.",
     remedies=("maximize=False", "a positive learning rate", "a loss without the minus"),
     look=_look,
     source="a step downhill has a positive cosine with -dL/dW",
