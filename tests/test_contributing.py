@@ -6,7 +6,7 @@ import torch
 
 from unvanish.command.main import main
 from unvanish.gradients import GradientRecorder, record
-from unvanish.gradients.quantities import QUANTITIES
+from unvanish.gradients.quantities import QUANTITIES, READERS
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 
@@ -34,8 +34,7 @@ def test_the_measure_of_the_guide_is_recorded_by_its_file_alone(monkeypatch):
     exec(re.search(r"```python\n(# zero\.py\n.*?)```", TEXT, re.DOTALL)[1], space)
     quantity = space["ZERO_SHARE"]
     monkeypatch.setattr(record, "QUANTITIES", (*QUANTITIES, quantity))
-    readers = {**record._READERS, quantity.moment: [*record._READERS[quantity.moment], (quantity.read, False)]}
-    monkeypatch.setattr(record, "_READERS", readers)
+    monkeypatch.setitem(READERS, quantity.moment, [*READERS[quantity.moment], (quantity.read, False)])
     model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
     with torch.no_grad():
         model[0].bias[0] = -100.0  # a dead unit: a quarter of the first layer's gradient is 0
