@@ -8,7 +8,7 @@ def test_a_case_is_judged_by_other_weights_and_other_batches(monkeypatch, capsys
     monkeypatch.setattr(remedies, "LONGER", 60)
     case = remedies.cases()["(B, 1) with (B,)"]
     row, learns = remedies.judge("case", case)
-    assert row[:2] == ("case", "prediction.squeeze(-1)")
+    assert row[:2] == ("case", "squeeze(-1) of both")
     assert len(row) == 7
     chosen, at_random, first, unchanged = learns
     assert chosen == first == 1

@@ -90,7 +90,7 @@ def test_a_column_and_a_row_make_a_table(flat):
     y = y.squeeze(-1) if flat == "target" else y
     run = trained(model, (x, y), lambda p, y: ((p - y) ** 2).mean(), sgd(model))
     assert (model(x) - y).shape == (ROWS, ROWS)
-    return run.end, f"a prediction of shape ({ROWS}, 1) was compared with a target as a table of {ROWS} x {ROWS}"
+    return run.end, f"{ROWS} predictions and as many targets were compared as a table of {ROWS} x {ROWS}"
 
 
 @near(SHAPES)

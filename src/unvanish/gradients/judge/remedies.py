@@ -162,7 +162,7 @@ def _is_standard(tensors: Sequence[Tensor]) -> bool:
 REMEDIES = (
     Remedy("no activation at the output", modules.without_end, r"no \S+ (on|at) the (output|end)", is_general=False),
     Remedy("a loss on probabilities", undone, "a loss on probabilities", is_general=False),
-    Remedy("prediction.squeeze(-1)", squeezed, r"prediction\.squeeze|target\.unsqueeze", is_general=False),
+    Remedy("squeeze(-1) of both", squeezed, r"squeeze\(-1\)", is_general=False),
     Remedy("standardised inputs", scaled_inputs, "standardised inputs|inputs divided|batch normalization of the input"),
     Remedy("standardised targets", scaled_targets, "standardised targets|the targets' mean"),
     Remedy("He or Xavier initialization", modules.initialized, "(He or Xavier|He|Xavier|torch's own) initialization$"),

@@ -18,12 +18,16 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         yield rule.found(
             f"the data that {data.layer} was fed have NaN or infinity in them",
             [data.layer],
+            cause="every number that is made of them is NaN as well.",
             about=("preprocessing",),
             remedies=("rows without NaN", "a mean in its place"),
         )
     elif target is not None:
         yield rule.found(
-            "the targets have NaN or infinity in them", about=("labels",), remedies=("targets that are numbers",)
+            "the targets have NaN or infinity in them",
+            cause="every number that is made of them is NaN as well.",
+            about=("labels",),
+            remedies=("targets that are numbers",),
         )
     elif name := _first(values.get("weight_norm", {})):
         step = "an earlier step of the optimizer has made it so"

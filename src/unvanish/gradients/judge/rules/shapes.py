@@ -11,8 +11,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     for head in seen.heads:
         rows = prod(head.output)
         if len(head.prediction) == 2 and head.prediction == (rows, rows) and rows > 1:
-            shape = f"({rows}, 1)" if len(head.output) > 1 else f"({rows},)"
-            evidence = f"a prediction of shape {shape} was compared with a target as a table of {rows} x {rows}"
+            evidence = f"{rows} predictions and as many targets were compared as a table of {rows} x {rows}"
             yield rule.found(evidence, [head.layer] if head.layer else [])
 
 
@@ -20,7 +19,7 @@ SHAPES = Rule(
     name="shapes that broadcast",
     about=("loss",),
     cause="every prediction is compared with every target, so the best answer is their mean.",
-    remedies=("prediction.squeeze(-1)", "target.unsqueeze(-1)"),
+    remedies=("squeeze(-1) of the one whose shape is (B, 1)", "view_as of the other"),
     look=_look,
     source="NumPy's rules of broadcasting: (B, 1) with (B,) makes (B, B)",
     near="a loss over all pairs that is meant: its prediction has more than one axis of its own",

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from statistics import fmean, median, pstdev
 
 from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.rules.progress import PATIENCE
 from unvanish.gradients.judge.seen import Seen
 
 #: A run whose steps add up to this share of the weights, if all went one way, has left them as they were.
 STILL = 0.1
+#: What a step usually changes of the weights; of a short run with such steps nothing is said.
+USUAL = 1e-3
 #: A step by more of the weights than this undoes what the steps before it have learnt.
 THROWN = 0.1
 #: Successive gradients that point against each other tell of steps across a valley.
@@ -22,6 +25,8 @@ def _small(rule: Rule, seen: Seen) -> Iterator[Finding]:
         return
     # Units that have died take no steps either: small they must have been from the start.
     middle = max(median(ratios.values()), median(began.values()) if began else 0.0)
+    if seen.steps < PATIENCE and middle > USUAL / 10:
+        return
     if 0 < middle * seen.steps < STILL and (seen.is_stuck or math.isnan(seen.progress) or _falls(seen)):
         evidence = (
             f"a step changes the weights by {middle:.1g} of themselves, {seen.steps} steps by "
