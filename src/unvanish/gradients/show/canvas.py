@@ -22,8 +22,6 @@ _MARKS: dict[str, list[Point]] = {
     "^": [(0, -1), (1, 1), (-1, 1)],
     "v": [(0, 1), (1, -1), (-1, -1)],
 }
-#: What is drawn is drawn so many times larger, and smoothed.
-_FINE = 2
 
 
 @cache
@@ -43,17 +41,20 @@ class Canvas:
     Args:
         width: Of the picture.
         height: Of the picture.
+        fine: How many times larger it is drawn, and then smoothed; 1 is enough for straight lines.
     """
 
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
-        self._image = Image.new("RGB", (_FINE * width, _FINE * height), "white")
+    def __init__(self, width: int, height: int, fine: int) -> None:
+        self.width, self.height, self._fine = width, height, fine
+        self._image = Image.new("RGB", (fine * width, fine * height), "white")
         self._draw = ImageDraw.Draw(self._image)
         self._texts: list[tuple[float, float, str, str, int, int]] = []
 
     def line(self, points: Sequence[Point], colour: str, width: float = 1) -> None:
         """A line through points."""
-        self._draw.line([(_FINE * x, _FINE * y) for x, y in points], colour, round(_FINE * width), "curve")
+        self._draw.line(
+            [(self._fine * x, self._fine * y) for x, y in points], colour, round(self._fine * width), "curve"
+        )
 
     def dashes(self, points: Sequence[Point], colour: str) -> None:
         """A broken line through points from the left to the right."""
@@ -64,13 +65,13 @@ class Canvas:
 
     def box(self, left: float, top: float, right: float, bottom: float, fill: str, edge: str | None = "black") -> None:
         """A rectangle; with a hatched ground where it has no edge."""
-        corners = [_FINE * round(place) for place in (left, top, right, bottom)]
-        self._draw.rectangle(corners, fill, edge, _FINE)
+        corners = [self._fine * round(place) for place in (left, top, right, bottom)]
+        self._draw.rectangle(corners, fill, edge, self._fine)
         if edge is None:
             hatched = Image.new("RGB", (corners[2] - corners[0], corners[3] - corners[1]), fill)
             pen = ImageDraw.Draw(hatched)
-            for x in range(0, hatched.width + hatched.height, 9 * _FINE):
-                pen.line([(x, 0), (x - hatched.height, hatched.height)], "#999999", _FINE)
+            for x in range(0, hatched.width + hatched.height, 9 * self._fine):
+                pen.line([(x, 0), (x - hatched.height, hatched.height)], "#999999", self._fine)
             self._image.paste(hatched, (corners[0], corners[1]))
 
     def mark(self, kind: str, x: float, y: float, size: float, colour: str, *, hollow: bool = False) -> None:
@@ -83,11 +84,11 @@ class Canvas:
         if hollow:
             self.line([*corners, corners[0], corners[1]], colour, 1.5)
         else:
-            self._draw.polygon([(_FINE * x, _FINE * y) for x, y in corners], colour)
+            self._draw.polygon([(self._fine * x, self._fine * y) for x, y in corners], colour)
 
     def cells(self, colours: NDArray[np.uint8], left: float, top: float, right: float, bottom: float) -> None:
         """A table of colours (rows, columns, RGBA), the first row on top; what is transparent shows the ground."""
-        corners = [_FINE * round(place) for place in (left, top, right, bottom)]
+        corners = [self._fine * round(place) for place in (left, top, right, bottom)]
         size = corners[2] - corners[0], corners[3] - corners[1]
         picture = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)
         self._image.paste(picture, (corners[0], corners[1]), picture)
@@ -107,7 +108,7 @@ class Canvas:
 
     def png(self) -> bytes:
         """What a file of the picture holds."""
-        image = self._image.reduce(_FINE)
+        image = self._image.reduce(self._fine)
         pen = ImageDraw.Draw(image)
         for x, y, text, anchor, size, angle in self._texts:
             if angle:

@@ -97,7 +97,7 @@ def heat_map(steps: Sequence[int], deltas: Sequence[Mapping[str, float]]) -> byt
     layers, colours, low, high, kinds = cells(deltas)
     if len(steps) != len(deltas):
         raise ValueError(f"{len(steps)} steps for {len(deltas)} columns")
-    canvas = Canvas(_WIDTH, round(min(max(28 * len(layers) + 224, 448), 896)))
+    canvas = Canvas(_WIDTH, min(max(28 * len(layers) + 224, 448), 896), 1)
     places, names = _layer_ticks(layers, 24)
     left, top, right, bottom = 60 + max(map(width_of, names)), 49, 820, canvas.height - 119
     row, column = (bottom - top) / len(layers), (right - left) / len(steps)
@@ -171,7 +171,7 @@ def delta_by_depth(
         ValueError: there is no layer.
     """
     layers = _layers([*curves.values(), expected or {}])
-    canvas = Canvas(_WIDTH, 616)
+    canvas = Canvas(_WIDTH, 616, 2)
     drawn = [curve_of(layers, label, deltas) for label, deltas in curves.items()]
     drawn += [curve_of(layers, "expected from theory", expected)] if expected else []
     lines = textwrap.wrap(title, 75)
