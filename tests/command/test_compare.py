@@ -7,6 +7,7 @@ from statistics import median
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from unvanish.command import compare_run, recipes
 from unvanish.command.compare_figure import _Curves, _draw_learning, figure
@@ -16,7 +17,6 @@ from unvanish.command.main import main
 from unvanish.command.run_folder import emptied_run
 from unvanish.gradients.judge.report import Report
 from unvanish.gradients.record import Record
-from unvanish.gradients.show.pictures import new_figure
 from unvanish.training import OBJECTIVES
 
 PANEL, LEGEND, ROW = 700, 350, 420
@@ -116,7 +116,7 @@ def test_a_curve_ends_where_the_first_seed_stops_and_breaks_where_there_is_no_nu
         return Result("a", seed, curve=curve)
 
     row = Row("a", [result(0, 0.5, 0.6), result(1, 0.7, math.nan, 0.9), Result("a", 2, "failed")])
-    axes = Axes(new_figure(3), (0, 0, 1, 1))
+    axes = Axes(Figure(), (0, 0, 1, 1))
     curves = [_Curves(row, {"color": "red"}, [], {})]
     _draw_learning(Comparison([row], ACCURACY, None), curves, axes)
     (line,) = axes.get_lines()

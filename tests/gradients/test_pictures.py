@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
+from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -21,52 +21,38 @@ def share_of(picture, colour):
     return found.mean(), (rows.min(), rows.max(), columns.min(), columns.max()) if rows.size else None
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    """What is given to matplotlib: pictures as arrays, curves with their labels."""
-    calls = {"imshow": [], "plot": []}
-
-    def spy(name):
-        original = getattr(Axes, name)
-
-        def method(axes, *arguments, **options):
-            calls[name].append((arguments, options))
-            return original(axes, *arguments, **options)
-
-        monkeypatch.setattr(Axes, name, method)
-
-    for name in calls:
-        spy(name)
-    return calls
-
-
 def net(depth, factor):
     return {f"net.hidden.{index}.linear": factor ** (depth - index) for index in range(depth)}
 
 
-def test_a_cell_has_the_colour_of_its_logarithm_the_first_layer_lowest(shown):
+def test_a_cell_has_the_colour_of_its_logarithm_the_first_layer_lowest():
     deltas = [{"a": 1e-8, "b": 1e-4, "c": 1.0}, {"a": 1e-6, "b": 1e-2, "c": 1.0}]
-    pictures.heat_map([0, 1], deltas)
-    (((picture,), options),) = shown["imshow"]
-    assert options["origin"] == "lower"
-    from matplotlib import colormaps
-
-    cividis = colormaps["cividis"]
+    found = pictures.cells(deltas)
+    assert (found.layers, found.low, found.high, found.kinds) == (["a", "b", "c"], -8, 0, {})
+    picture = pixels(pictures.heat_map([0, 1], deltas))
     for row, layer in enumerate("abc"):
         for column, delta in enumerate(deltas):
-            assert picture[row, column] == pytest.approx(cividis((math.log10(delta[layer]) + 8) / 8), abs=1e-6)
+            colour = colormaps["cividis"]((math.log10(delta[layer]) + 8) / 8, bytes=True)
+            assert tuple(found.colours[row, column]) == colour
+            # Two columns lie between the layers' names and the scale, three rows above the steps.
+            height = 49 + (2.5 - row) / 3 * (len(picture) - 119 - 49)
+            assert tuple(picture[round(height), 280 + 360 * column]) == colour[:3]
 
 
-def test_nan_infinite_zero_and_missing_cells_have_colours_of_their_own(shown):
+def test_nan_infinite_zero_and_missing_cells_have_colours_of_their_own():
     usual = {"a": 1e-3, "b": 1e-2}
     odd = [{"a": math.nan, "b": math.nan}, {"a": math.inf, "b": 1e-2}, {"a": 0.0, "b": 1e-2}, {"b": 1e-2}]
-    pictures.heat_map(list(range(5)), [usual, *odd])
-    (((picture,), _),) = shown["imshow"]
-    assert picture[:, 1, :3] == pytest.approx(np.array([to_rgb(pictures.BROKEN)] * 2))
-    assert picture[0, 2, :3] == pytest.approx(to_rgb(pictures.BROKEN))
-    assert tuple(picture[0, 3]) == (1, 1, 1, 1)
-    assert picture[0, 4, 3] == 0
-    assert (picture[:, 0, 3] == 1).all()
+    found = pictures.cells([usual, *odd])
+    broken = tuple(np.round(np.array(to_rgb(pictures.BROKEN)) * 255))
+    assert [tuple(cell) for cell in found.colours[:, 1, :3]] == [broken] * 2
+    assert tuple(found.colours[0, 2, :3]) == broken
+    assert tuple(found.colours[0, 3]) == (255, 255, 255, 255)
+    assert found.colours[0, 4, 3] == 0
+    assert (found.colours[:, 0, 3] == 255).all()
+    assert list(found.kinds) == ["NaN or infinite", "exactly 0", "not measured"]
+    picture = pixels(pictures.heat_map(list(range(5)), [usual, *odd]))
+    assert share_of(picture, pictures.BROKEN)[0] > 0.1
+    assert share_of(picture, "#999999")[0] > 0  # the hatched ground
 
 
 def test_a_nan_column_can_be_seen_in_the_picture():
@@ -91,14 +77,11 @@ def test_a_picture_has_a_size_that_can_be_read(depth, steps):
     assert 400 <= picture.shape[0] <= 900
 
 
-def test_a_healthy_network_looks_even(shown):
-    pictures.heat_map([0], [{"a": 1.0, "b": 2.0}])
-    (((picture,), _),) = shown["imshow"]
-    from matplotlib import colormaps
-
+def test_a_healthy_network_looks_even():
+    found = pictures.cells([{"a": 1.0, "b": 2.0}])
     # The scale shows three decades at least; a factor of two is a tenth of them.
     for row, place in enumerate((0.5 - math.log10(2) / 6, 0.5 + math.log10(2) / 6)):
-        assert picture[row, 0] == pytest.approx(colormaps["cividis"](place), abs=1e-6)
+        assert tuple(found.colours[row, 0]) == colormaps["cividis"](place, bytes=True)
 
 
 def test_a_heat_map_of_nothing_is_refused():
@@ -108,23 +91,33 @@ def test_a_heat_map_of_nothing_is_refused():
         pictures.heat_map([0], [{"a": 1.0}] * 2)
 
 
-def test_curves_show_each_layer_s_value_and_the_theory(shown):
+def test_curves_show_each_layer_s_value_and_the_theory():
     before, after = {"a": 1e-3, "b": 1e-2, "c": 1e-1}, {"a": 0.5, "c": 2.0}
-    pictures.delta_by_depth({"before": before, "after": after}, {"a": 1e-4, "b": 1e-2, "c": 1.0}, "vanishing")
-    curves = {options["label"]: arguments for arguments, options in shown["plot"] if "label" in options}
-    assert list(curves) == ["before", "after", "expected from theory"]
-    assert curves["before"][0].tolist() == [1e-3, 1e-2, 1e-1]
-    assert curves["after"][0][[0, 2]].tolist() == [0.5, 2.0]
-    assert math.isnan(curves["after"][0][1])
-    assert curves["expected from theory"][1] == "--"
+    assert pictures.curve_of("abc", "before", before) == ("before", [-3, -2, -1], {"v": [], "^": [], "x": []})
+    logs = pictures.curve_of("abc", "after", after).logs
+    assert logs == pytest.approx([math.log10(0.5), math.nan, math.log10(2)], nan_ok=True)
+    png = pictures.delta_by_depth({"before": before, "after": after}, {"a": 1e-4, "b": 1e-2, "c": 1.0}, "vanishing")
+    picture = pixels(png)
+    # The middle of each third of the axes, below the legend: the second layer has no mark of the second curve.
+    for colour, layers in ((pictures.COLOURS[0], [True, True, True]), (pictures.COLOURS[1], [True, False, True])):
+        for layer, is_there in enumerate(layers):
+            middle = 110 + round((layer + 0.5) * 856 / 3)
+            assert (share_of(picture[100:, middle - 4 : middle + 5], colour)[0] > 0) == is_there
+    assert share_of(picture[100:530, 112:], "#000000")[0] > 0.001
 
 
-def test_what_has_no_place_on_the_axis_is_marked_and_counted(shown):
-    pictures.delta_by_depth({"run": {"a": 0.0, "b": 0.0, "c": math.nan, "d": math.inf, "e": 1.0}}, None, "dead")
-    label = next(options["label"] for _, options in shown["plot"] if "label" in options)
-    assert label == "run (▽ exactly 0 in 2, △ infinite in 1, ✕ NaN in 1 of 5)"
-    marked = {arguments[2]: arguments[0].tolist() for arguments, options in shown["plot"] if "label" not in options}
-    assert marked == {"v": [0, 1], "^": [3], "x": [2]}
+def test_what_has_no_place_on_the_axis_is_marked_and_counted():
+    odd = {"a": 0.0, "b": 0.0, "c": math.nan, "d": math.inf, "e": 1.0}
+    curve = pictures.curve_of("abcde", "run", odd)
+    assert curve.label == "run (▽ exactly 0 in 2, △ infinite in 1, ✕ NaN in 1 of 5)"
+    assert curve.odd == {"v": [0, 1], "^": [3], "x": [2]}
+    picture = pixels(pictures.delta_by_depth({"run": odd}, None, "dead"))[100:]
+    rows = []
+    for layer in range(5):
+        middle = 110 + round((layer + 0.5) * 856 / 5)
+        rows.append(share_of(picture[:, middle - 12 : middle + 13], pictures.COLOURS[0])[1][0])
+    assert rows[0] == rows[1] > rows[4] > rows[3]
+    assert abs(rows[2] - rows[3]) < 10
 
 
 @pytest.mark.parametrize("curve", [{"a": math.nan, "b": math.nan}, net(200, 0.5), {"a": 1.0}, net(20, 4.0)])

@@ -1,5 +1,6 @@
 """One picture of a comparison: |delta| by depth, |dL/dh_t| by time where there is any, and learning curves."""
 
+import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,11 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from unvanish.command.compare_table import Comparison, Row, averaged
-from unvanish.gradients.show.pictures import COLOURS, MARKERS, as_png, new_figure
+from unvanish.gradients.show.pictures import COLOURS
 
+_MARKERS = "osD^vP"
 #: The few layers of a recurrent network are not worth a panel beside its time steps.
 _SHALLOW = 3
 #: More curves than these cannot be told apart: a grid then has a row of panels for each variant.
@@ -55,7 +59,9 @@ def figure(comparison: Comparison, folder: Path) -> bytes | None:
     labels = {curve.style["label"] for curve in curves}
     legend_columns = math.ceil(len(labels) / _LEGEND_ROWS)
     legend_width = legend_columns * (0.8 + 0.065 * max(map(len, labels)))
-    picture = new_figure(4.6 if len(groups) == 1 else 3 * len(groups), 5 * len(panels) + legend_width)
+    size = 5 * len(panels) + legend_width, 4.6 if len(groups) == 1 else 3 * len(groups)
+    picture = Figure(figsize=size, dpi=140, layout="constrained", facecolor="white")  # which pyplot does not know of
+    FigureCanvasAgg(picture)
     lines = picture.subplots(len(groups), len(panels), squeeze=False, sharex="col", sharey="col")
     for (name, group), line in zip(groups.items(), lines, strict=True):
         for axes, draw in zip(line, panels, strict=True):
@@ -74,7 +80,9 @@ def figure(comparison: Comparison, folder: Path) -> bytes | None:
         fontsize=8,
         handlelength=4,
     )
-    return as_png(picture)
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _looks(names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -98,7 +106,7 @@ def _looks(names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
             {
                 "label": label,
                 "color": COLOURS[colour % len(COLOURS)],
-                "marker": MARKERS[colour % len(MARKERS)],
+                "marker": _MARKERS[colour % len(_MARKERS)],
                 "linestyle": _LINES[line % len(_LINES)],
             },
         )

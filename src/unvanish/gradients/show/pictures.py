@@ -1,34 +1,30 @@
 """Draws |delta| by depth, as PNGs."""
 
-import io
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, cycle, repeat
-from typing import Literal
+from typing import NamedTuple
 
+import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgba
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from unvanish.gradients.judge import Report
 from unvanish.gradients.judge.seen import in_line, medians
 from unvanish.gradients.layers import short_names
 from unvanish.gradients.record import Record
+from unvanish.gradients.show.canvas import Canvas, Point, width_of
 
 #: What has no place on a logarithmic scale; both are far from any of cividis, also for the colour-blind.
 BROKEN, ZERO = "#FF00FF", "#FFFFFF"
+_MISSING = "#EEEEEE"
 #: Okabe and Ito's colours.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = "osD^vP"
 #: Decades that a scale shows at least, so that a healthy network looks even: a verdict needs three.
 _DECADES = 3.0
-#: In plain letters: matplotlib takes longer to set mathematics than to draw all the rest.
 _DELTA = "|δ| = |∂L/∂z|"
+_WIDTH = 980
 
 
 def picture_of(report: Report) -> bytes:
@@ -55,6 +51,39 @@ def _span(records: Sequence[Record]) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
+class Cells(NamedTuple):
+    """What a heat map shows.
+
+    Args:
+        layers: Of the rows.
+        colours: (rows, columns, RGBA), transparent where nothing was measured; the first layer comes first.
+        low: log10 of the darkest.
+        high: log10 of the brightest.
+        kinds: Which cells are none of the scale: by name, with the colour of each kind.
+    """
+
+    layers: list[str]
+    colours: NDArray[np.uint8]
+    low: float
+    high: float
+    kinds: dict[str, str]
+
+
+def cells(deltas: Sequence[Mapping[str, float]]) -> Cells:
+    """Each layer's colour at each step; arguments as of ``heat_map``."""
+    layers = _layers(deltas)
+    values = np.array([[column.get(layer, math.nan) for column in deltas] for layer in layers])
+    missing = np.array([[layer not in column for column in deltas] for layer in layers])
+    broken, zero = ~np.isfinite(values) & ~missing, values == 0
+    hidden = missing | broken | zero
+    logs = np.log10(values, where=~hidden, out=np.zeros_like(values))
+    low, high = _limits(logs[~hidden])
+    colours = mpl.colormaps["cividis"]((logs - low) / (high - low), bytes=True)
+    colours[broken], colours[zero], colours[missing] = (255, 0, 255, 255), 255, 0
+    found = {"NaN or infinite": (broken, BROKEN), "exactly 0": (zero, ZERO), "not measured": (missing, _MISSING)}
+    return Cells(layers, colours, low, high, {name: colour for name, (where, colour) in found.items() if where.any()})
+
+
 def heat_map(steps: Sequence[int], deltas: Sequence[Mapping[str, float]]) -> bytes:
     """A PNG of log10 |delta|: a row a layer, the input below, and a column a step, all of one width.
 
@@ -65,49 +94,67 @@ def heat_map(steps: Sequence[int], deltas: Sequence[Mapping[str, float]]) -> byt
     Raises:
         ValueError: there is no layer, or not a number for each column.
     """
-    layers = _layers(deltas)
+    layers, colours, low, high, kinds = cells(deltas)
     if len(steps) != len(deltas):
         raise ValueError(f"{len(steps)} steps for {len(deltas)} columns")
-    values = np.array([[column.get(layer, math.nan) for column in deltas] for layer in layers])
-    missing = np.array([[layer not in column for column in deltas] for layer in layers])
-    broken, zero = ~np.isfinite(values) & ~missing, values == 0
-    hidden = missing | broken | zero
-    logs = np.log10(values, where=~hidden, out=np.zeros_like(values))
-
-    height = min(max(0.2 * len(layers) + 1.6, 3.2), 6.4)
-    ticks = _layer_ticks(layers, 24)
-    # Placed by hand, in inches: a layout engine would draw everything twice, while a training waits.
-    figure = new_figure(height, layout=None)
-    left, bottom = 0.75 + 0.085 * max(map(len, ticks[1])), 0.85
-    axes = figure.add_axes((left / 7, bottom / height, (5.9 - left) / 7, 1 - (bottom + 0.35) / height))
-    low, high = _limits(logs[~hidden])
-    scale = ScalarMappable(Normalize(low, high), "cividis")
-    picture = scale.to_rgba(logs)
-    picture[broken], picture[zero], picture[missing] = to_rgba(BROKEN), to_rgba(ZERO), 0.0
-    # A hatched ground shows through where nothing was measured.
-    axes.patch.set(facecolor="#EEEEEE", edgecolor="#999999", hatch="////")
-    axes.imshow(picture, aspect="auto", origin="lower", interpolation="nearest")
-    notes = [
-        Patch(facecolor=colour, edgecolor=edge, hatch=hatch, label=label)
-        for cells, colour, edge, hatch, label in (
-            (broken, BROKEN, "black", None, "NaN or infinite"),
-            (zero, ZERO, "black", None, "exactly 0"),
-            (missing, "#EEEEEE", "#999999", "////", "not measured"),
-        )
-        if cells.any()
-    ]
-    bar = figure.add_axes((6.0 / 7, bottom / height, 0.2 / 7, 1 - (bottom + 0.35) / height))
-    figure.colorbar(scale, cax=bar, label=f"log₁₀ {_DELTA} (L2 norm)")
-    axes.set_yticks(*ticks)
-    axes.set_ylabel(f"layer, the first of {len(layers)} at the bottom")
-    columns = _spread(len(steps), 8)
-    axes.set_xticks(columns, [f"{steps[column]:,}" for column in columns])
+    canvas = Canvas(_WIDTH, min(max(28 * len(layers) + 224, 448), 896), 1)
+    places, names = _layer_ticks(layers, 24)
+    left, top, right, bottom = 60 + max(map(width_of, names)), 49, 820, canvas.height - 119
+    row, column = (bottom - top) / len(layers), (right - left) / len(steps)
+    canvas.text(left, 24, "The gradient that reaches each layer", size=23)
+    canvas.text(22, (top + bottom) / 2, f"layer, the first of {len(layers)} at the bottom", "mm", angle=90)
+    canvas.box(left, top, right, bottom, _MISSING, None)
+    canvas.cells(colours[::-1], left, top, right, bottom)
+    for place, name in zip(places, names, strict=True):
+        canvas.text(left - 12, bottom - (place + 0.5) * row, name, "rm")
+        canvas.line([(left - 6, bottom - (place + 0.5) * row), (left, bottom - (place + 0.5) * row)], "black")
+    for place in _spread(len(steps), 8):
+        canvas.text(left + (place + 0.5) * column, bottom + 22, f"{steps[place]:,}", "mm")
+        canvas.line([(left + (place + 0.5) * column, bottom), (left + (place + 0.5) * column, bottom + 6)], "black")
     is_even = len(set(np.diff(steps).tolist())) <= 1
-    axes.set_xlabel("optimizer step" if is_even else "optimizer step (a column for each measured)")
-    axes.set_title("The gradient that reaches each layer", loc="left")
-    if notes:
-        figure.legend(handles=notes, loc="lower right", ncols=len(notes), frameon=False)
-    return as_png(figure)
+    label = "optimizer step" if is_even else "optimizer step (a column for each measured)"
+    canvas.text((left + right) / 2, bottom + 54, label, "mm")
+    scale = mpl.colormaps["cividis"](np.linspace(1, 0, 256), bytes=True)[:, None]
+    canvas.cells(scale, 840, top, 868, bottom)
+    for decade in _decades(low, high):
+        y = bottom - (decade - low) / (high - low) * (bottom - top)
+        canvas.line([(868, y), (874, y)], "black")
+        canvas.text(880, y, str(decade))
+    canvas.text(_WIDTH - 22, (top + bottom) / 2, f"log₁₀ {_DELTA} (L2 norm)", "mm", angle=90)
+    x = float(_WIDTH - 10)
+    for name, colour in reversed(kinds.items()):
+        x -= width_of(name)
+        canvas.text(x, canvas.height - 24, name)
+        canvas.box(x - 36, canvas.height - 32, x - 8, canvas.height - 16, colour)
+        x -= 60
+    return canvas.png()
+
+
+class Curve(NamedTuple):
+    """A line of ``delta_by_depth``, and the places of what has none on a logarithmic axis.
+
+    Args:
+        label: With how many there are of those.
+        logs: log10 of |delta| by layer; NaN where it has no place on the axis, or was not measured.
+        odd: By mark, "v" at the lower edge, "^" and "x" at the upper.
+    """
+
+    label: str
+    logs: list[float]
+    odd: dict[str, list[int]]
+
+
+def curve_of(layers: Sequence[str], label: str, deltas: Mapping[str, float]) -> Curve:
+    """One curve, with a place for each of the layers."""
+    values = [deltas.get(layer) for layer in layers]
+    odd: dict[str, list[int]] = {"v": [], "^": [], "x": []}
+    for place, value in enumerate(values):
+        if value is not None and (value == 0 or not math.isfinite(value)):
+            odd["v" if value == 0 else "^" if value == math.inf else "x"].append(place)
+    words = {"v": "▽ exactly 0", "^": "△ infinite", "x": "✕ NaN"}
+    told = ", ".join(f"{words[mark]} in {len(places)}" for mark, places in odd.items() if places)
+    logs = [math.log10(value) if value and 0 < value < math.inf else math.nan for value in values]
+    return Curve(f"{label} ({told} of {len(deltas)})" if told else label, logs, odd)
 
 
 def delta_by_depth(
@@ -124,73 +171,78 @@ def delta_by_depth(
         ValueError: there is no layer.
     """
     layers = _layers([*curves.values(), expected or {}])
-    figure = new_figure(4.4)
-    axes = figure.add_subplot()
-    axes.set_yscale("log")
-    # The first curve is drawn larger, because training may leave the second exactly on it.
-    sizes = chain([1.7], repeat(1.0))
-    for (label, curve), size, colour, marker in zip(
-        curves.items(), sizes, cycle(COLOURS), cycle(MARKERS), strict=False
-    ):
-        _draw_curve(axes, layers, curve, label, colour, marker, "-", size)
-    if expected:
-        _draw_curve(axes, layers, expected, "expected from theory", "black", "", "--", 1.0)
-    every = np.array([value for curve in (*curves.values(), expected or {}) for value in curve.values()])
-    low, high = _limits(np.log10(every[(every > 0) & np.isfinite(every)]))
-    margin = 0.06 * (high - low)
-    axes.set_ylim(10 ** (low - margin), 10 ** (high + margin))
-    axes.set_xlim(-0.5, len(layers) - 0.5)
+    canvas = Canvas(_WIDTH, 616, 2)
+    drawn = [curve_of(layers, label, deltas) for label, deltas in curves.items()]
+    drawn += [curve_of(layers, "expected from theory", expected)] if expected else []
+    lines = textwrap.wrap(title, 75)
+    for index, text in enumerate(lines):
+        canvas.text(10, 22 + 28 * index, text, size=23)
+    columns = min(3 if max(len(curve.label) for curve in drawn) < 24 else 1, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    top = 32 + 28 * len(lines) + 26 * rows
     places, names = _layer_ticks(layers, 24 if len(layers) <= 24 else 14)
-    axes.set_xticks(places, names)
-    if sum(map(len, names)) > 90:
-        axes.tick_params(axis="x", labelrotation=45)
-        for text in axes.get_xticklabels():
-            text.set(ha="right", rotation_mode="anchor")
-    axes.set_xlabel(f"layer, the first of {len(layers)} on the left")
-    axes.set_ylabel(f"{_DELTA} (L2 norm)")
-    figure.suptitle(title, x=0.01, ha="left", fontsize="large", wrap=True)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    # Above the axes, because what is marked at their edges must not be covered.
-    longest = max(map(len, axes.get_legend_handles_labels()[1]))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3 if longest < 24 else 1, frameon=False)
-    return as_png(figure)
+    is_turned = sum(map(len, names)) > 90
+    left, right = max(110, round(0.72 * width_of(names[0])) if is_turned else 0), _WIDTH - 14
+    bottom = canvas.height - 60 - (round(0.75 * max(map(width_of, names))) if is_turned else 26)
+    every = np.array([log for curve in drawn for log in curve.logs])
+    low, high = _limits(every[~np.isnan(every)])
+    low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
+
+    def at(place: float, log: float) -> Point:
+        return left + (place + 0.5) / len(layers) * (right - left), bottom - (log - low) / (high - low) * (bottom - top)
+
+    for decade in _decades(low, high):
+        y = at(0, decade)[1]
+        canvas.line([(left, y), (right, y)], "#DDDDDD")
+        canvas.text(left - 10, y, f"10{f'{decade}'.translate(_RAISED)}", "rm")
+    canvas.line([(left, top), (left, bottom), (right, bottom)], "black")
+    for place, name in zip(places, names, strict=True):
+        x = at(place, low)[0]
+        canvas.line([(x, bottom), (x, bottom + 6)], "black")
+        canvas.text(x, bottom + 14, name, "rm" if is_turned else "mt", angle=45 if is_turned else 0)
+    canvas.text((left + right) / 2, canvas.height - 20, f"layer, the first of {len(layers)} on the left", "mm")
+    canvas.text(22, (top + bottom) / 2, f"{_DELTA} (L2 norm)", "mm", angle=90)
+    # The first curve is drawn larger, because training may leave the second exactly on it.
+    looks = zip(cycle(COLOURS), cycle("osD^v"), chain([1.7], repeat(1.0)), strict=False)
+    for index, (curve, (colour, mark, size)) in enumerate(zip(drawn, looks, strict=False)):
+        radius = size * (5 if len(layers) <= 60 else 2.5)
+        x, y = 10 + 320 * (index % columns), top - 14 - 26 * (rows - 1 - index // columns)
+        canvas.text(x + 48, y, curve.label)
+        is_theory = bool(expected) and index == len(drawn) - 1
+        points = [at(place, log) for place, log in enumerate(curve.logs)]
+        runs: list[list[Point]] = [[(x, y), (x + 40, y)], *_runs(points)]
+        for run in runs:
+            if is_theory:
+                canvas.dashes(run, "black")
+            else:
+                canvas.line(run, colour, 2.2 * size)
+        for point in [] if is_theory else [(x + 20, y), *chain(*runs[1:])]:
+            canvas.mark(mark, *point, radius, colour)
+        for kind, odd in curve.odd.items():
+            edge = low + (0.015 if kind == "v" else 0.985) * (high - low)
+            for place in odd:
+                canvas.mark(kind, *at(place, edge), radius + 2, "black" if is_theory else colour, hollow=True)
+    return canvas.png()
 
 
-def _draw_curve(
-    axes: Axes,
-    layers: list[str],
-    curve: Mapping[str, float],
-    label: str,
-    colour: str,
-    marker: str,
-    line: str,
-    size: float,
-) -> None:
-    values = np.array([curve.get(layer, math.nan) for layer in layers])
-    measured = np.array([layer in curve for layer in layers])
-    kinds = (
-        ("▽ exactly 0", values == 0, "v", 0.015),
-        ("△ infinite", np.isinf(values), "^", 0.985),
-        ("✕ NaN", np.isnan(values) & measured, "x", 0.985),
-    )
-    told = [f"{name} in {chosen.sum()}" for name, chosen, _, _ in kinds if chosen.any()]
-    label += f" ({', '.join(told)} of {measured.sum()})" if told else ""
-    drawn = np.where((values > 0) & np.isfinite(values), values, math.nan)
-    marker_size = size * (5 if len(layers) <= 60 else 2.5)
-    axes.plot(drawn, line, color=colour, marker=marker, markersize=marker_size, label=label, linewidth=1.6 * size)
-    for _, chosen, edge, height in kinds:
-        places = np.flatnonzero(chosen)
-        axes.plot(
-            places,
-            np.full(len(places), height),
-            edge,
-            color=colour,
-            markersize=marker_size + 2,
-            markerfacecolor="none",
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-        )
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _runs(points: Sequence[Point]) -> list[list[Point]]:
+    """The points that follow one another without a gap."""
+    runs: list[list[Point]] = [[]]
+    for point in points:
+        if math.isnan(point[1]):
+            runs.append([])
+        else:
+            runs[-1].append(point)
+    return [run for run in runs if run]
+
+
+def _decades(low: float, high: float) -> list[int]:
+    """At most eight whole numbers between two, evenly spaced."""
+    stride = math.ceil((high - low) / 8)
+    return [*range(math.ceil(low / stride) * stride, math.floor(high) + 1, stride)]
 
 
 def _layers(columns: Iterable[Mapping[str, float]]) -> list[str]:
@@ -232,17 +284,3 @@ def _limits(logs: NDArray[np.float64]) -> tuple[float, float]:
     low, high = float(logs.min()), float(logs.max())
     widening = max(_DECADES - (high - low), 0) / 2
     return low - widening, high + widening
-
-
-def new_figure(height: float, width: float = 7, layout: Literal["constrained"] | None = "constrained") -> Figure:
-    """A figure of its own, which pyplot does not know of, in inches."""
-    figure = Figure(figsize=(width, height), dpi=140, layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def as_png(figure: Figure) -> bytes:
-    """What a file of the figure holds."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

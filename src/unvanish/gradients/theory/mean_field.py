@@ -162,7 +162,7 @@ def _elementwise(activation: Activation) -> _Elementwise:
     low, high = np.stack([grid[:-1], grid[1:]])[:, np.abs(np.diff(slope)) > 0.05]
     for _ in range(50):  # halved, a jump stays as high as it was, and a steep place does not
         middle = (low + high) / 2
-        left, right = np.abs(np.diff([phi(u)[1] for u in (low, middle, high)], axis=0))
+        left, right = np.abs(np.diff(np.split(phi(np.concatenate([low, middle, high]))[1], 3), axis=0))
         low, high = np.where(left > right, [low, middle], [middle, high])
     kinks = middle[(np.maximum(left, right) > 0.05) & (np.abs(middle) > 1e-9)]
     return _Elementwise(activation, np.append(kinks, 0.0))
