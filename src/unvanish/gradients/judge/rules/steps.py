@@ -46,7 +46,7 @@ def _large(rule: Rule, seen: Seen) -> Iterator[Finding]:
         evidence = f"a step changes the weights by {median(ratios.values()):.2g} of themselves"
     elif started and max(started) > 5 * THROWN and (seen.is_stuck or _wild(seen)):
         evidence = f"the first steps changed weights by {max(started):.2g} of themselves"
-    elif cosines and median(cosines) < AGAINST and (seen.is_stuck or _wild(seen)):
+    elif cosines and median(cosines) < AGAINST and _is_usual(ratios) and (seen.is_stuck or _wild(seen)):
         evidence = f"successive gradients point against each other: their cosine is {median(cosines):.2f}"
     elif seen.progress < -0.5 and math.isfinite(seen.progress):
         evidence = f"the loss is {seen.loss:.3g}, where the best constant answer has {seen.constant:.3g}"
@@ -56,6 +56,11 @@ def _large(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 def _ratios(seen: Seen) -> dict[str, float]:
     return {name: value for name, value in seen.medians("update_ratio").items() if math.isfinite(value)}
+
+
+def _is_usual(ratios: dict[str, float]) -> bool:
+    """Whether steps are no smaller than steps are."""
+    return not ratios or median(ratios.values()) >= USUAL
 
 
 def _falls(seen: Seen) -> bool:
