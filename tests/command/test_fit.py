@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -212,7 +213,7 @@ def test_a_csv_is_trained_on_and_new_rows_are_predicted_in_the_target_s_units(wo
 def test_a_diverged_run_says_nan(workplace, capsys):
     fit("--model.training.optimizer.name=sgd", "--model.training.optimizer.learning_rate=1e20")
     assert json.loads((workplace / "runs/mlp/wine/1/gradient_report.json").read_text())["verdict"] == "nan"
-    assert ": nan: the gradient is nan" in capsys.readouterr().out
+    assert re.search(r"^gradients after \d+ steps: nan: .+ (is nan|range in )", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_terminated_run_ends_with_143_and_keeps_its_report(workplace):
