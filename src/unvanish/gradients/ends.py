@@ -72,9 +72,11 @@ class Ends:
         given: list[Given] = []
 
         def sample(columns: int) -> Sample | None:
+            if not columns:
+                return None
             count, smallest, largest, binary = islice(rest, 4)
             sums, squares = tuple(islice(rest, columns)), tuple(islice(rest, columns))
-            return Sample(count, smallest, largest, binary, sums, squares) if columns else None
+            return Sample(count, smallest, largest, binary, sums, squares)
 
         for what, columns in self._of:
             if isinstance(what, str):
@@ -82,6 +84,5 @@ class Ends:
             elif not columns:
                 heads.append(what)
             else:
-                value = next(rest)
-                heads.append(replace(what, value=value, given=sample(columns[0]), target=sample(columns[1])))
+                heads.append(replace(what, value=next(rest), target=sample(columns[0])))
         return tuple(heads), tuple(given)

@@ -48,7 +48,6 @@ class Head:
         softmax_axis: How many numbers each softmax between the two was over.
         is_mean: Whether the loss is the mean over the batch, as far as that is known.
         value: The loss for this comparison alone, mean over the rows; NaN where the graph did not tell.
-        given: The prediction, as one column.
         target: The target; class labels as one-hot vectors.
     """
 
@@ -61,8 +60,12 @@ class Head:
     softmax_axis: tuple[int, ...]
     is_mean: bool | None
     value: float = math.nan
-    given: Sample | None = None
     target: Sample | None = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layer, where one was found."""
+        return (self.layer,) if self.layer else ()
 
 
 def read_heads(
@@ -235,7 +238,7 @@ def _sides(
 def _numbers(
     loss: str, core: str, prediction: Tensor | None, target: Tensor | None, weight: Tensor | None
 ) -> tuple[list[Tensor], list[int]]:
-    """The value of the loss, the prediction and the target."""
+    """The value of the loss, and the target."""
     if prediction is None or not prediction.is_floating_point() or not prediction.numel():
         return [], []
     p = prediction.detach().to(measure.accumulator(prediction.device))
@@ -253,8 +256,7 @@ def _numbers(
         counts = p.new_zeros(classes if classes <= COLUMNS else 1)
         counts.index_add_(0, labels if classes <= COLUMNS else labels * 0, flags)
         head = torch.stack([flags.sum(), wanted.min().to(p.dtype), wanted.max().to(p.dtype), flags.sum() * len(counts)])
-        numbers, columns = columns_of(p.flatten())
-        return [value.reshape(1), numbers, torch.cat([head, counts, counts])], [columns, len(counts)]
+        return [value.reshape(1), torch.cat([head, counts, counts])], [len(counts)]
     if wanted is not None and known and wanted.shape == p.shape:
         t = wanted.to(p.dtype)
         if core == "BinaryCrossEntropyWithLogits":
@@ -268,8 +270,7 @@ def _numbers(
             value = ((p - t).square() if loss == "squared error" else (p - t).abs()).mean()
     elif target is None and loss in ("squared error", "absolute error"):
         value = (p.square() if loss == "squared error" else p.abs()).mean()
-    numbers, columns = columns_of(p.flatten())
     if wanted is None or not wanted.numel() or wanted.is_complex():
-        return [value.reshape(1), numbers, p.new_zeros(4)], [columns, 0]
+        return [value.reshape(1)], [0]
     targets, wide = columns_of(wanted, 1 if wanted.dim() > 2 else -1)
-    return [value.reshape(1), numbers, targets], [columns, wide]
+    return [value.reshape(1), targets], [wide]

@@ -258,14 +258,14 @@ class GradientRecorder:
         )
         self._steps.append(recorded)
         self._take_loss(recorded, loss, taken)
+        scale = 1.0 if unscaled else loss_scale
         if is_full:
-            self._take_passes(recorded, loss_scale)
+            self._take_passes(recorded, loss_scale, scale)
             if not (self._steps[:-1] and self._connections.joins(self._steps[-2], self._watch)):
                 self._connections.learn(self._watch, self._layers, chosen, recorded)
         self._updates.begin(chosen, None)
         previous = self._previous.pop(chosen, None)
         if names:
-            scale = 1.0 if unscaled else loss_scale
             whole = self._parameters.whole()
             if is_full and not taken:
                 self._take_initial(recorded, names[:count], tensors[:count])
@@ -325,7 +325,7 @@ class GradientRecorder:
             recorded.ends = self._watch.take_ends(found, with_data=taken < self.first_steps)
             recorded.options = options_of(*self._connections.optimizers)
 
-    def _take_passes(self, recorded: Step, loss_scale: Tensor | float) -> None:
+    def _take_passes(self, recorded: Step, loss_scale: Tensor | float, scale: Tensor | float) -> None:
         """What the hooks have seen since the last step."""
         watch, ranks = self._watch, self._ranks
         watch.close_layer()
@@ -344,9 +344,10 @@ class GradientRecorder:
             self._missing.add("residual stream", (name for name, _ in watch.sums), "its ranks do not know each other's")
             parts = ranks.reduce(parts, SHARED)
             by_unit = {field: ranks.largest(by_unit.get(field, {})) for field in LARGEST}
+        factors = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.ranks, Scale.GRADIENT: scale}
         for field, part in parts.items():
-            scale = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.ranks}.get(field.scale, 1)
-            recorded.parts[field] = part.divided(scale) if isinstance(scale, Tensor) or scale != 1 else part
+            factor = factors.get(field.scale, 1)
+            recorded.parts[field] = part.divided(factor) if isinstance(factor, Tensor) or factor != 1 else part
         for field, units in by_unit.items():
             if units and field.finish:
                 recorded.parts[field] = Part(list(units), field.finish([*units.values()]))

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from trained import CLASSES, COLUMNS, ROWS, adam, classes, ill, inputs, mlp, near, numbers, sgd, trained
 
-from unvanish.gradients.judge.rules import BOUNDED_OUTPUT, ONE_OUTPUT, SHAPES, SQUASHED_LOGITS
+from unvanish.gradients.judge.rules import BOUNDED_OUTPUT, NO_LOGARITHM, ONE_OUTPUT, SHAPES, SQUASHED_LOGITS
 
 
 def halves():
@@ -54,7 +54,7 @@ def test_attention_over_one_key():
 @ill(SQUASHED_LOGITS)
 @pytest.mark.parametrize(
     ("end", "name"),
-    [(nn.Softmax(-1), "softmax"), (nn.Sigmoid(), "sigmoid"), (nn.Tanh(), "tanh"), (nn.ReLU(), "ReLU")],
+    [(nn.Softmax(-1), "softmax"), (nn.Sigmoid(), "sigmoid"), (nn.Tanh(), "tanh")],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_cross_entropy_of_what_was_squashed(end, name):
@@ -74,6 +74,30 @@ def test_a_binary_cross_entropy_on_logits_of_what_was_squashed():
 def test_a_softmax_and_the_negative_log_likelihood_of_its_logarithm():
     model = mlp(end=nn.Softmax(-1))
     return trained(model, classes(), lambda p, y: F.nll_loss(p.log(), y), adam(model, 0.03), 60).end
+
+
+@near(SQUASHED_LOGITS)
+@pytest.mark.parametrize("end", [nn.ReLU(), nn.LogSoftmax(-1)], ids=["relu", "log-softmax"])
+def test_what_takes_nothing_from_the_cross_entropy(end):
+    model = mlp(end=end)
+    return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 60).end
+
+
+@ill(NO_LOGARITHM)
+@pytest.mark.parametrize(
+    ("end", "what"), [(nn.Softmax(-1), "softmax"), (nn.Identity(), "output")], ids=["softmax", "logits"]
+)
+def test_a_negative_log_likelihood_of_what_is_no_logarithm(end, what):
+    model = mlp(end=end)
+    run = trained(model, classes(), F.nll_loss, sgd(model))
+    lowest = min(loss for loss in run.losses if loss < 0)
+    return run.end, f"the negative log-likelihood of the {what} of 2 is {lowest:.3g}, below 0"
+
+
+@near(NO_LOGARITHM)
+def test_a_network_that_ends_in_log_softmax():
+    model = mlp(end=nn.LogSoftmax(-1))
+    return trained(model, classes(), F.nll_loss, adam(model, 0.03), 60).end
 
 
 @near(SQUASHED_LOGITS)

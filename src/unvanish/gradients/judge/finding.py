@@ -1,7 +1,7 @@
 """What the judge finds: a fault by its name, where it is, the numbers that show it, why, and what to do."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,8 +79,3 @@ class Rule:
             tuple(about or self.about),
             where,
         )
-
-
-def since(finding: Finding, step: int) -> Finding:
-    """The same, with the step since which it is known."""
-    return replace(finding, step=step)

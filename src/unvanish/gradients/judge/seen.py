@@ -16,6 +16,10 @@ from unvanish.gradients.sample import Sample, pooled
 LEARNS = 0.3
 #: One that has not come so far does not.
 STUCK = 0.05
+#: Nearly all of the loss is gone.
+ENOUGH = 0.9
+#: What a step usually changes of the weights, as a share of their norm.
+USUAL = 1e-3
 #: Rows of targets from which the constant answer's loss is known to some 10 %.
 ROWS = 32
 

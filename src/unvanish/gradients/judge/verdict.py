@@ -9,7 +9,8 @@ from unvanish.gradients.judge.rules.depth import ratio_and_factor, worst
 from unvanish.gradients.judge.seen import Seen
 from unvanish.gradients.missing import Untrained
 
-_HEALTHY = "the gradient reaches every layer that was looked at."
+_HEALTHY = "the gradient reaches every layer that was looked at"
+_NO_LOSS = "; the loss was not given, and is not judged"
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Verdict:
         findings: The gravest first; none where all that was looked at is healthy.
         line: |delta| along the trunk that is worst off, from the first layer to the last.
         untrained: What does not train although it seems to.
+        is_loss_seen: Whether it was known what the loss is, or what it compares.
     """
 
     findings: tuple[Finding, ...]
     line: Mapping[str, float]
     untrained: Sequence[Untrained] = ()
+    is_loss_seen: bool = True
 
     @property
     def name(self) -> str:
@@ -64,7 +67,9 @@ class Verdict:
         if self.name == "unknown":
             return "the gradient of fewer than two layers was seen."
         missing = ", ".join(map(str, self.untrained))
-        return f"but not all that seems to train does: {missing}." if missing else _HEALTHY
+        if missing:
+            return f"but not all that seems to train does: {missing}."
+        return f"{_HEALTHY}{'' if self.is_loss_seen else _NO_LOSS}."
 
     @property
     def fixes(self) -> list[str]:
@@ -83,4 +88,6 @@ def judge(seen: Seen) -> Verdict:
     for rule in RULES:
         for finding in rule.look(rule, seen):
             found.setdefault((finding.name, finding.where), finding)
-    return Verdict(tuple(found.values()), worst(seen), seen.latest.untrained if seen.latest else ())
+    untrained = seen.latest.untrained if seen.latest else ()
+    is_loss_seen = bool(seen.heads or seen.losses) or any("loss" in record.totals for record in seen.records)
+    return Verdict(tuple(found.values()), worst(seen), untrained, is_loss_seen)

@@ -5,7 +5,7 @@ Seen at one layer, which tells of all that are zeroed together.
 
 from unvanish.gradients.quantities.quantity import Field, Quantity, Reduction, Scale
 
-LEFT = Field(Reduction.NORM, Scale.LOSS)
+LEFT = Field(Reduction.NORM, Scale.GRADIENT)
 
 GRADIENT_LEFT = Quantity(
     name="gradient_left",

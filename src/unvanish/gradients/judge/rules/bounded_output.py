@@ -24,7 +24,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if activation is None or head.loss not in ("squared error", "absolute error"):
             continue
         name, low, high = _RANGES.get(activation, _POSITIVE)
-        layers, remedies = [head.layer] if head.layer else [], (f"no {name} on the output",)
+        layers, remedies = head.layers, (f"no {name} on the output",)
         if name == "ReLU" and seen.medians("dead_share").get(head.layer) == 1:
             yield rule.found(_SILENT, layers, remedies=remedies)
         elif target is not None and (

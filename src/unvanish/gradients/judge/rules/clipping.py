@@ -5,19 +5,17 @@ from collections.abc import Iterator
 from statistics import median
 
 from unvanish.gradients.judge.finding import Finding, Rule
-from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.judge.seen import USUAL, Seen
 
 #: Of the gradient this share or less is left.
 LEFT = 0.05
-#: What a step usually changes of the weights; below it the clipping is felt.
-USUAL = 1e-3
 
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     totals = [record.totals for record in seen.records if record.totals.get("gradient_norm")]
     shares = [t["gradient_norm_clipped"] / t["gradient_norm"] for t in totals if "gradient_norm_clipped" in t]
     ratios = [ratio for ratio in seen.medians("update_ratio").values() if math.isfinite(ratio)]
-    # Where a high learning rate makes up for it, or Adam's division, nothing is lost.
+    # Where a high learning rate makes up for it, or Adam's division, steps are as large as ever.
     if len(shares) >= 3 and median(shares) < LEFT and not seen.learns and ratios and median(ratios) < USUAL:
         before = median(t["gradient_norm"] for t in totals)
         after = median(t["gradient_norm_clipped"] for t in totals if "gradient_norm_clipped" in t)

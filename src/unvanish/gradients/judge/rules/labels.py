@@ -11,9 +11,7 @@ def _outside(rule: Rule, seen: Seen) -> Iterator[Finding]:
         target = seen.target(head)
         if head.loss == "binary cross-entropy" and target is not None and (target.smallest < 0 or target.largest > 1):
             reach = f"from {target.smallest:.3g} to {target.largest:.3g}"
-            yield rule.found(
-                f"the targets of the binary cross-entropy reach {reach}", [head.layer] if head.layer else []
-            )
+            yield rule.found(f"the targets of the binary cross-entropy reach {reach}", head.layers)
 
 
 def _constant(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -30,7 +28,7 @@ def _squared(rule: Rule, seen: Seen) -> Iterator[Finding]:
         target = seen.target(head)
         if target is None or not target.is_labels or head.loss not in ("squared error", "absolute error"):
             continue
-        layers = [head.layer] if head.layer else []
+        layers = head.layers
         squashed = not {"Softmax", "Sigmoid"}.isdisjoint(head.path)
         if target.is_one_hot and len(target.sums) > 2 and (squashed or not seen.learns):
             yield rule.found(f"the {head.loss} is taken of {len(target.sums)} classes' one-hot labels", layers)

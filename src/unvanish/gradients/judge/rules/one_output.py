@@ -9,7 +9,7 @@ from unvanish.gradients.judge.seen import Seen
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     for head in seen.heads:
-        layers = [head.layer] if head.layer else []
+        layers = head.layers
         if 1 in head.softmax_axis:
             yield rule.found("a softmax is over an axis of size 1, so it returns 1 whatever it is given", layers)
         elif head.loss == "cross-entropy" and head.prediction[-1:] == (1,) and prod(head.prediction) > 1:

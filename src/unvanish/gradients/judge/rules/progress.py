@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from statistics import fmean, median, pstdev
 
 from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import ENOUGH, Seen
 from unvanish.gradients.judge.seen import STUCK as STUCK_AT
-from unvanish.gradients.judge.seen import Seen
 
 #: Steps before anything is said of a loss that has not fallen: plateaus at the start are common.
 PATIENCE = 100
 #: Penalties that have taken half of the weights are felt, while a tenth of the loss is left.
-SHRUNK, ENOUGH = 0.5, 0.9
+SHRUNK = 0.5
 #: Where the loss is as many times what it compares at all steps, nothing was added to it.
 SAME = 1e-5
 

@@ -30,7 +30,7 @@ def _targets(rule: Rule, seen: Seen) -> Iterator[Finding]:
         target = seen.target(head)
         if head.loss in ("squared error", "absolute error") and target is not None and target.rms > LARGE:
             evidence = f"the targets have a mean of {target.mean:.4g} and a standard deviation of {target.std:.3g}"
-            yield rule.found(evidence, [head.layer] if head.layer else [])
+            yield rule.found(evidence, head.layers)
 
 
 def _suffers(seen: Seen) -> bool:

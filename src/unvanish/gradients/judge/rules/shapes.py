@@ -12,7 +12,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         rows = prod(head.output)
         if len(head.prediction) == 2 and head.prediction == (rows, rows) and rows > 1:
             evidence = f"{rows} predictions and as many targets were compared as a table of {rows} x {rows}"
-            yield rule.found(evidence, [head.layer] if head.layer else [])
+            yield rule.found(evidence, head.layers)
 
 
 SHAPES = Rule(

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen
 
-_SQUASHES = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "ReLU", "LogSoftmax": "log-softmax"}
+#: A second log-softmax changes nothing, and is not among them.
+_SQUASHES = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "ReLU"}
 
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -18,11 +19,13 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         again = next((name for name in rest if name in _SQUASHES), None)
         if not head.is_logits or again is None:
             continue
+        if again == "Relu" and not seen.is_stuck:
+            continue  # it leaves room above, and some networks are built so
         name, loss = _SQUASHES[again], "softmax" if own else "sigmoid"
         evidence = f"the output of {head.layer or 'the network'} goes through {name}, and then through the {loss} of"
         yield rule.found(
             f"{evidence} the {head.loss}",
-            [head.layer] if head.layer else [],
+            head.layers,
             remedies=(f"no {name} at the end: the loss wants logits", "a loss on probabilities"),
         )
 
@@ -34,5 +37,5 @@ SQUASHED_LOGITS = Rule(
     remedies=("no activation at the end: the loss wants logits",),
     look=_look,
     source="autograd's graph of the loss; after softmax the cross-entropy of C classes stays above ln(e + C - 1) - 1",
-    near="softmax, then the negative log-likelihood of its logarithm",
+    near="a ReLU in front of the cross-entropy of a network that learns, as SqueezeNet has it",
 )

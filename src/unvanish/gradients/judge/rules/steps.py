@@ -6,12 +6,10 @@ from statistics import fmean, median, pstdev
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.rules.progress import PATIENCE
-from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.judge.seen import USUAL, Seen
 
 #: A run whose steps add up to this share of the weights, if all went one way, has left them as they were.
 STILL = 0.1
-#: What a step usually changes of the weights; of a short run with such steps nothing is said.
-USUAL = 1e-3
 #: A step by more of the weights than this undoes what the steps before it have learnt.
 THROWN = 0.1
 #: Successive gradients that point against each other tell of steps across a valley.

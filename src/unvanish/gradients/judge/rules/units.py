@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from unvanish.gradients.judge.finding import Finding, Rule
-from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.judge.seen import ENOUGH, Seen
 
 #: Nearly all units of one layer: then no gradient passes it.
 NEARLY_ALL = 0.9
@@ -11,8 +11,8 @@ NEARLY_ALL = 0.9
 MOST = 0.75
 #: Of so few units half are too many.
 NARROW = 4
-#: Nearly all of the loss is gone: what is dead was not needed. Half of it is left: something is.
-ENOUGH, POOR = 0.9, 0.5
+#: Half of the loss is left: what is dead was needed.
+POOR = 0.5
 #: What is named beside it.
 MANY = 0.5
 
