@@ -59,14 +59,14 @@ def _norm_on_cpu(tensor: Tensor) -> float:
 
 def _dot(left: Tensor, right: Tensor) -> float:
     """The inner product; torch's own of long float32 tensors has three to five digits on a CPU, this more."""
-    if len(left) <= _LONG:
+    if left.numel() <= _LONG:
         return torch.dot(left, right).item()
     pieces = zip(torch.split(left, _LONG), torch.split(right, _LONG), strict=True)
     return sum(torch.dot(a, b).item() for a, b in pieces)
 
 
 def _wide_norm(flat: Tensor) -> Tensor:
-    if len(flat) <= _PIECE or flat.dtype == torch.float64:
+    if flat.numel() <= _PIECE or flat.dtype == torch.float64:
         result: Tensor = torch.linalg.vector_norm(flat, dtype=torch.float64)
         return result
     # Piece by piece, because torch would convert the whole tensor first, and leave the cache.

@@ -2,7 +2,6 @@
 
 import math
 import operator
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,9 +37,21 @@ Values = dict[str, dict[str, float]]
 
 
 @cache
-def _told_by(fields: frozenset[Field]) -> list[tuple[Quantity, frozenset[Field]]]:
-    """The quantities that these fields tell, with those that they need."""
-    return [(q, frozenset(q.fields)) for q in QUANTITIES if fields.issuperset({*q.fields} - {SIZE, UNITS})]
+def _told_by(fields: frozenset[Field]) -> list[Quantity]:
+    """The quantities that these fields tell."""
+    return [quantity for quantity in QUANTITIES if fields.issuperset({*quantity.fields} - {SIZE, UNITS})]
+
+
+def _joined(field_: Field, names: Sequence[str], numbers: Sequence[float]) -> dict[str, float]:
+    """One number a layer: those of a layer that occurs more than once come together."""
+    joined = dict(zip(names, numbers, strict=True))
+    if len(joined) == len(names):
+        return joined
+    add = math.hypot if field_.reduction is Reduction.NORM else operator.add
+    joined.clear()
+    for name, number in zip(names, numbers, strict=True):
+        joined[name] = add(joined[name], number) if name in joined else number
+    return joined
 
 
 @dataclass(frozen=True)
@@ -166,43 +177,46 @@ class Step:
 
     def read(self, brought: Iterator[float], order: Sequence[str]) -> Record:
         """The record, from what was brought from the device in the order of its parts; layers in ``order``."""
-        layers: dict[str, dict[Field, float]] = defaultdict(dict)
-        for name, size in self.sizes.items():
-            layers[name] |= {SIZE: size, UNITS: self.units.get(name, 0)}
+        columns: dict[Field, Mapping[str, float]] = {SIZE: self.sizes, UNITS: self.units}
         for quantity_field, part in self.parts.items():
-            add = math.hypot if quantity_field.reduction is Reduction.NORM else operator.add
-            for name, number in zip(part.names, part.read(brought), strict=True):
-                known = (fields := layers[name]).get(quantity_field)
-                fields[quantity_field] = number if known is None else add(known, number)
-        others = layers.pop("", {})
-        names = dict.fromkeys((*order, *(name for trunk in self.trunks for name in trunk.layers), *layers))
-        ordered = {name: layers[name] for name in names if name in layers}
+            columns[quantity_field] = _joined(quantity_field, part.names, part.read(brought))
+        measured = {name for field_ in self.parts for name in columns[field_]}
+        names = dict.fromkeys(
+            (*order, *(name for trunk in self.trunks for name in trunk.layers), *self.sizes, *measured)
+        )
+        layers = [name for name in names if name]
         values: Values = {}
-        for quantity, needed in _told_by(frozenset(self.parts)):
-            found = {
-                name: value
-                for name, fields in ordered.items()
-                if needed <= fields.keys() and (value := quantity.value(fields)) is not None
-            }
+        for quantity in _told_by(frozenset(self.parts)):
+            needed = [(field_, columns[field_]) for field_ in quantity.fields]
+            found = {}
+            for name in layers:
+                if all(name in column for _, column in needed):
+                    value = quantity.value({field_: column[name] for field_, column in needed})
+                    if value is not None:
+                        found[name] = value
             if found:
                 values[quantity.name] = found
         totals = {
-            name: math.hypot(*(f[total] for f in (*layers.values(), others) if total in f))
+            name: math.hypot(*columns[total].values())
             for name, total in (("gradient_norm", GRADIENT), ("gradient_norm_clipped", CLIPPED))
-            if total in self.parts
-        } | ({"loss": others[LOSS]} if LOSS in others else {})
+            if total in columns
+        }
+        if LOSS in columns:
+            totals["loss"] = columns[LOSS][""]
+        if SMALL_BATCHES in columns:
+            totals |= noise(columns, self.batch_size, self.ranks)
         histograms = self._histograms(brought)
         heads, given = self.ends.read(brought)
         return Record(
             self.number,
             self.time,
             values,
-            totals | (noise(layers, self.batch_size, self.ranks) if SMALL_BATCHES in self.parts else {}),
+            totals,
             {
-                name: {t: layers[name][state] for t, state in zip(times, STATES, strict=False)}
+                name: {t: columns[state][name] for t, state in zip(times, STATES, strict=False)}
                 for name, times in self.times.items()
                 # Of sequences of several lengths t has no one meaning.
-                if layers[name][PASSES] * layers[name][LENGTH_SQUARE] == layers[name][LENGTH] ** 2
+                if columns[PASSES][name] * columns[LENGTH_SQUARE][name] == columns[LENGTH][name] ** 2
             },
             histograms,
             self.trunks,

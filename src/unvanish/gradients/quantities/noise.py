@@ -28,21 +28,21 @@ def noise_scale(small_square: float, big_square: float, small_batch: float, big_
     return variance, signal
 
 
-def noise(layers: Mapping[str, Mapping[Field, float]], batch_size: int | None, ranks: int) -> dict[str, float]:
+def noise(columns: Mapping[Field, Mapping[str, float]], batch_size: int | None, ranks: int) -> dict[str, float]:
     """noise_variance and noise_signal of a step, where all layers have seen the same two micro-batches or more.
 
     Args:
-        layers: The fields of each layer.
+        columns: Each field by layer.
         batch_size: Samples in a micro-batch on one rank.
         ranks: How many have shared the batch: their gradients are averaged, those of micro-batches added.
     """
-    measured = [numbers for numbers in layers.values() if GRADIENT in numbers]
-    passes = {numbers.get(SMALL_BATCHES, 0) for numbers in measured}
+    layers = [name for name in columns[GRADIENT] if name] if GRADIENT in columns else []
+    passes = {columns[SMALL_BATCHES].get(name, 0) for name in layers}
     if batch_size is None or len(passes) != 1 or (count := passes.pop()) <= 1:
         return {}
     variance, signal = noise_scale(
-        (count / ranks) ** 2 * sum(numbers[SMALL_BATCH] ** 2 for numbers in measured) / count,
-        sum(numbers[GRADIENT] ** 2 for numbers in measured),
+        (count / ranks) ** 2 * sum(columns[SMALL_BATCH][name] ** 2 for name in layers) / count,
+        sum(columns[GRADIENT][name] ** 2 for name in layers),
         batch_size,
         batch_size * count,
     )
