@@ -57,9 +57,12 @@ class Report:
         self._since: dict[str, int] = {}
         self._sample: list[Record] = []
         self._seen, self._stride = 0, 1
+        #: What was judged since the last record came.
+        self._judged: dict[str, Verdict] = {}
 
     def add(self, records: Iterable[Record]) -> None:
         """Take in the next records."""
+        self._judged.clear()
         for record in records:
             self.steps += 1
             self.last_step = record.step
@@ -86,6 +89,7 @@ class Report:
 
     def validated(self, loss: float) -> None:
         """Take in a loss, without penalties, on data that are not learnt from; of many the best and the last count."""
+        self._judged.clear()
         self._validation = [*sorted(self._validation)[:1], loss]
 
     @property
@@ -96,15 +100,20 @@ class Report:
     @property
     def start(self) -> Verdict:
         """The verdict on the first steps."""
-        return self._judge(self._first, is_start=True)
+        if "start" not in self._judged:
+            self._judged["start"] = self._judge(self._first, is_start=True)
+        return self._judged["start"]
 
     @property
     def end(self) -> Verdict:
         """The verdict on the last steps, and on the one from which on the gradient was not finite, if it is not."""
+        if "end" in self._judged:
+            return self._judged["end"]
         broken = [self.broken] if self.broken else []
         parts = {part: [*(one for one in broken if one not in last), *last] for part, last in self._last.items()}
         parts = {part: sorted(last, key=lambda record: record.step) for part, last in parts.items()}
-        return self._judge(parts or {"": broken})
+        self._judged["end"] = self._judge(parts or {"": broken})
+        return self._judged["end"]
 
     def _judge(self, parts: Mapping[str, Sequence[Record]], *, is_start: bool = False) -> Verdict:
         """All findings on all parts, and the line of the part that is worst off."""

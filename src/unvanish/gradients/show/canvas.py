@@ -120,5 +120,5 @@ class Canvas:
             else:
                 pen.text((x, y), text, "black", _font(size), anchor.replace("t", "a").replace("b", "d"))
         buffer = io.BytesIO()
-        image.save(buffer, "png", compress_level=4)
+        image.save(buffer, "png", compress_level=1)
         return buffer.getvalue()
