@@ -117,7 +117,8 @@ def _outside(watch: Watch, layers: Layers, shown: dict[int, str]) -> Iterator[tu
     """The leaves of the loss's graph that are weights, but none of the model's; inputs may want a gradient too."""
     if any(hasattr(p, "to_local") for _, p in layers.parameters):
         return  # FSDP's whole weights are no parameters
-    shapes = {p.shape for _, p in layers.parameters if p.dim() > 1}
+    # Fast weights, whose gradients come to the parameters in the end, take nothing from them.
+    shapes = {p.shape for _, p in layers.parameters if p.dim() > 1 and p.grad is None}
     for index, (leaf, _) in watch.sight.leaves.items():
         is_weight = isinstance(leaf, nn.Parameter) or (leaf.shape in shapes and not watch.sight.is_data(leaf))
         if index not in shown and is_weight:

@@ -116,8 +116,22 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
     is_own = _is_product(node) and sides[0] == sides[1]  # of a difference with itself
     is_square = is_own or (name == "Pow" and node._saved_exponent == 2)
     if is_square and before and set(before) <= {"Sub", "Rsub"}:
-        return "squared error"
+        return "" if _weighs(above) else "squared error"
+    if before == ["Softmax"] and above and _is_divergence(node, above[-1]):
+        return "cross-entropy"
     return "absolute error" if name == "Abs" and before == ["Sub"] else ""
+
+
+def _weighs(above: Sequence[Node]) -> bool:
+    """Whether what was found is a factor of another term of the loss, as focal loss has (1 - p)^2."""
+    factors = above[-1].next_functions if above and node_name(above[-1]) == "Mul" else ()
+    return len(factors) > 1 and all(factor is not None for factor, _ in factors)
+
+
+def _is_divergence(node: Node, above: Node) -> bool:
+    """Whether a product with a target is subtracted from a constant: the divergence of Kullback and Leibler."""
+    is_rest = node_name(above) == "Sub" and above.next_functions[0][0] is None
+    return is_rest and _is_product(node, surely=True)
 
 
 def _is_product(node: Node, *, surely: bool = False) -> bool:

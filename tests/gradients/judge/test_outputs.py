@@ -94,6 +94,29 @@ def test_a_negative_log_likelihood_of_what_is_no_logarithm(end, what):
     return run.end, f"the negative log-likelihood of the {what} of 2 is {lowest:.3g}, below 0"
 
 
+def divergence(z, y):
+    return F.kl_div(z, F.one_hot(y, CLASSES) * 0.7 + 0.1, reduction="batchmean")
+
+
+@ill(NO_LOGARITHM)
+def test_a_divergence_of_what_is_no_logarithm():
+    model = mlp(end=nn.Softmax(-1))
+    run = trained(model, classes(), divergence, sgd(model))
+    return run.end, "the Kullback-Leibler divergence is given the softmax of 2 itself"
+
+
+@near(NO_LOGARITHM)
+def test_a_divergence_of_a_log_softmax():
+    model = mlp(end=nn.LogSoftmax(-1))
+    return trained(model, classes(), divergence, adam(model, 0.03), 60).end
+
+
+@near(NO_LOGARITHM)
+def test_the_mean_reward_of_a_softmax_s_choices():
+    model = mlp(end=nn.Softmax(-1))
+    return trained(model, classes(), lambda p, y: -(p * F.one_hot(y, CLASSES)).sum(-1).mean(), adam(model, 0.03), 60).end
+
+
 @near(NO_LOGARITHM)
 def test_a_network_that_ends_in_log_softmax():
     model = mlp(end=nn.LogSoftmax(-1))

@@ -1,4 +1,4 @@
-"""A negative log-likelihood of what is no logarithm of a probability."""
+"""A likelihood, or a divergence, of what is no logarithm of a probability."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,9 @@ from unvanish.gradients.judge.seen import Seen
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     for head in seen.heads:
+        if head.path[:2] == ("Mul", "Softmax"):
+            evidence = f"the Kullback-Leibler divergence is given the softmax of {head.layer or 'the network'} itself"
+            yield rule.found(evidence, head.layers)
         values = [h.value for record in seen.records for h in record.heads if h.path == head.path]
         below = min((value for value in values if value < 0), default=None)
         if head.path[:1] in (("NllLoss",), ("NllLoss2D",)) and below is not None:

@@ -10,6 +10,8 @@ from unvanish.gradients.judge.seen import STUCK as STUCK_AT
 
 #: Steps before anything is said of a loss that has not fallen: plateaus at the start are common.
 PATIENCE = 100
+#: Standard errors by which a loss has fallen that has not fallen by chance.
+SIGMAS = 3
 #: Penalties that have taken half of the weights are felt, while a tenth of the loss is left.
 SHRUNK = 0.5
 #: Where the loss is as many times what it compares at all steps, nothing was added to it.
@@ -17,10 +19,21 @@ SAME = 1e-5
 
 
 def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    if seen.is_stuck and seen.steps >= PATIENCE:
+    if seen.is_stuck and seen.steps >= PATIENCE and not _is_on_its_way(seen):
         now = f"{seen.loss:.3g}" if math.isfinite(seen.loss) else str(seen.loss)
         evidence = f"after {seen.steps} steps the loss is {now}, and the best constant answer has {seen.constant:.3g}"
         yield rule.found(evidence)
+
+
+def _is_on_its_way(seen: Seen) -> bool:
+    """Whether the loss falls, beyond its noise, so fast that as many steps again would leave the constant behind."""
+    half = len(seen.losses) // 2
+    before, after = seen.losses[:half], seen.losses[half : 2 * half]
+    if half < 32 or not all(map(math.isfinite, (*before, *after))):
+        return False
+    fall = fmean(before) - fmean(after)
+    noise = math.hypot(pstdev(before), pstdev(after)) / math.sqrt(half)
+    return fall > SIGMAS * noise and seen.progress + fall / half * seen.steps / seen.constant > STUCK_AT
 
 
 def _grows(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -60,7 +73,7 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:
     half = len(seen.losses) // 2
-    if seen.is_early or half < 32 or not (seen.constant > 0 and seen.progress < 0.5):
+    if seen.is_early or half < 32 or seen.learns or not seen.constant > 0:
         return
     before, after = fmean(seen.losses[:half]), fmean(seen.losses[half:])
     if math.isfinite(before) and math.isfinite(after) and after < 0.9 * before:
@@ -123,5 +136,5 @@ SLOW = Rule(
     remedies=("more steps", "a higher learning rate", "Adam in place of plain SGD"),
     look=_slow,
     source="a tenth of the loss within the last steps",
-    near="a run whose loss is below half of a constant answer's: what it still learns is fine work",
+    near="a run whose loss is below 70 % of a constant answer's: that it learns is known",
 )
