@@ -73,8 +73,6 @@ class Watch:
         #: Whether the last step had several micro-batches on this rank, or the batch is shared with others.
         self.has_small_batches = self._counts_all = True
         self.is_attached = self.has_failed = False
-        #: Whether there was a step whose loss was given before its backward pass, so that there is no need of outputs.
-        self._is_given_losses = False
         self._buffer: Tensor | None = None
         self._handles: dict[str, list[RemovableHandle]] = defaultdict(list)
         self.sums: list[tuple[str, RemovableHandle]] = []
@@ -247,15 +245,13 @@ class Watch:
             if len(scalars) == 1:  # a model that returns its loss
                 self.loss = scalars[0].detach()
                 self._compare(scalars[0])
-            if not self._is_given_losses:
-                self.look(tensors)
+            self.look(tensors)
             self.close_layer()
             self._calls.close()
 
     def look(self, roots: Iterable[Tensor], *, is_loss: bool = False) -> None:
         """Read the graph of what will be differentiated; a loss knows better than a model's output."""
         if is_loss:
-            self._is_given_losses = True
             self._forget_sums()
             self.sight.trunks.clear()
             for root in roots:

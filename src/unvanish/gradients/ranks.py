@@ -76,6 +76,20 @@ class Ranks:
         names = list(dict.fromkeys(part.names))
         return Part(names, row[self._index(names)])
 
+    def spread(self, part: Part) -> Part:
+        """By how much each layer's norm differs from rank to rank, as a share of the largest; each named once."""
+        index, values = self._index(part.names), self._values(part)
+        row = torch.full((len(self.columns),), -torch.inf, dtype=values.dtype, device=self._device)
+        row[index] = 0.0
+        row.index_add_(0, index, values.square())
+        both = torch.stack([row, -row])
+        both[1][row == -torch.inf] = -torch.inf  # a layer that a rank knows nothing of
+        dist.all_reduce(both, dist.ReduceOp.MAX, group=self.group)
+        largest, smallest = both[0].sqrt(), (-both[1]).sqrt()
+        names = list(dict.fromkeys(part.names))
+        chosen = self._index(names)
+        return Part(names, ((largest - smallest) / largest.clamp(min=1e-300))[chosen])
+
     def copies(self, tensors: Sequence[Tensor]) -> Tensor:
         """How many ranks hold each number of a tensor, (n,)."""
         return on_device([self._copies(tensor) for tensor in tensors], self._device, measure.accumulator(self._device))

@@ -26,9 +26,10 @@ from unvanish.gradients.quantities import (
     Scale,
     Successive,
 )
-from unvanish.gradients.quantities.clipped import CLIPPED
+from unvanish.gradients.quantities.clipped import CLIPPED, GRADIENT_NORM_CLIPPED
+from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gain import UNITS
-from unvanish.gradients.quantities.gradient import GRADIENT, SIZE
+from unvanish.gradients.quantities.gradient import GRADIENT, GRADIENT_NORM, SIZE
 from unvanish.gradients.quantities.noise import SMALL_BATCHES, noise
 from unvanish.gradients.quantities.quantity import LOSS
 from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
@@ -64,9 +65,9 @@ class Record:
         values: For each quantity of the table (see ``quantities``) a value for each layer that had one, from the input
             to the loss. Zero, infinity and NaN are values; what was not measured is left out.
         totals: The loss, where it was given; gradient_norm and gradient_norm_clipped over all parameters, biases and
-            gains among them; noise_variance tr(Sigma) and noise_signal |G|^2, where a step has several micro-batches or
-            ranks, whose
-            gradients are taken to be those of a mean over all: their ratio is the gradient noise scale in samples.
+            gains among them; noise_variance tr(Sigma), noise_signal |G|^2 and noise_batch, the step's samples, where it
+            has several micro-batches or ranks, whose gradients are taken to be those of a mean over all: the ratio of
+            the first two is the gradient noise scale in samples.
         through_time: |dL/dh_t| of a recurrent layer by t, which begins with 1; of a layer that is called again and
             again on what it has returned, |dL/dz| by call.
         histograms: Counts of dL/dW by octave (see ``measure.octave_counts``), where they were taken.
@@ -99,19 +100,19 @@ class Record:
     gated: tuple[str, ...] = ()
     normalizations: tuple[str, ...] = ()
 
-    def layers_with(self, quantity: Quantity) -> list[str]:
-        """The layers of which a quantity was measured."""
-        return list(self.values.get(quantity.name, ()))
+    def of(self, quantity: Quantity) -> dict[str, float]:
+        """A quantity by layer; empty where it was not measured."""
+        return self.values.get(quantity.name, {})
 
     @property
     def is_full(self) -> bool:
         """Whether everything was measured, and not the weights' gradients alone."""
-        return "delta_norm" in self.values
+        return DELTA_NORM.name in self.values
 
     @property
     def is_finite(self) -> bool:
         """Whether no gradient is NaN or infinite."""
-        found = [self.totals, *(self.values.get(quantity, {}) for quantity in ("gradient_norm", "delta_norm"))]
+        found = self.totals, self.of(GRADIENT_NORM), self.of(DELTA_NORM)
         return all(math.isfinite(value) for values in found for value in values.values())
 
 
@@ -198,7 +199,7 @@ class Step:
                 values[quantity.name] = found
         totals = {
             name: math.hypot(*columns[total].values())
-            for name, total in (("gradient_norm", GRADIENT), ("gradient_norm_clipped", CLIPPED))
+            for name, total in ((GRADIENT_NORM.name, GRADIENT), (GRADIENT_NORM_CLIPPED.name, CLIPPED))
             if total in columns
         }
         if LOSS in columns:

@@ -130,7 +130,7 @@ class GradientRecorder:
         fed_words = (nn.Embedding, nn.EmbeddingBag)  # which multiply nothing
         self._fans = {name: n for name, n in units.items() if not isinstance(modules.get(name), fed_words)}
         self._ranks = None if group is None else Ranks(group, units, pairs[0][1].device)
-        self._parameters = Parameters(pairs, self._ranks if self._sharded else None)
+        self._parameters = Parameters(pairs, self._ranks, is_sharded=self._sharded)
         if not hasattr(self, "_watch"):
             self._watch = Watch(modules, pairs, self._model, self._missing)
         else:
@@ -370,8 +370,8 @@ class GradientRecorder:
         for step in self._steps:
             records.append(record := step.read(brought, order))
             if step.is_full:
-                self._with_gradient |= dict.fromkeys(record.layers_with(GRADIENT_NORM))
-                self._with_delta |= dict.fromkeys(record.layers_with(DELTA_NORM))
+                self._with_gradient |= dict.fromkeys(record.of(GRADIENT_NORM))
+                self._with_delta |= dict.fromkeys(record.of(DELTA_NORM))
             uneven = step.times.keys() - record.through_time.keys()
             self._missing.add("dL/dh_t", sorted(uneven), "its sequences differ in length within a step")
         self._steps.clear()

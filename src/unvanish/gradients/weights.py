@@ -48,12 +48,14 @@ class Parameters:
 
     Args:
         pairs: Each parameter with its layer's name, which is empty for biases and gains; weights first.
-        ranks: Those that hold the other shards, where there are any.
+        ranks: Those that train it together, where there are any.
+        is_sharded: Whether each of them holds a shard of the weights, and not a copy.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, Tensor]], ranks: Ranks | None) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, Tensor]], ranks: Ranks | None, *, is_sharded: bool) -> None:
         self.pairs = pairs
-        self._ranks = ranks
+        self._ranks = ranks if is_sharded else None
+        self._copies = None if is_sharded else ranks
         self._selections: dict[frozenset[int] | None, Selection] = {}
 
     def with_gradient(self, chosen: frozenset[int] | None) -> tuple[Selection, list[Tensor]]:
@@ -78,7 +80,10 @@ class Parameters:
             part = Part(names, measure.gathered(scalars))
             return self._ranks.add_shards(part, tensors, Reduction.SUM) if self._ranks else part
 
-        return Whole(norms, sums)
+        def spread(names: list[str], tensors: Sequence[Tensor]) -> Part | None:
+            return self._copies.spread(Part(names, measure.norms(tensors))) if self._copies else None
+
+        return Whole(norms, sums, spread)
 
     def histograms(self, names: list[str], gradients: Sequence[Tensor]) -> Part:
         """The counts of each gradient by octave, (n, 512)."""

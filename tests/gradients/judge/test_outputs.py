@@ -114,7 +114,9 @@ def test_a_divergence_of_a_log_softmax():
 @near(NO_LOGARITHM)
 def test_the_mean_reward_of_a_softmax_s_choices():
     model = mlp(end=nn.Softmax(-1))
-    return trained(model, classes(), lambda p, y: -(p * F.one_hot(y, CLASSES)).sum(-1).mean(), adam(model, 0.03), 60).end
+    return trained(
+        model, classes(), lambda p, y: -(p * F.one_hot(y, CLASSES)).sum(-1).mean(), adam(model, 0.03), 60
+    ).end
 
 
 @near(NO_LOGARITHM)

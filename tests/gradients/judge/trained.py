@@ -147,7 +147,7 @@ def trained(
                 recorder.before_backward(value)
                 value.backward()
                 whole += value.detach()
-            recorder.before_step(step, loss=whole)
+            recorder.before_step(step, loss=whole, batch_size=len(x) // micro_batches)
             run.losses.append(whole.item())
             parameters = [p.grad for p in model.parameters() if p.grad is not None]
             run.seen["norm"].append({"": torch.cat([g.flatten() for g in parameters]).norm().item()})

@@ -14,7 +14,11 @@ from unvanish.gradients.judge.plan import Batch, Loss, Plan, calls_of
 from unvanish.gradients.judge.report import as_dict, json_number, theory_dict, verdict_on
 from unvanish.gradients.judge.trials import Trial, Trials, copied, try_remedies
 from unvanish.gradients.judge.verdict import Verdict
-from unvanish.gradients.quantities import QUANTITIES
+from unvanish.gradients.quantities.activation import ACTIVATION_MEAN, ACTIVATION_STD
+from unvanish.gradients.quantities.dead import DEAD_SHARE
+from unvanish.gradients.quantities.delta import DELTA_NORM
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.saturated import SATURATED_SHARE
 from unvanish.gradients.record import Record
 from unvanish.gradients.recorder import GradientRecorder
 from unvanish.gradients.theory import Chain, ChainProbe
@@ -48,7 +52,7 @@ class Diagnosis:
     @property
     def expected(self) -> dict[str, float]:
         """|delta| by layer as theory expects it; empty where it covers no such model."""
-        return self.chain.expected(self.record.values.get("delta_norm", {})) if self.chain else {}
+        return self.chain.expected(self.record.of(DELTA_NORM)) if self.chain else {}
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, in what JSON knows."""
@@ -266,23 +270,21 @@ def _trials_dict(trials: Trials) -> dict[str, Any]:
 
 #: What stands beside |delta| in a table of layers, by its column's head.
 _COLUMNS = {
-    "delta_norm": "|delta|",
-    "gradient_norm": "|dL/dW|",
-    "activation_mean": "mean",
-    "activation_std": "std",
-    "saturated_share": "saturated",
-    "dead_share": "dead",
+    DELTA_NORM: "|delta|",
+    GRADIENT_NORM: "|dL/dW|",
+    ACTIVATION_MEAN: "mean",
+    ACTIVATION_STD: "std",
+    SATURATED_SHARE: "saturated",
+    DEAD_SHARE: "dead",
 }
 
 
 def _layers_table(record: Record, activations: Mapping[str, str], expected: Mapping[str, float]) -> str:
-    names = dict.fromkeys(name for q in ("delta_norm", "gradient_norm") for name in record.values.get(q, {}))
+    names = dict.fromkeys([*record.of(DELTA_NORM), *record.of(GRADIENT_NORM)])
     columns = [("layer", list(names))]
-    for quantity in sorted((q for q in QUANTITIES if q.name in _COLUMNS), key=lambda q: [*_COLUMNS].index(q.name)):
-        found = record.values.get(quantity.name, {})
-        columns.append(
-            (_COLUMNS[quantity.name], [format(found[n], quantity.form) if n in found else "" for n in names])
-        )
+    for quantity, head in _COLUMNS.items():
+        found = record.of(quantity)
+        columns.append((head, [format(found[n], quantity.form) if n in found else "" for n in names]))
     columns.insert(2, ("theory", [format(expected[name], ".1e") if name in expected else "" for name in names]))
     columns.insert(4, ("activation", [activations.get(name, "") for name in names]))
     filled = [(head, cells) for head, cells in columns if any(cells)]

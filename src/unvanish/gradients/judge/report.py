@@ -16,6 +16,7 @@ from unvanish.gradients.judge.seen import Seen, key_of, medians
 from unvanish.gradients.judge.verdict import Verdict, judge
 from unvanish.gradients.quantities import QUANTITIES
 from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
+from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.record import Record
 from unvanish.gradients.sample import Sample, pooled
 from unvanish.gradients.theory import Chain
@@ -73,7 +74,7 @@ class Report:
             for head in record.heads:
                 whole = pooled([self._targets.get(key_of(head)), head.target])
                 self._targets |= {key_of(head): whole} if whole else {}
-            if "gradient_cosine" in record.values:
+            if record.of(GRADIENT_COSINE):
                 self._cosines.append(record)
             if not record.is_full:
                 continue
@@ -188,7 +189,7 @@ class Report:
     @property
     def expected(self) -> dict[str, float]:
         """|delta| by layer at the start, as theory expects it; empty where it covers no such network."""
-        return self.chain.expected(medians(self.first, "delta_norm")) if self.chain and self._first else {}
+        return self.chain.expected(medians(self.first, DELTA_NORM)) if self.chain and self._first else {}
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict on the end, that on the start beside it, and the medians of every layer at both."""
@@ -197,7 +198,7 @@ class Report:
         for quantity in QUANTITIES:
             last = self._cosines if quantity is GRADIENT_COSINE else self.last
             for moment, records in (("start", self.first), ("end", last)):
-                for name, value in medians(records, quantity.name).items():
+                for name, value in medians(records, quantity).items():
                     layers.setdefault(name, {"name": name}).setdefault(quantity.name, {})[moment] = json_number(value)
         times = {moment: _times(records) for moment, records in (("start", self.first), ("end", self.last))}
         return {

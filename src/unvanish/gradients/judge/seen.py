@@ -9,6 +9,11 @@ from typing import Any
 
 from unvanish.gradients.graph import Trunk
 from unvanish.gradients.heads import Head
+from unvanish.gradients.quantities.delta import DELTA_NORM
+from unvanish.gradients.quantities.gain import GAIN
+from unvanish.gradients.quantities.quantity import Quantity
+from unvanish.gradients.quantities.stream import STREAM_NORM
+from unvanish.gradients.quantities.weight import WEIGHT_NORM
 from unvanish.gradients.record import Record
 from unvanish.gradients.sample import Sample, pooled
 
@@ -67,24 +72,24 @@ class Seen:
         """The records whose numbers are finite; all, where none are."""
         return [record for record in self.records if record.is_finite] or self.records
 
-    def medians(self, quantity: str) -> dict[str, float]:
+    def medians(self, quantity: Quantity) -> dict[str, float]:
         """Of a quantity by layer."""
         return medians(self.sound, quantity)
 
-    def at_first(self, quantity: str) -> dict[str, float]:
+    def at_first(self, quantity: Quantity) -> dict[str, float]:
         """The same of the first steps."""
         return medians(self.first or self.records, quantity)
 
-    def initial(self, quantity: str) -> Mapping[str, float]:
+    def initial(self, quantity: Quantity) -> Mapping[str, float]:
         """The same of the very first step that was seen."""
-        return (self.first or self.records)[0].values.get(quantity, {}) if self.records else {}
+        return (self.first or self.records)[0].of(quantity) if self.records else {}
 
     @cached_property
     def lines(self) -> dict[str, dict[str, float]]:
         """The median gradient along each trunk; of all layers, where autograd's graph has told none."""
         trunks = self.latest.trunks if self.latest else ()
         found = {trunk.name: in_line(self.sound, trunk) for trunk in trunks}
-        return {name: line for name, line in found.items() if len(line) > 1} or {"": self.medians("delta_norm")}
+        return {name: line for name, line in found.items() if len(line) > 1} or {"": self.medians(DELTA_NORM)}
 
     @cached_property
     def kinds(self) -> Mapping[str, str]:
@@ -103,7 +108,7 @@ class Seen:
 
     def units(self, layer: str) -> int:
         """How many units a layer has; 0 where that is not known."""
-        gain, norm = self.initial("gain").get(layer, 0.0), self.initial("weight_norm").get(layer, 0.0)
+        gain, norm = self.initial(GAIN).get(layer, 0.0), self.initial(WEIGHT_NORM).get(layer, 0.0)
         return round((norm / gain) ** 2) if gain else 0
 
     @cached_property
@@ -202,18 +207,18 @@ def key_of(head: Head) -> tuple[str, tuple[str, ...], str]:
     return head.loss, head.path, head.layer
 
 
-def medians(records: Iterable[Record], quantity: str) -> dict[str, float]:
+def medians(records: Iterable[Record], quantity: Quantity) -> dict[str, float]:
     """The median of a quantity by layer, over the records that have it; NaN where any of them is NaN."""
     values: dict[str, list[float]] = {}
     for record in records:
-        for name, value in record.values.get(quantity, {}).items():
+        for name, value in record.of(quantity).items():
             values.setdefault(name, []).append(value)
     return {name: math.nan if any(map(math.isnan, seen)) else median(seen) for name, seen in values.items()}
 
 
 def in_line(records: Sequence[Record], trunk: Trunk) -> dict[str, float]:
     """The median gradient along a trunk, layers and sums; of several heads together, where it has several ends."""
-    seen = medians(records, "delta_norm") | medians(records, "stream_norm")
+    seen = medians(records, DELTA_NORM) | medians(records, STREAM_NORM)
     found = {name: seen[name] for name in trunk.layers if name in seen}
     heads = [name for name in trunk.heads if name in seen]
     return found | ({", ".join(heads): math.hypot(*(seen[name] for name in heads))} if heads else {})

@@ -10,6 +10,7 @@ from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
 from unvanish.gradients.quantities.dead import DEAD_SHARE
 from unvanish.gradients.quantities.delta import DELTA_NORM, DELTA_RMS
 from unvanish.gradients.quantities.descent import DESCENT
+from unvanish.gradients.quantities.drift import DRIFT
 from unvanish.gradients.quantities.gain import GAIN
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM, GRADIENT_RMS
 from unvanish.gradients.quantities.left import GRADIENT_LEFT
@@ -39,7 +40,7 @@ from unvanish.gradients.quantities.weight import WEIGHT_NORM
 QUANTITIES = (
     *(DELTA_RMS, DELTA_NORM, STREAM_NORM, GRADIENT_NORM, GRADIENT_NORM_CLIPPED, GRADIENT_RMS, UPDATE_RATIO),
     *(GRADIENT_COSINE, ACTIVATION_MEAN, ACTIVATION_STD, SATURATED_SHARE, DEAD_SHARE, WEIGHT_NORM, ADAM_RMS, ADAM_STEP),
-    *(DESCENT, GAIN, GRADIENT_LEFT, TWIN_UNITS, TWIN_INPUTS),
+    *(DESCENT, GAIN, GRADIENT_LEFT, TWIN_UNITS, TWIN_INPUTS, DRIFT),
 )
 
 #: What is read at each moment, and whether it is at every step.

@@ -29,7 +29,9 @@ def noise_scale(small_square: float, big_square: float, small_batch: float, big_
 
 
 def noise(columns: Mapping[Field, Mapping[str, float]], batch_size: int | None, ranks: int) -> dict[str, float]:
-    """noise_variance and noise_signal of a step, where all layers have seen the same two micro-batches or more.
+    """noise_variance, noise_signal and noise_batch of a step, where all layers have seen the same two micro-batches.
+
+    Or more of them; noise_batch are the samples of all.
 
     Args:
         columns: Each field by layer.
@@ -46,4 +48,4 @@ def noise(columns: Mapping[Field, Mapping[str, float]], batch_size: int | None, 
         batch_size,
         batch_size * count,
     )
-    return {"noise_variance": variance, "noise_signal": signal}
+    return {"noise_variance": variance, "noise_signal": signal, "noise_batch": batch_size * count}

@@ -98,10 +98,11 @@ class Stream(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """Reads whole tensors, of which this rank may hold no more than a shard."""
+    """Reads whole tensors, of which this rank may hold no more than a shard, or a copy beside other ranks'."""
 
     norms: Callable[[list[str], Sequence[Tensor]], Part]
     sums: Callable[[list[str], Sequence[Tensor | float], Sequence[Tensor]], Part]
+    spread: Callable[[list[str], Sequence[Tensor]], Part | None]
 
 
 class Initial(NamedTuple):
@@ -123,7 +124,8 @@ class Weights(NamedTuple):
         names: Their layers; empty for biases and gains, which count in totals alone.
         weights: The parameters.
         gradients: dL/dW, before they are clipped.
-        whole: ``norms(names, tensors)``, and ``sums(names, scalars, tensors that they are of)``.
+        whole: ``norms(names, tensors)``, ``sums(names, scalars, tensors that they are of)``, and by how much the norms
+            of copies differ from rank to rank, ``spread(names, tensors)``; None where there are no copies.
     """
 
     names: list[str]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unvanish.gradients.judge import Report
 from unvanish.gradients.judge.seen import in_line, medians
 from unvanish.gradients.layers import short_names
+from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.record import Record
 from unvanish.gradients.show.canvas import Canvas, Point, width_of
 
@@ -43,7 +44,7 @@ def _line(records: Sequence[Record]) -> dict[str, float]:
     """The gradient along the longest trunk; where autograd's graph has told none, of all layers."""
     trunks = [trunk for record in records[-1:] for trunk in record.trunks[:1]]
     line = in_line(records, trunks[0]) if trunks else {}
-    return line if len(line) > 1 else medians(records, "delta_norm")
+    return line if len(line) > 1 else medians(records, DELTA_NORM)
 
 
 def _span(records: Sequence[Record]) -> str:

@@ -1,14 +1,18 @@
 """The judge's rules, one kind of fault a file: what is nearest to the cause comes first."""
 
+from unvanish.gradients.judge.rules.batch_norm import APART_IN_EVAL, FEW_SAMPLES
 from unvanish.gradients.judge.rules.bounded_output import BOUNDED_OUTPUT
 from unvanish.gradients.judge.rules.clipping import CLIPPING
 from unvanish.gradients.judge.rules.depth import EXPLODING, SILENT, VANISHING
+from unvanish.gradients.judge.rules.drift import RANKS_APART
 from unvanish.gradients.judge.rules.generalization import OVERFITTING, USELESS
 from unvanish.gradients.judge.rules.initialization import LARGE_START, TWINS
 from unvanish.gradients.judge.rules.labels import BINARY_OF_MANY, CONSTANT_LABELS, LABELS_OUTSIDE, SQUARED_LABELS
 from unvanish.gradients.judge.rules.nan import NAN
 from unvanish.gradients.judge.rules.no_logarithm import NO_LOGARITHM
+from unvanish.gradients.judge.rules.noise import NOISE
 from unvanish.gradients.judge.rules.one_output import ONE_OUTPUT
+from unvanish.gradients.judge.rules.options import EPS, MOMENTUM
 from unvanish.gradients.judge.rules.progress import GROWS, PENALTY, PLATEAU, SLOW, STUCK
 from unvanish.gradients.judge.rules.scaling import INPUTS, TARGETS
 from unvanish.gradients.judge.rules.shapes import SHAPES
@@ -22,11 +26,22 @@ from unvanish.gradients.judge.rules.zero_grad import ZERO_GRAD
 
 #: The gravest first.
 RULES = (
-    *(UNKNOWN_WEIGHTS, DISCONNECTED, NOT_OPTIMIZED, ONE_OUTPUT, NO_LOGARITHM, SQUASHED_LOGITS, SHAPES, BOUNDED_OUTPUT),
+    *(
+        RANKS_APART,
+        UNKNOWN_WEIGHTS,
+        DISCONNECTED,
+        NOT_OPTIMIZED,
+        ONE_OUTPUT,
+        NO_LOGARITHM,
+        SQUASHED_LOGITS,
+        SHAPES,
+        BOUNDED_OUTPUT,
+    ),
     *(LABELS_OUTSIDE, CONSTANT_LABELS, SQUARED_LABELS, BINARY_OF_MANY, UPWARDS, ZERO_GRAD, CLIPPING, STILL_WEIGHTS),
+    *(MOMENTUM, EPS, FEW_SAMPLES),
     *(INPUTS, TARGETS, TWINS, LARGE_START, NAN, DEAD, SILENT, SATURATED, EXPLODING, VANISHING),
     *(EXPLODING_IN_TIME, VANISHING_IN_TIME, PENALTY, GROWS, TOO_LARGE, TOO_SMALL),
-    *(STUCK, USELESS, PLATEAU, OVERFITTING, SLOW),
+    *(NOISE, STUCK, APART_IN_EVAL, USELESS, PLATEAU, OVERFITTING, SLOW),
 )
 #: All that may be found, in the same order; "dead" is told in two ways.
 NAMES = tuple(dict.fromkeys(rule.name for rule in RULES))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.quantities.dead import DEAD_SHARE
 
 #: What each activation can return.
 _RANGES = {"Sigmoid": ("sigmoid", 0.0, 1.0), "Tanh": ("tanh", -1.0, 1.0), "Softmax": ("softmax", 0.0, 1.0)}
@@ -16,7 +17,7 @@ _SILENT = "the ReLU on the output returns 0 for every sample"
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if not seen.heads:
         ends = [name for name in seen.outputs if seen.kinds.get(name) == "relu"]
-        if silent := [name for name in ends if seen.medians("dead_share").get(name) == 1]:
+        if silent := [name for name in ends if seen.medians(DEAD_SHARE).get(name) == 1]:
             yield rule.found(_SILENT, silent, remedies=("no ReLU on the output",))
     for head in seen.heads:
         target = seen.target(head)
@@ -25,7 +26,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
             continue
         name, low, high = _RANGES.get(activation, _POSITIVE)
         layers, remedies = head.layers, (f"no {name} on the output",)
-        if name == "ReLU" and seen.medians("dead_share").get(head.layer) == 1:
+        if name == "ReLU" and seen.medians(DEAD_SHARE).get(head.layer) == 1:
             yield rule.found(_SILENT, layers, remedies=remedies)
         elif target is not None and (
             target.smallest < low - OUTSIDE * target.std or target.largest > high + OUTSIDE * target.std

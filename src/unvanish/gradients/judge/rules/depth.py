@@ -6,6 +6,10 @@ from typing import Any
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen, medians
+from unvanish.gradients.quantities.delta import DELTA_NORM
+from unvanish.gradients.quantities.stream import STREAM_NORM
+from unvanish.gradients.quantities.update import UPDATE_RATIO
+from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 #: Below this share of the last layer's gradient, the first layer's has vanished; above its inverse, it has exploded.
 VANISHED = 1e-3
@@ -56,7 +60,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 def _shrinkage(line: Mapping[str, float], seen: Seen) -> tuple[str, str, Sequence[str]]:
     names, values = [*line], [*line.values()]
     ratio, factor = ratio_and_factor(line)
-    weights, updates = seen.medians("weight_norm"), seen.medians("update_ratio")
+    weights, updates = seen.medians(WEIGHT_NORM), seen.medians(UPDATE_RATIO)
     near = [
         index
         for index, name in enumerate(names)
@@ -79,7 +83,7 @@ def _silence(line: Mapping[str, float], seen: Seen) -> tuple[str, str, Sequence[
     silent = [index for index, value in enumerate(values) if value == 0]
     deepest, last = silent[-1], values[-1]
     evidence = f"|delta| is exactly 0 in {len(silent)} of {len(names)} layers, the deepest of them {names[deepest]}"
-    if last and seen.medians("weight_norm").get(names[deepest + 1]) == 0:
+    if last and seen.medians(WEIGHT_NORM).get(names[deepest + 1]) == 0:
         return "healthy", "", ()  # before its first step it lets nothing through, by design
     if last == 0 or (edge := values[deepest + 1] / last) >= VANISHED:
         return "silent", evidence, [names[index] for index in silent]
@@ -103,7 +107,7 @@ def _fitting(rule: Rule, seen: Seen, line: Mapping[str, float]) -> dict[str, Any
         "residual connections": seen.is_residual,
     }
     fitting = tuple(remedy for remedy in rule.remedies if not unfit.get(remedy))
-    before = {**medians(seen.first, "stream_norm"), **medians(seen.first, "delta_norm")}
+    before = {**medians(seen.first, STREAM_NORM), **medians(seen.first, DELTA_NORM)}
     names = [name for name in line if name in before]
     if seen.is_early or len(names) < 2 or status_of(ratio_and_factor({n: before[n] for n in names})[0]) != "healthy":
         return {"remedies": fitting}

@@ -7,6 +7,10 @@ from itertools import pairwise
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen
 from unvanish.gradients.missing import listed
+from unvanish.gradients.quantities.gain import GAIN
+from unvanish.gradients.quantities.saturated import SATURATED_SHARE
+from unvanish.gradients.quantities.twins import TWIN_INPUTS, TWIN_UNITS
+from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 #: He's gain is 1.4. Through three layers of this one what comes in grows a thousand times.
 LARGE = 8.0
@@ -15,7 +19,7 @@ SURE = 3.0
 
 
 def _twins(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    units, inputs = seen.initial("twin_units"), seen.initial("twin_inputs")
+    units, inputs = seen.initial(TWIN_UNITS), seen.initial(TWIN_INPUTS)
     if seen.learns and not seen.is_early:
         return
     found: dict[str, None] = {}
@@ -23,13 +27,13 @@ def _twins(rule: Rule, seen: Seen) -> Iterator[Finding]:
         layers = [name for name in line if name in units]
         found |= {before: None for before, after in pairwise(layers) if units[before] == 1 and inputs.get(after) == 1}
     if found:
-        zero = all(seen.initial("weight_norm").get(name) == 0 for name in found)
+        zero = all(seen.initial(WEIGHT_NORM).get(name) == 0 for name in found)
         how = "begin at 0" if zero else "begin with the same weights"
         yield rule.found(f"all units of {listed(found)} {how}, and what follows treats them alike", found)
 
 
 def _scale(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    gains = seen.initial("gain")
+    gains = seen.initial(GAIN)
     line = {name for line in seen.lines.values() for name in line}
     large = [name for name, gain in gains.items() if gain > LARGE and name in line]
     if not large or seen.learns:
@@ -51,7 +55,7 @@ def _harm(seen: Seen) -> str:
         return f"the loss begins at {values[0]:.3g}, where ln {classes} is {math.log(classes):.3g}"
     if seen.is_stuck:
         return "the loss does not fall below that of a constant answer"
-    full = [n for n, share in seen.initial("saturated_share").items() if share > 0.9 and n not in seen.outputs]
+    full = [n for n, share in seen.initial(SATURATED_SHARE).items() if share > 0.9 and n not in seen.outputs]
     return f"the activations of {listed(full)} are at their bound from the start" if full else ""
 
 

@@ -5,13 +5,16 @@ from collections.abc import Iterator, Mapping
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.quantities.activation import ACTIVATION_MEAN
+from unvanish.gradients.quantities.delta import DELTA_NORM
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     record = next((record for record in seen.records if not record.is_finite), None)
     if record is None:
         return
-    values = record.values
     data = next((g for g in record.given if not math.isfinite(g.data.smallest + g.data.largest)), None)
     target = next((h.layer for h in record.heads if h.target and not math.isfinite(h.target.rms)), None)
     if data is not None:
@@ -29,10 +32,10 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
             about=("labels",),
             remedies=("targets that are numbers",),
         )
-    elif name := _first(values.get("weight_norm", {})):
+    elif name := _first(record.of(WEIGHT_NORM)):
         step = "an earlier step of the optimizer has made it so"
-        yield rule.found(f"the weight of {name} is {values['weight_norm'][name]}: {step}", [name])
-    elif name := _first(values.get("activation_mean", {})):
+        yield rule.found(f"the weight of {name} is {record.of(WEIGHT_NORM)[name]}: {step}", [name])
+    elif name := _first(record.of(ACTIVATION_MEAN)):
         evidence = f"the forward pass first leaves the numbers' range in {name}"
         if record.step > (seen.first or seen.records)[0].step:
             yield rule.found(evidence, [name])
@@ -45,8 +48,8 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
             remedies=(*grows, "He or Xavier initialization", "standardised inputs"),
             about=("activation", "initialization", "preprocessing", "depth"),
         )
-    elif name := _last({**values.get("gradient_norm", {}), **values.get("delta_norm", {})}):
-        number = {**values.get("gradient_norm", {}), **values.get("delta_norm", {})}[name]
+    elif name := _last({**record.of(GRADIENT_NORM), **record.of(DELTA_NORM)}):
+        number = {**record.of(GRADIENT_NORM), **record.of(DELTA_NORM)}[name]
         evidence = f"the gradient is {number} in {name}"
         if math.isfinite(record.totals.get("loss", math.nan)):
             evidence += f" while the loss is {record.totals['loss']:.3g}: it was born in the backward pass"

@@ -7,6 +7,8 @@ from statistics import fmean, median, pstdev
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import ENOUGH, Seen
 from unvanish.gradients.judge.seen import STUCK as STUCK_AT
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 #: Steps before anything is said of a loss that has not fallen: plateaus at the start are common.
 PATIENCE = 100
@@ -48,7 +50,7 @@ def _grows(rule: Rule, seen: Seen) -> Iterator[Finding]:
 def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.is_early or not seen.head or not seen.progress < ENOUGH:
         return
-    before, now = seen.initial("weight_norm"), seen.medians("weight_norm")
+    before, now = seen.initial(WEIGHT_NORM), seen.medians(WEIGHT_NORM)
     left = [now[name] / before[name] for name in now if before.get(name)]
     decay = max((options.get("weight_decay", 0.0) for options in seen.options), default=0.0)
     totals = [(r.totals.get("loss", math.nan), h.value) for r in seen.records for h in r.heads]
@@ -64,7 +66,7 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if share > 0.5 and seen.head.is_mean is not False:
         yield rule.found(f"penalties make {share:.0%} of the loss")
         return
-    weights, gradients = seen.medians("weight_norm"), seen.medians("gradient_norm")
+    weights, gradients = seen.medians(WEIGHT_NORM), seen.medians(GRADIENT_NORM)
     beaten = [name for name, norm in weights.items() if decay * norm > gradients.get(name, math.inf) > 0]
     if beaten and 2 * len(beaten) > len(weights):
         evidence = f"a weight decay of {decay:g} pulls at the weights harder than the loss does, in {len(beaten)} of"

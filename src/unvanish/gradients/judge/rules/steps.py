@@ -7,6 +7,10 @@ from statistics import fmean, median, pstdev
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.rules.progress import PATIENCE
 from unvanish.gradients.judge.seen import USUAL, Seen
+from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.update import UPDATE_RATIO
+from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 #: A run whose steps add up to this share of the weights, if all went one way, has left them as they were.
 STILL = 0.1
@@ -18,7 +22,7 @@ AGAINST = -0.3
 
 def _small(rule: Rule, seen: Seen) -> Iterator[Finding]:
     ratios = _ratios(seen)
-    began = {name: value for name, value in seen.at_first("update_ratio").items() if math.isfinite(value)}
+    began = {name: value for name, value in seen.at_first(UPDATE_RATIO).items() if math.isfinite(value)}
     if not ratios or seen.is_early or seen.learns:
         return
     # Units that have died take no steps either: small they must have been from the start.
@@ -36,9 +40,9 @@ def _small(rule: Rule, seen: Seen) -> Iterator[Finding]:
 def _large(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.is_early or seen.learns:
         return
-    ratios, began = _ratios(seen), seen.at_first("update_ratio")
-    started = [v for n, v in began.items() if math.isfinite(v) and seen.at_first("weight_norm").get(n, 0.0) > 0]
-    cosines = [value for value in seen.medians("gradient_cosine").values() if math.isfinite(value)]
+    ratios, began = _ratios(seen), seen.at_first(UPDATE_RATIO)
+    started = [v for n, v in began.items() if math.isfinite(v) and seen.at_first(WEIGHT_NORM).get(n, 0.0) > 0]
+    cosines = [value for value in seen.medians(GRADIENT_COSINE).values() if math.isfinite(value)]
     evidence = ""
     if ratios and median(ratios.values()) > THROWN:
         evidence = f"a step changes the weights by {median(ratios.values()):.2g} of themselves"
@@ -53,7 +57,7 @@ def _large(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 
 def _ratios(seen: Seen) -> dict[str, float]:
-    return {name: value for name, value in seen.medians("update_ratio").items() if math.isfinite(value)}
+    return {name: value for name, value in seen.medians(UPDATE_RATIO).items() if math.isfinite(value)}
 
 
 def _is_usual(ratios: dict[str, float]) -> bool:
@@ -80,7 +84,7 @@ def _rates(seen: Seen, factor: float) -> tuple[str, ...]:
 
 
 def _still(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    ratios, gradients = seen.medians("update_ratio"), seen.medians("gradient_norm")
+    ratios, gradients = seen.medians(UPDATE_RATIO), seen.medians(GRADIENT_NORM)
     moved = {name: ratio for name, ratio in ratios.items() if gradients.get(name, 0.0) > 0}
     if len(seen.records) > 2 and moved and not any(moved.values()):
         rates = {options.get("lr") for options in seen.options}

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import ENOUGH, Seen
+from unvanish.gradients.quantities.dead import DEAD_SHARE
+from unvanish.gradients.quantities.saturated import SATURATED_SHARE
 
 #: Nearly all units of one layer: then no gradient passes it.
 NEARLY_ALL = 0.9
@@ -23,7 +25,7 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     # A unit that has fired in any batch is not dead: of batches of one sample half of the units are silent by right.
     shares: dict[str, float] = {}
     for record in seen.records:
-        for name, share in record.values.get("dead_share", {}).items():
+        for name, share in record.of(DEAD_SHARE).items():
             shares[name] = min(share, shares.get(name, 1.0))
     shares = {name: share for name, share in shares.items() if name not in seen.outputs}
     if not shares:
@@ -36,7 +38,7 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if largest < NEARLY_ALL and mean < MOST and not narrow:
         return
     # The very first record is that of the network as it began.
-    began = seen.initial("dead_share")
+    began = seen.initial(DEAD_SHARE)
     killed = len(seen.first) > 1 and max(began.values(), default=0.0) < NEARLY_ALL
     yield rule.found(
         _evidence("of the units are never positive", shares) + (", which training has made so" if killed else ""),
@@ -49,7 +51,7 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
 def _saturated(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.learns:
         return
-    shares = {n: s for n, s in seen.medians("saturated_share").items() if n not in seen.outputs}
+    shares = {n: s for n, s in seen.medians(SATURATED_SHARE).items() if n not in seen.outputs}
     if not shares:
         return
     line = {name for line in seen.lines.values() for name in line}

@@ -6,6 +6,7 @@ from statistics import median
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.quantities.descent import DESCENT
 
 #: A step has this cosine with the gradient or less where it goes up; those of momentum and of Adam are above 0.
 UP = -0.1
@@ -17,7 +18,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if head.value > 0 and total < 0 and math.isclose(total, -head.value, rel_tol=0.05, abs_tol=1e-6):
             yield rule.found(f"the loss is {total:.3g}, minus the {head.loss}", about=("loss", "optimizer"))
             return
-    records = [record.values.get("descent", {}) for record in (*seen.records, *seen.first)]
+    records = [record.of(DESCENT) for record in (*seen.records, *seen.first)]
     cosines = [value for values in records for value in values.values() if math.isfinite(value)]
     if len(cosines) > 1 and max(cosines) < UP:
         yield rule.found(f"the steps go along the gradient: their cosine with -dL/dW is {median(cosines):.2f}")

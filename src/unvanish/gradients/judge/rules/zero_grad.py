@@ -4,16 +4,15 @@ from collections.abc import Iterator
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.quantities.left import GRADIENT_LEFT
 
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.part:
         return
-    left = [
-        value for record in seen.records if record.step for value in record.values.get("gradient_left", {}).values()
-    ]
+    left = [value for record in seen.records if record.step for value in record.of(GRADIENT_LEFT).values()]
     if len(left) >= 3 and sum(value > 0 for value in left) >= 0.8 * len(left):
-        name = next(name for record in seen.records for name in record.values.get("gradient_left", {}))
+        name = next(name for record in seen.records for name in record.of(GRADIENT_LEFT))
         evidence = (
             f"at {sum(v > 0 for v in left)} of {len(left)} steps dL/dW of {name} was not 0 before the backward pass"
         )
