@@ -142,6 +142,7 @@ class Twin:
         big_square = g_big.square().sum().item()
         return {
             "noise_variance": (small_square - big_square) / (1 / small - 1 / big),
+            "noise_batch": big,
             "noise_signal": (big * big_square - small * small_square) / (big - small),
         }
 

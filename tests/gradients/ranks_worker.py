@@ -21,11 +21,12 @@ CASES = {
     "fsdp": [("mlp", 1), ("mlp", 2), ("unnormalized", 1), ("lstm", 1), ("transformer", 1)],
     "fsdp-blocks": [("transformer", 2)],
     "fsdp-replicated": [("mlp", 1)],
+    "apart": [("mlp", 1)],  # each rank trains weights of its own
 }
 
 
-def network(name):
-    torch.manual_seed(0)
+def network(name, seed=0):
+    torch.manual_seed(seed)
     if name == "unnormalized":
         model = NETWORKS["pooled"][0]()
         model.norm = torch.nn.Identity()
@@ -45,6 +46,8 @@ def share(tensor, rank):
 
 
 def wrapped(model, how):
+    if how == "apart":
+        return model
     if how == "ddp":
         return DistributedDataParallel(model, find_unused_parameters=hasattr(model, "unused"))
     if how == "fsdp-blocks":
@@ -56,10 +59,11 @@ def wrapped(model, how):
 
 
 def train(rank, how, name, micro_batches):
-    inner = network(name)
+    inner = network(name, rank if how == "apart" else 0)
     model = wrapped(inner, how)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    with GradientRecorder(model, every_n_steps=1) as recorder:
+    group = dist.group.WORLD if how == "apart" else None
+    with GradientRecorder(model, every_n_steps=1, process_group=group) as recorder:
         for step, parts in enumerate(data(micro_batches)):
             optimizer.zero_grad()
             for index, (x, y) in enumerate(parts):

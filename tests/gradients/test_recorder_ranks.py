@@ -12,6 +12,10 @@ from ranks_worker import CASES, RANKS, data, network, share
 from recorded import NETWORKS, assert_records, sequence_of, train
 from torch.nn import functional as F
 
+from unvanish.gradients import Report
+from unvanish.gradients.judge.rules import RANKS_APART
+from unvanish.gradients.quantities.drift import DRIFT
+
 
 def run(folder, *ways):
     """What each rank has found."""
@@ -37,7 +41,12 @@ def expected_of(how, name, micro_batches):
     activations = NETWORKS["pooled" if name == "unnormalized" else name][1]
     steps = data(micro_batches)
     expected = train(lambda: network(name), network(name), steps, activations, clip=0.01, small_batches=small_batches)
-    if how != "ddp":
+    if how == "ddp":
+        expected = [
+            (values | {DRIFT.name: dict.fromkeys(values["weight_norm"], 0.0)}, totals, histograms)
+            for values, totals, histograms in expected
+        ]
+    else:
         expected = [
             (
                 {n: found for n, found in values.items() if not n.startswith("twin_")},
@@ -60,6 +69,24 @@ def test_each_rank_finds_what_one_process_finds_over_the_whole_batch(tmp_path, w
             print(case)  # shown where one fails
             assert_records(records, expected, rel=1e-9)
             check_states(case, records[0], notes)
+
+
+def test_ranks_that_have_drifted_apart_are_told_by_their_weights(tmp_path):
+    ranks = run(tmp_path, "apart")
+    norms = [
+        {name.removesuffix(".weight"): p.norm().item() for name, p in network("mlp", seed).named_parameters()}
+        for seed in range(RANKS)
+    ]
+    for found in ranks:
+        records, _ = found["apart", "mlp", 1]
+        drift = records[0].of(DRIFT)
+        assert len(drift) > 1
+        for name, spread in drift.items():
+            small, large = sorted(norm[name] for norm in norms)
+            assert spread == pytest.approx((large - small) / large, rel=1e-9)
+        report = Report()
+        report.add(records)
+        assert report.end.name == RANKS_APART.name
 
 
 def check_states(case, record, notes):
