@@ -49,7 +49,7 @@ class Connections:
         trained = [p for p in self._parameters or self._model.parameters() if p.requires_grad]
         without = set().union(*self._without.values()).intersection(map(id, trained))
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
-        left = {id(p) for p in trained if self.optimizers and id(p) not in taken}
+        left = {id(p) for p in trained if self.optimizers and id(p) not in taken} - without
         # torch's walk for names takes its time.
         named = [(plain_path(name), id(p)) for name, p in self._model.named_parameters()] if without or left else []
         found = (
@@ -100,7 +100,10 @@ class Connections:
         others = {name for index, name in trained.items() if chosen is not None and index not in chosen}
         self._trunks = tuple(sight.trunks)
         recorded.trunks = tuple(filter(None, (_without_layers(trunk, others) for trunk in self._trunks)))
-        recorded.unreached = tuple(name for name in sight.cut if name in silent - others)
+        # What runs under no_grad may be meant to stay as it is, unless an optimizer is to change it.
+        taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
+        meant = {name for name, p in layers.parameters if name not in sight.blind or id(p) in taken}
+        recorded.unreached = tuple(name for name in sight.cut if name in (silent - others) & meant)
         recorded.untrained = tuple(self.untrained())
         if others and chosen is not None:
             names = [name for name, p in layers.parameters if name and id(p) in chosen]

@@ -76,7 +76,7 @@ class Ends:
                 return None
             count, smallest, largest, binary = islice(rest, 4)
             sums, squares = tuple(islice(rest, columns)), tuple(islice(rest, columns))
-            return Sample(count, smallest, largest, binary, sums, squares)
+            return Sample(count, smallest, largest, binary, sums, squares) if count else None
 
         for what, columns in self._of:
             if isinstance(what, str):

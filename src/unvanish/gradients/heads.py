@@ -46,6 +46,7 @@ class Head:
         prediction: The shape of what was compared.
         output: The shape of what the layer has returned.
         softmax_axis: How many numbers each softmax between the two was over.
+        is_over_batch: Whether a softmax or its logarithm was over the first of several axes.
         is_mean: Whether the loss is the mean over the batch, as far as that is known.
         value: The loss for this comparison alone, mean over the rows; NaN where the graph did not tell.
         target: The target; class labels as one-hot vectors.
@@ -61,6 +62,7 @@ class Head:
     is_mean: bool | None
     value: float = math.nan
     target: Sample | None = None
+    is_over_batch: bool = False
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -152,7 +154,7 @@ def _head(
     path: list[str] = []
     shapes: list[tuple[int, ...]] = []
     over: list[int] = []
-    layer, node = "", core
+    layer, node, is_over_batch = "", core, False
     while node is not None and len(path) < 64:
         if (found := layer_of(node)) is not None:
             layer = found
@@ -165,9 +167,10 @@ def _head(
             shapes.append(_shape(node))
             break
         shapes.append(_shape(node))
-        if name == "Softmax":
-            axis = node._saved_dim
-            over.append(shapes[-1][axis if axis < 2**63 else axis - 2**64])
+        if name in ("Softmax", "LogSoftmax") and shapes[-1]:
+            axis = node._saved_dim if node._saved_dim < 2**63 else node._saved_dim - 2**64
+            is_over_batch |= len(shapes[-1]) > 1 and axis in (0, -len(shapes[-1]))
+            over += [shapes[-1][axis]] if name == "Softmax" else []
         node = next((before for before, _ in node.next_functions if before is not None), None)
     # What is divided by its sum is the probability of one class among several.
     is_share = "Sigmoid" in path and "Div" not in path[: path.index("Sigmoid")]
@@ -181,7 +184,9 @@ def _head(
     names = [node_name(node) for node in above]
     reduction = getattr(core, "_saved_reduction", None)
     is_mean = reduction == _MEAN if reduction else "Mean" in names or "DivBackward1" in names or None
-    head = Head(loss, is_logits, tuple(path), layer, shape, shapes[-1], tuple(over), is_mean)
+    head = Head(
+        loss, is_logits, tuple(path), layer, shape, shapes[-1], tuple(over), is_mean, is_over_batch=is_over_batch
+    )
     parts, counts = _numbers(loss, path[0], prediction, target, weight)
     return head, parts, counts
 

@@ -209,6 +209,9 @@ class Watch:
         self.seen.setdefault(name)
         self.close_layer(inputs[0] if inputs else None)
         if z is None or not z.requires_grad or z.grad_fn is None:
+            if not torch.is_grad_enabled():
+                fed_by = storage(first_tensor((inputs, keywords)))
+                self.sight.blind.setdefault(name, (fed_by, len(self._calls.open)))
             return None
         if why := "nested" if z.is_nested else "a scalar" if z.dim() == 0 else "":
             self.missing.add("delta", [name], f"it returns a tensor that is {why}")

@@ -26,6 +26,8 @@ class Sight:
         self.trunks: dict[Trunk, None] = {}
         self.leaves: dict[int, tuple[Tensor, int]] = {}
         self.cut: dict[str, None] = {}
+        #: The layers that ran under ``torch.no_grad``: what fed them, and how many others had run before.
+        self.blind: dict[str, tuple[int | None, int]] = {}
         self._data: set[int | None] = set()
 
     def give(self, inputs: Any) -> None:
@@ -45,6 +47,11 @@ class Sight:
         cut = {node: calls[node] for node in found.cut}
         if self._feed(cut.values(), [call for node, call in calls.items() if call.name in found.distance], calls):
             self.cut |= dict.fromkeys(call.name for call in cut.values())
+        if self.blind:
+            fed_by, before = next(iter(self.blind.values()))
+            later, known = [*calls.values()][before:], self._data | {fed_by}
+            fed = {call.fed_by for call in later if call.name in found.distance and call.fed_by is not None}
+            self.cut |= dict.fromkeys(self.blind if fed - known else ())
         self.cut = {name: None for name in self.cut if name not in self.distance}
 
     def _feed(self, cut: Collection[Call], others: Iterable[Call], calls: Mapping[Node, Call]) -> bool:

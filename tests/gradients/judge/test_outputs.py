@@ -6,7 +6,14 @@ from torch import nn
 from torch.nn import functional as F
 from trained import CLASSES, COLUMNS, ROWS, adam, classes, ill, inputs, mlp, near, numbers, sgd, trained
 
-from unvanish.gradients.judge.rules import BOUNDED_OUTPUT, NO_LOGARITHM, ONE_OUTPUT, SHAPES, SQUASHED_LOGITS
+from unvanish.gradients.judge.rules import (
+    BATCH_SOFTMAX,
+    BOUNDED_OUTPUT,
+    NO_LOGARITHM,
+    ONE_OUTPUT,
+    SHAPES,
+    SQUASHED_LOGITS,
+)
 
 
 def halves():
@@ -81,6 +88,27 @@ def test_a_softmax_and_the_negative_log_likelihood_of_its_logarithm():
 def test_what_takes_nothing_from_the_cross_entropy(end):
     model = mlp(end=end)
     return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 60).end
+
+
+@ill(BATCH_SOFTMAX)
+@pytest.mark.parametrize("dim", [0, -2])
+def test_a_softmax_over_the_samples(dim):
+    model = mlp()
+    run = trained(model, classes(), lambda z, y: F.nll_loss(z.log_softmax(dim), y), sgd(model))
+    return run.end, f"a softmax of 2 is over the first axis of {ROWS}x{CLASSES} numbers"
+
+
+@near(BATCH_SOFTMAX)
+def test_a_softmax_of_the_only_axis():
+    model = mlp()
+    (x, y) = classes(1)
+    return trained(model, (x[0], y[0]), lambda z, t: -z.log_softmax(0)[t], sgd(model, 0.01)).end
+
+
+@near(BATCH_SOFTMAX)
+def test_a_softmax_over_the_classes():
+    model = mlp()
+    return trained(model, classes(), lambda z, y: F.nll_loss(z.log_softmax(-1), y), adam(model, 0.03), 60).end
 
 
 @ill(NO_LOGARITHM)

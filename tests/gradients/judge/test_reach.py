@@ -63,6 +63,39 @@ def test_a_detour_over_numpy():
     return trained(model, classes(), F.cross_entropy, sgd(model)).end, "no gradient comes to a"
 
 
+class Blind(nn.Module):
+    """What runs under ``no_grad``, and what comes after it or beside it."""
+
+    def __init__(self, *, is_teacher=False):
+        super().__init__()
+        self.is_teacher = is_teacher
+        self.first, self.second = nn.Sequential(nn.Linear(COLUMNS, COLUMNS), nn.Tanh()), mlp()
+
+    def forward(self, x):
+        x = 1.0 * x
+        with torch.no_grad():
+            h = self.first(x)
+        return self.second(x if self.is_teacher else h.tanh())
+
+
+@ill(DISCONNECTED)
+def test_a_layer_under_no_grad_that_an_optimizer_is_to_change():
+    model = Blind()
+    return trained(model, classes(), F.cross_entropy, sgd(model)).end, "no gradient comes to first.0"
+
+
+@near(DISCONNECTED)
+def test_a_layer_under_no_grad_that_no_optimizer_has():
+    model = Blind()
+    return trained(model, classes(), F.cross_entropy, adam(model.second, 0.03), 80).end
+
+
+@near(DISCONNECTED)
+def test_a_teacher_beside_the_network():
+    model = Blind(is_teacher=True)
+    return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 80).end
+
+
 @near(DISCONNECTED)
 def test_a_head_that_is_not_trained_yet():
     model = Parts(lambda m, h: (m.later(h), h)[1], later=nn.Linear(WIDTH, 2))

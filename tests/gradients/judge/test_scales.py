@@ -35,6 +35,29 @@ def test_inputs_in_thousands_before_any_training():
     return unvanish.diagnose(mlp(), (1000 * x, y), F.cross_entropy).verdict, of_inputs(1000 * x)
 
 
+@ill(INPUTS)
+def test_inputs_that_were_divided_by_255_twice():
+    x, y = classes()
+    model = mlp()
+    run = trained(model, (x / 255, y), F.cross_entropy, sgd(model, 0.02), 200)
+    return run.end, f"the data that 0 is fed have a root mean square of {(x / 255).square().mean().sqrt():.2g}"
+
+
+@near(INPUTS)
+def test_inputs_of_a_hundredth():
+    x, y = classes()
+    model = mlp()
+    return trained(model, (x / 100, y), F.cross_entropy, adam(model, 0.1), 200).end
+
+
+@ill(NAN)
+def test_targets_that_are_all_ignored():
+    x, y = classes()
+    model = mlp()
+    run = trained(model, (x, torch.full_like(y, -100)), F.cross_entropy, sgd(model))
+    return run.end, "the loss is nan, and all of the targets are ignored"
+
+
 @near(INPUTS)
 def test_pixels_from_0_to_16():
     x = 16 * torch.rand(64, COLUMNS, generator=torch.Generator().manual_seed(1))

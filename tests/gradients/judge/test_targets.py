@@ -8,7 +8,13 @@ from torch.nn import functional as F
 from trained import CLASSES, ROWS, adam, classes, ill, inputs, mlp, near, noise, numbers, sgd, trained
 
 from unvanish.gradients import GradientRecorder, Report
-from unvanish.gradients.judge.rules import BINARY_OF_MANY, CONSTANT_LABELS, LABELS_OUTSIDE, SQUARED_LABELS
+from unvanish.gradients.judge.rules import (
+    BINARY_OF_MANY,
+    CONSTANT_LABELS,
+    LABELS_OUTSIDE,
+    ONE_SIDED_BATCHES,
+    SQUARED_LABELS,
+)
 from unvanish.gradients.judge.seen import STUCK
 
 
@@ -39,6 +45,31 @@ def test_soft_labels():
     model = mlp(1)
     y = 0.05 + 0.9 * (number > 0)
     return trained(model, (x, y), F.binary_cross_entropy_with_logits, adam(model, 0.03), 100).end
+
+
+def in_order(step, classes_=4, rows=32):
+    """Batch by batch, a class after the other."""
+    generator = torch.Generator().manual_seed(step)
+    y = torch.full((rows,), step // 3 % classes_)
+    return F.one_hot(y, 5) + 0.1 * torch.randn(rows, 5, generator=generator), y
+
+
+@ill(ONE_SIDED_BATCHES)
+def test_data_that_are_sorted_by_class():
+    model = mlp(4)
+    run = trained(model, in_order, F.cross_entropy, adam(model, 0.03), 60)
+    return run.end, "a batch has 1 of the 4 classes that were seen, of 20 batches"
+
+
+@near(ONE_SIDED_BATCHES)
+def test_batches_too_small_for_all_classes():
+    model = mlp(4)
+
+    def data(step):
+        x, y = zip(*(in_order(3 * index, rows=1) for index in torch.randint(4, (3,)).tolist()), strict=True)
+        return torch.cat(x), torch.cat(y)
+
+    return trained(model, data, F.cross_entropy, adam(model, 0.03), 100).end
 
 
 @ill(CONSTANT_LABELS)

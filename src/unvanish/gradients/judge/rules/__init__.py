@@ -1,6 +1,7 @@
 """The judge's rules, one kind of fault a file: what is nearest to the cause comes first."""
 
 from unvanish.gradients.judge.rules.batch_norm import APART_IN_EVAL, FEW_SAMPLES
+from unvanish.gradients.judge.rules.batch_softmax import BATCH_SOFTMAX
 from unvanish.gradients.judge.rules.bounded_output import BOUNDED_OUTPUT
 from unvanish.gradients.judge.rules.clipping import CLIPPING
 from unvanish.gradients.judge.rules.depth import EXPLODING, SILENT, VANISHING
@@ -13,6 +14,7 @@ from unvanish.gradients.judge.rules.no_logarithm import NO_LOGARITHM
 from unvanish.gradients.judge.rules.noise import NOISE
 from unvanish.gradients.judge.rules.one_output import ONE_OUTPUT
 from unvanish.gradients.judge.rules.options import EPS, MOMENTUM
+from unvanish.gradients.judge.rules.order import ONE_SIDED_BATCHES
 from unvanish.gradients.judge.rules.progress import GROWS, PENALTY, PLATEAU, SLOW, STUCK
 from unvanish.gradients.judge.rules.scaling import INPUTS, TARGETS
 from unvanish.gradients.judge.rules.shapes import SHAPES
@@ -32,13 +34,14 @@ RULES = (
         DISCONNECTED,
         NOT_OPTIMIZED,
         ONE_OUTPUT,
+        BATCH_SOFTMAX,
         NO_LOGARITHM,
         SQUASHED_LOGITS,
         SHAPES,
         BOUNDED_OUTPUT,
     ),
     *(LABELS_OUTSIDE, CONSTANT_LABELS, SQUARED_LABELS, BINARY_OF_MANY, UPWARDS, ZERO_GRAD, CLIPPING, STILL_WEIGHTS),
-    *(MOMENTUM, EPS, FEW_SAMPLES),
+    *(ONE_SIDED_BATCHES, MOMENTUM, EPS, FEW_SAMPLES),
     *(INPUTS, TARGETS, TWINS, LARGE_START, NAN, DEAD, SILENT, SATURATED, EXPLODING, VANISHING),
     *(EXPLODING_IN_TIME, VANISHING_IN_TIME, PENALTY, GROWS, TOO_LARGE, TOO_SMALL),
     *(NOISE, STUCK, APART_IN_EVAL, USELESS, PLATEAU, OVERFITTING, SLOW),

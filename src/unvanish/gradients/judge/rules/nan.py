@@ -57,9 +57,16 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         else:
             yield rule.found(evidence, [name])
     else:
-        yield rule.found(
-            f"the loss is {record.totals.get('loss', math.nan)}, and no layer's output is", about=("loss",)
-        )
+        loss = record.totals.get("loss", math.nan)
+        if any(head.path[:1] == ("NllLoss",) and not head.target for head in record.heads):
+            yield rule.found(
+                f"the loss is {loss}, and all of the targets are ignored",
+                cause="a mean over nothing is no number.",
+                remedies=("labels other than ignore_index", "batches that have some"),
+                about=("labels",),
+            )
+        else:
+            yield rule.found(f"the loss is {loss}, and no layer's output is", about=("loss",))
 
 
 def _first(values: Mapping[str, float]) -> str:

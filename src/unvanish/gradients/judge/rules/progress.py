@@ -63,7 +63,7 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
         return
     if seen.learns:
         return
-    if share > 0.5 and seen.head.is_mean is not False:
+    if 0.5 < share <= 1 and seen.head.is_mean is not False:
         yield rule.found(f"penalties make {share:.0%} of the loss")
         return
     weights, gradients = seen.medians(WEIGHT_NORM), seen.medians(GRADIENT_NORM)

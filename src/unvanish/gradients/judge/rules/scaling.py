@@ -7,6 +7,8 @@ from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.rules.units import is_blocked
 from unvanish.gradients.judge.seen import Seen
 
+#: Below this the first layer learns a thousand times more slowly than the others.
+SMALL = 0.03
 #: Initializations expect inputs with a mean square of 1; the loss's curvature grows with it.
 LARGE = 10.0
 
@@ -21,6 +23,12 @@ def _inputs(rule: Rule, seen: Seen) -> Iterator[Finding]:
                 f"the data that {given.layer} is fed reach {span}, with a root mean square of {given.data.rms:.3g}"
             )
             yield rule.found(evidence, [given.layer])
+        elif 0 < given.data.rms < SMALL and seen.is_stuck:
+            evidence = f"the data that {given.layer} is fed have a root mean square of {given.data.rms:.2g}"
+            yield rule.found(evidence, [given.layer], cause=_TOO_SMALL)
+
+
+_TOO_SMALL = "the first layer's gradients are that much smaller than the others', and what comes of the data is lost."
 
 
 def _targets(rule: Rule, seen: Seen) -> Iterator[Finding]:

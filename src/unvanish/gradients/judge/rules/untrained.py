@@ -27,6 +27,7 @@ DISCONNECTED = Rule(
         "softmax or Gumbel softmax in place of argmax",
         "a loss of what the network returns itself",
         "a differentiable step in place of the one that cuts",
+        "no torch.no_grad around layers that are to learn",
     ),
     look=_cut,
     source="autograd's graph: there is no way from the layers to the loss",

@@ -1,0 +1,25 @@
+"""A softmax over the samples of a batch in place of the classes."""
+
+from collections.abc import Iterator
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.seen import Seen
+
+
+def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    for head in seen.heads:
+        if head.is_over_batch:
+            shape = "x".join(map(str, head.prediction))
+            evidence = f"a softmax of {head.layer or 'the network'} is over the first axis of {shape} numbers"
+            yield rule.found(evidence, head.layers)
+
+
+BATCH_SOFTMAX = Rule(
+    name="softmax over the batch",
+    about=("output_layer", "activation", "loss"),
+    cause="the samples of a batch share one probability among them, and each class is told nothing of the others.",
+    remedies=("softmax over the classes' axis, dim=-1", "the cross-entropy of the logits"),
+    look=_look,
+    source="autograd's graph of the loss; the first axis is the batch's",
+    near="the softmax of a single sample, whose only axis is that of the classes",
+)
