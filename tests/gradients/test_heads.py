@@ -110,6 +110,29 @@ def test_smoothed_labels_add_to_the_cross_entropy_s_own_value():
     assert head.target.frequencies == frequencies(y)
 
 
+@pytest.mark.parametrize("ignored", [0, 2, -1])
+def test_an_ignored_class_counts_neither_in_the_value_nor_among_the_targets(ignored):
+    y = labels(ROWS)
+    y[::3] = ignored
+    value, (head,) = heads_of(dense(), x_of(ROWS, COLUMNS), lambda z: F.cross_entropy(z, y, ignore_index=ignored))
+    meant = y[y != ignored]
+    assert 0 < len(meant) < ROWS
+    assert head.value == pytest.approx(value, rel=1e-5)
+    assert head.target.count == len(meant)
+    assert head.target.frequencies == frequencies(meant)
+
+
+def test_a_focal_loss_is_one_loss():
+    y = labels(ROWS)
+
+    def focal(z):
+        losses = F.cross_entropy(z, y, reduction="none")
+        return ((1 - (-losses).exp()) ** 2 * losses).mean()
+
+    _, heads = heads_of(dense(), x_of(ROWS, COLUMNS), focal)
+    assert [head.loss for head in heads] == ["cross-entropy"]
+
+
 def test_of_weighted_classes_the_value_is_left_out_and_the_frequencies_are_the_samples():
     y = labels(ROWS)
     weight = torch.tensor([0.2, 3.0, 1.0])

@@ -168,7 +168,7 @@ def _head(
             break
         shapes.append(_shape(node))
         if name in ("Softmax", "LogSoftmax") and shapes[-1]:
-            axis = node._saved_dim if node._saved_dim < 2**63 else node._saved_dim - 2**64
+            axis = _signed(node._saved_dim)
             is_over_batch |= len(shapes[-1]) > 1 and axis in (0, -len(shapes[-1]))
             over += [shapes[-1][axis]] if name == "Softmax" else []
         node = next((before for before, _ in node.next_functions if before is not None), None)
@@ -187,6 +187,8 @@ def _head(
     head = Head(
         loss, is_logits, tuple(path), layer, shape, shapes[-1], tuple(over), is_mean, is_over_batch=is_over_batch
     )
+    if target is not None and path[0].startswith("NllLoss"):
+        target = target.where(target != _signed(core._saved_ignore_index), -1)
     parts, counts = _numbers(loss, path[0], prediction, target, weight)
     return head, parts, counts
 
@@ -207,6 +209,11 @@ def _below(node: Node, depth: int) -> list[Node]:
 def _shape(node: Node) -> tuple[int, ...]:
     found = getattr(node, "_input_metadata", None)
     return tuple(found[0].shape) if found else ()
+
+
+def _signed(number: int) -> int:
+    """What autograd gives of a negative number is unsigned."""
+    return number if number < 2**63 else number - 2**64
 
 
 def _saved(node: Node, name: str) -> Any:
@@ -274,7 +281,8 @@ def _numbers(
         flags = is_meant.flatten().to(p.dtype)
         counts = p.new_zeros(classes if classes <= COLUMNS else 1)
         counts.index_add_(0, labels if classes <= COLUMNS else labels * 0, flags)
-        head = torch.stack([flags.sum(), wanted.min().to(p.dtype), wanted.max().to(p.dtype), flags.sum() * len(counts)])
+        ends = [found.to(p.dtype) for found in (wanted.min(), wanted.max())]
+        head = torch.stack([flags.sum(), *ends, flags.sum() * len(counts)])
         return [value.reshape(1), torch.cat([head, counts, counts])], [len(counts)]
     if wanted is not None and known and wanted.shape == p.shape:
         t = wanted.to(p.dtype)

@@ -210,8 +210,7 @@ class Watch:
         self.close_layer(inputs[0] if inputs else None)
         if z is None or not z.requires_grad or z.grad_fn is None:
             if not torch.is_grad_enabled():
-                fed_by = storage(first_tensor((inputs, keywords)))
-                self.sight.blind.setdefault(name, (fed_by, len(self._calls.open)))
+                self.sight.pass_blindly(name, first_tensor((inputs, keywords)))
             return None
         if why := "nested" if z.is_nested else "a scalar" if z.dim() == 0 else "":
             self.missing.add("delta", [name], f"it returns a tensor that is {why}")
@@ -220,6 +219,7 @@ class Watch:
             self.passes.append(Passes())
         given = first_tensor((inputs, keywords))
         self.ends.feed(name, given, module)
+        self.sight.follow(given)
         call = Call(name, self.passes[-1], self._step, storage(given))
         if torch._C._current_graph_task_id() == -1:  # else checkpointing repeats it, in a graph of its own
             self._calls.open[z.grad_fn] = call

@@ -26,8 +26,10 @@ class Sight:
         self.trunks: dict[Trunk, None] = {}
         self.leaves: dict[int, tuple[Tensor, int]] = {}
         self.cut: dict[str, None] = {}
-        #: The layers that ran under ``torch.no_grad``: what fed them, and how many others had run before.
-        self.blind: dict[str, tuple[int | None, int]] = {}
+        #: The layers that ran under ``torch.no_grad``, what fed the first of them, and whether they have fed another.
+        self.blind: dict[str, None] = {}
+        self._source: Tensor | None = None
+        self._blind_feed: bool | None = None
         self._data: set[int | None] = set()
 
     def give(self, inputs: Any) -> None:
@@ -47,12 +49,21 @@ class Sight:
         cut = {node: calls[node] for node in found.cut}
         if self._feed(cut.values(), [call for node, call in calls.items() if call.name in found.distance], calls):
             self.cut |= dict.fromkeys(call.name for call in cut.values())
-        if self.blind:
-            fed_by, before = next(iter(self.blind.values()))
-            later, known = [*calls.values()][before:], self._data | {fed_by}
-            fed = {call.fed_by for call in later if call.name in found.distance and call.fed_by is not None}
-            self.cut |= dict.fromkeys(self.blind if fed - known else ())
+        self.cut |= self.blind if self._blind_feed else {}
         self.cut = {name: None for name in self.cut if name not in self.distance}
+
+    def pass_blindly(self, name: str, given: Tensor | None) -> None:
+        """Note a layer that runs under ``torch.no_grad``, and what it is given."""
+        if not self.blind:
+            self._source = given
+        self.blind[name] = None
+
+    def follow(self, given: Tensor | None) -> None:
+        """Note what the first other layer after these is given: what they have made, or what they were given too."""
+        if self.blind and self._blind_feed is None and given is not None and self._source is not None:
+            is_alike = given.shape == self._source.shape  # another view of the same data, as teachers are shown
+            self._blind_feed = given.grad_fn is None and not is_alike and storage(given) not in self._data
+            self._source = None
 
     def _feed(self, cut: Collection[Call], others: Iterable[Call], calls: Mapping[Node, Call]) -> bool:
         """Whether what has no way to the loss may have fed what has: that began later, on something that is no data.

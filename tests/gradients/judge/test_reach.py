@@ -69,7 +69,10 @@ class Blind(nn.Module):
     def __init__(self, *, is_teacher=False):
         super().__init__()
         self.is_teacher = is_teacher
-        self.first, self.second = nn.Sequential(nn.Linear(COLUMNS, COLUMNS), nn.Tanh()), mlp()
+        self.first = nn.Sequential(nn.Linear(COLUMNS, WIDTH), nn.Tanh())
+        self.second = (
+            mlp() if is_teacher else nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, CLASSES))
+        )
 
     def forward(self, x):
         x = 1.0 * x
@@ -88,6 +91,18 @@ def test_a_layer_under_no_grad_that_an_optimizer_is_to_change():
 def test_a_layer_under_no_grad_that_no_optimizer_has():
     model = Blind()
     return trained(model, classes(), F.cross_entropy, adam(model.second, 0.03), 80).end
+
+
+@near(DISCONNECTED)
+def test_a_target_network_that_is_shown_another_view():
+    class Views(Blind):
+        def forward(self, x):
+            with torch.no_grad():
+                self.first(x + 0.1)
+            return self.second(x - 0.1)
+
+    model = Views(is_teacher=True)
+    return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 80).end
 
 
 @near(DISCONNECTED)
