@@ -95,6 +95,8 @@ class Watch:
         self.gated = tuple(name for name, module in self.modules.items() if isinstance(module, _GATED))
         kinds = (type(module).__name__ for module in self.model.modules())
         self.normalizations = tuple(sorted({kind for kind in kinds if "Norm" in kind}))
+        drops = [module.p for module in self.model.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
+        self.dropout = max(drops, default=0.0)
         self._rows = {name: row for row, name in enumerate(self.modules)}
         self._buffer = None
 

@@ -81,6 +81,7 @@ class Record:
         activations: The kind of activation after each layer.
         gated: The recurrent layers with gates.
         normalizations: The classes of what normalizes, such as LayerNorm.
+        dropout: The largest probability with which a module drops units.
     """
 
     step: int
@@ -99,6 +100,7 @@ class Record:
     activations: Mapping[str, str] = field(default_factory=dict)
     gated: tuple[str, ...] = ()
     normalizations: tuple[str, ...] = ()
+    dropout: float = 0.0
 
     def of(self, quantity: Quantity) -> dict[str, float]:
         """A quantity by layer; empty where it was not measured."""
@@ -140,6 +142,7 @@ class Step:
         activations: As of ``Record``.
         gated: As of ``Record``.
         normalizations: As of ``Record``.
+        dropout: As of ``Record``.
     """
 
     number: int
@@ -161,6 +164,7 @@ class Step:
     activations: Mapping[str, str] = field(default_factory=dict)
     gated: tuple[str, ...] = ()
     normalizations: tuple[str, ...] = ()
+    dropout: float = 0.0
 
     def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
         """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
@@ -230,6 +234,7 @@ class Step:
             self.activations,
             self.gated,
             self.normalizations,
+            self.dropout,
         )
 
     def _histograms(self, brought: Iterator[float]) -> dict[str, list[int]]:

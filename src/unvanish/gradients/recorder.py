@@ -331,7 +331,7 @@ class GradientRecorder:
         watch.close_layer()
         watch.look_back()
         recorded.activations = dict(watch.kinds)
-        recorded.gated, recorded.normalizations = watch.gated, watch.normalizations
+        recorded.gated, recorded.normalizations, recorded.dropout = watch.gated, watch.normalizations, watch.dropout
         for passes in watch.passes:
             recorded.times |= passes.add_states(watch.twice)
         # Where nobody knows how many there were, there may be several.

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from statistics import fmean, stdev
 
 import pytest
@@ -10,7 +11,16 @@ from torch import nn
 from torch.nn import functional as F
 from trained import CLASSES, COLUMNS, ROWS, WIDTH, adam, classes, ill, mlp, near, numbers, sgd, trained
 
-from unvanish.gradients.judge.rules import APART_IN_EVAL, EPS, FEW_SAMPLES, MOMENTUM, NOISE, RANKS_APART
+from unvanish.gradients.judge.rules import (
+    APART_IN_EVAL,
+    DROPPED,
+    EPS,
+    FEW_SAMPLES,
+    MOMENTUM,
+    NOISE,
+    RANKS_APART,
+    SUMMED,
+)
 from unvanish.gradients.judge.rules.noise import TIMES
 from unvanish.gradients.judge.seen import USUAL
 from unvanish.gradients.quantities.drift import DRIFT
@@ -55,6 +65,40 @@ def test_an_eps_above_all_gradients():
 def test_the_usual_eps_and_a_small_loss():
     model = mlp(1)
     return trained(model, numbers(), lambda z, t: 1e-4 * F.mse_loss(z, t), adam(model, 0.03), 200).end
+
+
+@ill(SUMMED)
+def test_a_sum_with_a_mean_s_learning_rate():
+    torch.manual_seed(0)
+    model = mlp()
+    run = trained(model, classes(), lambda z, y: F.cross_entropy(z, y, reduction="sum"), sgd(model, 0.2), 120)
+    return run.end, f"the loss is a sum over {ROWS} rows, and its gradient that many times a mean's"
+
+
+@near(SUMMED)
+def test_a_sum_with_a_learning_rate_that_suits_it():
+    model = mlp()
+    loss = partial(F.cross_entropy, reduction="sum")
+    return trained(model, classes(), loss, adam(model, 0.03), 100).end
+
+
+def dropping(share: float) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(COLUMNS, 64), nn.ReLU(), nn.Dropout(share), nn.Linear(64, CLASSES))
+
+
+@ill(DROPPED)
+def test_a_dropout_of_nearly_all_units():
+    model = dropping(0.98)
+    run = trained(model, classes(), F.cross_entropy, adam(model, 0.003), 120)
+    return run.end, "dropout sets 98% of a layer's units to 0 at each step"
+
+
+@near(DROPPED)
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_a_dropout_that_lets_it_learn(share):
+    model = dropping(share)
+    return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 150).end
 
 
 def normalized(width: int = WIDTH, momentum: float = 0.1) -> nn.Module:

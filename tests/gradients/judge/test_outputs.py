@@ -90,6 +90,14 @@ def test_what_takes_nothing_from_the_cross_entropy(end):
     return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 60).end
 
 
+@ill(BOUNDED_OUTPUT)
+def test_the_logarithm_of_a_relu():
+    model = mlp(end=nn.ReLU())
+    one_hot = F.one_hot(classes()[1], CLASSES)
+    run = trained(model, classes(), lambda p, _: -(one_hot * (p + 1e-7).log()).sum(1).mean(), sgd(model, 0.001))
+    return run.end, "the loss takes the logarithm of what a ReLU returns, which may be 0"
+
+
 @ill(BATCH_SOFTMAX)
 @pytest.mark.parametrize("dim", [0, -2])
 def test_a_softmax_over_the_samples(dim):

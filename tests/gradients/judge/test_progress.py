@@ -175,6 +175,18 @@ def test_a_factor_of_the_loss_is_no_penalty():
     assert PENALTY.name not in [finding.name for finding in run.end.findings]
 
 
+@ill(PENALTY)
+def test_a_penalty_that_has_taken_the_weights_at_once():
+    torch.manual_seed(0)
+    x, y = noise()
+    model = mlp()
+    loss = lambda z, y: F.cross_entropy(z, y) + sum(p.square().sum() for p in model.parameters())  # noqa: E731
+    run = trained(model, (x, y), loss, sgd(model, 0.1), 200)
+    before, now = run.first("weight"), run.medians("weight")
+    left = median(now[name] / run.seen["weight"][0][name] for name in before)
+    return run.end, f"the weights have shrunk to {left:.0%} of what they began with"
+
+
 @near(PENALTY)
 def test_the_end_of_a_run_that_fits_its_data():
     model = mlp()

@@ -165,6 +165,17 @@ class Seen:
         return entropy(target.means) if len(target.sums) > 1 else math.nan
 
     @cached_property
+    def is_summed(self) -> bool:
+        """Whether the loss is a sum over the rows of a batch, or over all their numbers, in place of a mean."""
+        known = [(record.totals.get("loss", math.nan), head) for record in self.sound for head in record.heads]
+        times = [(total / head.value, head.prediction) for total, head in known if self.head and head.value]
+        rows = ([max(math.prod(shape[:end]), 2) for _, shape in times] for end in (-1, None))
+        factors = [factor for factor, _ in times]
+        return bool(times) and any(
+            all(math.isclose(f, n, rel_tol=1e-3) for f, n in zip(factors, counts, strict=True)) for counts in rows
+        )
+
+    @cached_property
     def loss(self) -> float:
         """What the network has reached: the loss without penalties, mean over the last steps; NaN where not known."""
         known = [(r.totals.get("loss", math.nan), h.value) for r in self.records for h in r.heads if self.head]

@@ -6,6 +6,7 @@ from unvanish.gradients.judge.rules.bounded_output import BOUNDED_OUTPUT
 from unvanish.gradients.judge.rules.clipping import CLIPPING
 from unvanish.gradients.judge.rules.depth import EXPLODING, SILENT, VANISHING
 from unvanish.gradients.judge.rules.drift import RANKS_APART
+from unvanish.gradients.judge.rules.dropped import DROPPED
 from unvanish.gradients.judge.rules.generalization import OVERFITTING, USELESS
 from unvanish.gradients.judge.rules.initialization import LARGE_START, TWINS
 from unvanish.gradients.judge.rules.labels import BINARY_OF_MANY, CONSTANT_LABELS, LABELS_OUTSIDE, SQUARED_LABELS
@@ -19,7 +20,7 @@ from unvanish.gradients.judge.rules.progress import GROWS, PENALTY, PLATEAU, SLO
 from unvanish.gradients.judge.rules.scaling import INPUTS, TARGETS
 from unvanish.gradients.judge.rules.shapes import SHAPES
 from unvanish.gradients.judge.rules.squashed_logits import SQUASHED_LOGITS
-from unvanish.gradients.judge.rules.steps import STILL_WEIGHTS, TOO_LARGE, TOO_SMALL
+from unvanish.gradients.judge.rules.steps import STILL_WEIGHTS, SUMMED, TOO_LARGE, TOO_SMALL
 from unvanish.gradients.judge.rules.time import EXPLODING_IN_TIME, VANISHING_IN_TIME
 from unvanish.gradients.judge.rules.units import DEAD, SATURATED
 from unvanish.gradients.judge.rules.untrained import DISCONNECTED, NOT_OPTIMIZED, UNKNOWN_WEIGHTS
@@ -41,7 +42,7 @@ RULES = (
         BOUNDED_OUTPUT,
     ),
     *(LABELS_OUTSIDE, CONSTANT_LABELS, SQUARED_LABELS, BINARY_OF_MANY, UPWARDS, ZERO_GRAD, CLIPPING, STILL_WEIGHTS),
-    *(ONE_SIDED_BATCHES, MOMENTUM, EPS, FEW_SAMPLES),
+    *(ONE_SIDED_BATCHES, MOMENTUM, EPS, FEW_SAMPLES, SUMMED, DROPPED),
     *(INPUTS, TARGETS, TWINS, LARGE_START, NAN, DEAD, SILENT, SATURATED, EXPLODING, VANISHING),
     *(EXPLODING_IN_TIME, VANISHING_IN_TIME, PENALTY, GROWS, TOO_LARGE, TOO_SMALL),
     *(NOISE, STUCK, APART_IN_EVAL, USELESS, PLATEAU, OVERFITTING, SLOW),

@@ -22,6 +22,9 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     for head in seen.heads:
         target = seen.target(head)
         activation = next((name for name in head.path if name in (*_RANGES, "Relu")), None)
+        if activation == "Relu" and head.path[0] == "Log" and not seen.learns:
+            evidence = "the loss takes the logarithm of what a ReLU returns, which may be 0"
+            yield rule.found(evidence, head.layers, remedies=("a softmax or sigmoid in place of the ReLU",))
         if activation is None or head.loss not in ("squared error", "absolute error"):
             continue
         name, low, high = _RANGES.get(activation, _POSITIVE)

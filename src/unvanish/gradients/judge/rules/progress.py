@@ -1,7 +1,7 @@
 """A loss that is no better than that of a constant answer, or that grows."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import fmean, median, pstdev
 
 from unvanish.gradients.judge.finding import Finding, Rule
@@ -9,6 +9,7 @@ from unvanish.gradients.judge.seen import ENOUGH, Seen
 from unvanish.gradients.judge.seen import STUCK as STUCK_AT
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
+from unvanish.gradients.record import Record
 
 #: Steps before anything is said of a loss that has not fallen: plateaus at the start are common.
 PATIENCE = 100
@@ -53,12 +54,8 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
     before, now = seen.initial(WEIGHT_NORM), seen.medians(WEIGHT_NORM)
     left = [now[name] / before[name] for name in now if before.get(name)]
     decay = max((options.get("weight_decay", 0.0) for options in seen.options), default=0.0)
-    totals = [(r.totals.get("loss", math.nan), h.value) for r in seen.records for h in r.heads]
-    share = fmean((total - value) / total if total else math.nan for total, value in totals) if totals else math.nan
-    times = [total / value for total, value in totals if value]
-    if times and max(times) - min(times) < SAME * max(times):
-        share = 0.0  # a factor
-    if left and median(left) < SHRUNK and (share > 0.01 or decay):
+    share = _added(seen, seen.records)
+    if left and median(left) < SHRUNK and (share > 0.01 or decay or _added(seen, seen.first[:1]) > 0.5):
         yield rule.found(f"the weights have shrunk to {median(left):.0%} of what they began with")
         return
     if seen.learns:
@@ -71,6 +68,15 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if beaten and 2 * len(beaten) > len(weights):
         evidence = f"a weight decay of {decay:g} pulls at the weights harder than the loss does, in {len(beaten)} of"
         yield rule.found(f"{evidence} {len(weights)} layers", beaten)
+
+
+def _added(seen: Seen, records: Sequence[Record]) -> float:
+    """The share of the loss that is no comparison; NaN where that is not known."""
+    totals = [(r.totals.get("loss", math.nan), h.value) for r in records for h in r.heads]
+    times = [total / value for total, value in totals if value]
+    if seen.is_summed or (len(times) > 1 and max(times) - min(times) < SAME * max(times)):
+        return 0.0  # a factor
+    return fmean((total - value) / total if total else math.nan for total, value in totals) if totals else math.nan
 
 
 def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:

@@ -92,6 +92,13 @@ def _still(rule: Rule, seen: Seen) -> Iterator[Finding]:
         yield rule.found(f"all {len(moved)} layers have a gradient, and none has moved{told}")
 
 
+def _sum(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    is_broken = any(not math.isfinite(loss) for loss in seen.losses)
+    if seen.is_summed and seen.head and (seen.is_stuck or is_broken):
+        rows = math.prod(seen.head.prediction[:-1])
+        yield rule.found(f"the loss is a sum over {rows} rows, and its gradient that many times a mean's")
+
+
 TOO_SMALL = Rule(
     name="steps too small",
     about=("learning_rate", "optimizer", "epochs"),
@@ -109,6 +116,15 @@ TOO_LARGE = Rule(
     look=_large,
     source="usual are 1e-3 of the weights' norm a step; of a tenth, ten steps are as long as the weights",
     near="Adam's first steps on weights near zero, which settle within ten steps",
+)
+SUMMED = Rule(
+    name="summed loss",
+    about=("loss", "learning_rate"),
+    cause="a learning rate that suits a mean is that many times too high.",
+    remedies=("the mean in place of the sum", "a learning rate divided by the rows of a batch"),
+    look=_sum,
+    source="the loss beside the mean of what it compares",
+    near="a summed loss with a learning rate that suits it, or Adam's division",
 )
 STILL_WEIGHTS = Rule(
     name="weights that do not move",
