@@ -1,0 +1,63 @@
+"""What becomes of each column of a table, in few lines."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype
+
+from unvanish.data.columns import holds_numbers
+
+_LINES = 24  # of columns, at most
+_NAME, _BECOMES = 24, 34  # letters
+
+
+class ColumnNote(NamedTuple):
+    """A column, and what becomes of it in a word or two."""
+
+    name: str
+    values: "pd.Series[Any]"
+    becomes: str
+
+
+def column_table(title: str, notes: Sequence[ColumnNote]) -> str:
+    """The title, and a line for each column with its kind and its numbers of missing and of different values.
+
+    Lines are at most 80 letters wide below the title. Of many columns, those that are simply scaled go first.
+    """
+    shown = list(notes)
+    if len(notes) > _LINES:
+        notable = [note for note in notes if note.becomes != "scaled" or note.values.isna().any()]
+        shown = sorted(
+            notable[:_LINES] + [note for note in notes if note not in notable][: max(0, _LINES - len(notable))],
+            key=notes.index,
+        )
+    rows = [("column", "kind", "missing", "distinct", "becomes")]
+    rows += [
+        (
+            _cut(note.name, _NAME),
+            _kind(note.values),
+            str(note.values.isna().sum()),
+            str(note.values.nunique()),
+            _cut(note.becomes, _BECOMES),
+        )
+        for note in shown
+    ]
+    name, kind, missing, distinct, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = [f"{a:<{name}} {b:<{kind}} {c:>{missing}} {d:>{distinct}} {e}" for a, b, c, d, e in rows]
+    if rest := Counter(note.becomes.partition(",")[0].partition(":")[0] for note in notes if note not in shown):
+        lines.append(
+            f"and {len(notes) - len(shown)} more: " + ", ".join(f"{count} {what}" for what, count in rest.items())
+        )
+    return "\n".join([title, *lines])
+
+
+def _kind(column: "pd.Series[Any]") -> str:
+    if holds_numbers(column):
+        return "number"
+    return "boolean" if is_bool_dtype(column) else "date" if is_datetime64_any_dtype(column) else "text"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
