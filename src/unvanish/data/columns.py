@@ -25,13 +25,14 @@ _MARKERS = 3  # different texts among numbers that are taken for a mistake, or f
 _SHARE = 0.9  # of numbers, above which everything else is
 _SIGNS = re.compile(r"^([-+]?)\s?[$€£¥]\s?|\s?[$€£¥%]$")
 _OTHERWISE = {  # numbers as they are written elsewhere, and the options that read them
-    r"[-+]?\d{1,3}(,\d{3})+": "thousands=',' or decimal=','",
-    r"[-+]?\d{1,3}(,\d{3})+\.\d*": "thousands=','",
-    r"[-+]?\d*,\d+": "decimal=','",
-    r"[-+]?\d{1,3}(\.\d{3})+,\d*": "decimal=',' and thousands='.'",
-    r"[-+]?\d{1,3}(\.\d{3}){2,}": "thousands='.' and decimal=','",
-    r"[-+]?\d{1,3}([ '_\u2019\xa0\u202f]\d{3})+([.,]\d*)?": "thousands",
-    r"[-+]?\d+\.\d*": "decimal='.'",
+    r"[-+]?\d{1,3}(,\d{3})+": "thousands=',' or decimal=',' reads",
+    r"[-+]?\d{1,3}(,\d{3})+\.\d*": "thousands=',' reads",
+    r"[-+]?\d*,\d+": "decimal=',' reads",
+    r"[-+]?\d{1,3}(\.\d{3})+,\d*": "decimal=',' and thousands='.' read",
+    r"[-+]?\d{1,3}(\.\d{3}){2,}": "decimal=',' and thousands='.' read",
+    r"[-+]?\d{1,3}( \d{3})+([.,]\d*)?": "thousands=' ' reads",
+    r"[-+]?\d{1,3}('\d{3})+([.,]\d*)?": 'thousands="\'" reads',
+    r"[-+]?\d{1,3}([_\u2019\xa0\u202f]\d{3})+([.,]\d*)?": "thousands, the character between the digits, reads",
 }
 _ID = re.compile(r"(?i:(^|[_\W])(id|index|idx)$)|[a-z]I[dD]$")
 _TOTAL = re.compile(r"(grand |sub)?(total|sum|summe|gesamt|somme|average|mean)s?:?", re.IGNORECASE)
@@ -107,7 +108,7 @@ def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bo
     if numbers or few or 0 < elsewhere.sum() > len(known) / 2 - len(known) * share:
         raise ValueError(
             f"{where} must hold numbers; row {bad.index[0] + 1} below the header has {bad.iloc[0]!r}"
-            f"{f', as have {len(bad) - 1} others of {len(known)} no number' * (len(bad) > 1)}{_hint(bad.iloc[0])}"
+            f"{f', and {len(bad)} of {len(known)} values are no numbers' * (len(bad) > 1)}{_hint(bad.iloc[0], form)}"
         )
     if share:
         logger.info(
@@ -164,11 +165,13 @@ def _finite(column: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
     return pd.Series(column.to_numpy(dtype="int64") if whole else values, index=column.index)
 
 
-def _hint(value: str) -> str:
+def _hint(value: str, form: TableFormat) -> str:
     """What reads a number that is written in another way."""
     bare = _SIGNS.sub(r"\1", value)
     if options := next((options for pattern, options in _OTHERWISE.items() if re.fullmatch(pattern, bare)), ""):
-        return f"; {options} may read it"
+        return f"; {options} that"
+    if form.decimal == "," and re.fullmatch(r"[-+]?\d*\.\d*", bare):
+        return "; decimal is ',' here"
     if bare != value:
         return "; one sign of currency stands with each number or with none"
     return f"; na_values=[{value!r}] if it stands for what is missing"

@@ -110,6 +110,8 @@ def _read_delimited(path: str, form: TableFormat, as_text: Collection[str]) -> p
     text = _decoded(_unpacked(path), form.encoding)
     delimiter = form.delimiter or SUFFIXES[suffix_of(path)] or ","
     names, rows = _checked(text, delimiter)
+    if not text.endswith(("\n", "\r")):
+        logger.info("%s: row %d below the header, the last one, ends without a line break; is it whole?", path, rows)
     dtype: Any = {name: str for name in as_text if name in names} if form.is_plain else str
     frame = pd.read_csv(
         StringIO(text, newline=""),
@@ -141,7 +143,7 @@ def _unpacked(path: str) -> bytes:
 
 
 def _decoded(content: bytes, encoding: str) -> str:
-    """The text, without a byte order mark and with a line for each fault."""
+    """The text, without a byte order mark."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) and encoding == "utf-8":
         raise ValueError("it begins like UTF-16, not UTF-8; give encoding=utf-16")
     try:
@@ -189,8 +191,8 @@ def _checked(text: str, delimiter: str) -> tuple[list[str], int]:
     hint = f"; does delimiter={other!r} part them?" if other != delimiter and other in delimiter.join(header) else ""
     if wrong:
         raise ValueError(
-            f"{len(wrong)} of {rows} rows have not the {len(header)} fields of the header; the first is row "
-            f"{wrong[0][0]} below the header, with {wrong[0][1]}{hint}"
+            f"{len(wrong)} of {rows} rows have more or fewer fields than the header, which has {len(header)}; the first "
+            f"is row {wrong[0][0]} below it, with {wrong[0][1]}{hint}"
         )
     if hint and len(header) == 1:
         raise ValueError(f"its header is one field, {header[0][:40]!r}{hint}")
