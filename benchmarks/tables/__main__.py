@@ -125,9 +125,9 @@ def main() -> int:
 
 WORDS = """# Defective tables
 
-`make tables` writes clean tables and series, spoils each in one way, and reads it with `Tabular` or `Series`, as
-`fit` does, without any option. *Refused*: in one line. *Said*: read, with the column or the row in the log. *Right*: the tensors are
-those of the clean file, bit for bit. *Silent*: other tensors, and not a word. The files are drawn at random.
+`make tables` writes clean tables and series, spoils each in one way, and reads it with `Tabular` or `Series`, as `fit`
+does, without any option. *Refused*: in one line. *Said*: read, with the column or the row in the log. *Right*: the
+tensors are those of the clean file, bit for bit. *Silent*: other tensors, and not a word. All is drawn at random.
 """
 
 if __name__ == "__main__":

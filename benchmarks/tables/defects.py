@@ -217,7 +217,7 @@ COMMON = {
     "a short row": _in_file(lambda rows, rng: _fields(rows, rng, lambda row: row[:-1])),
     "a long row": _in_file(lambda rows, rng: _fields(rows, rng, lambda row: [*row, "1"])),
     "a shifted row": _in_file(lambda rows, rng: _fields(rows, rng, lambda row: [*row[1:], row[0]])),
-    "all rows but the header longer": _in_file(lambda rows, rng: written([rows[0], *(["1", *row] for row in rows[1:])])),
+    "all rows longer": _in_file(lambda rows, rng: written([rows[0], *(["1", *row] for row in rows[1:])])),
     "two stray quotation marks": _in_file(_stray_quotes),
     "a stray quotation mark": _in_file(_one_quote),
     "a cut file": _in_file(_cut, "ends without a line break"),

@@ -125,8 +125,8 @@ def _in_file(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], ta
             partial_file.replace(bytes_file)
             with partial_file.open("wb") as file:
                 reasons = list(found.refused.values())
-                refused = {"refused": list(found.refused), "reasons": reasons}
-                np.savez(file, files=found.files, sums=found.sums, stamp=_stamp(bytes_file), **refused)
+                arrays: dict[str, Any] = {"refused": list(found.refused), "reasons": reasons}
+                np.savez(file, files=found.files, sums=found.sums, stamp=_stamp(bytes_file), **arrays)
             partial_file.replace(target)
         except OSError as error:  # a file that cannot be read is not among them
             reason = error.strerror or str(error)

@@ -3,13 +3,11 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -95,12 +93,12 @@ class ClipDecoder:
         return np.stack([frames[i] for i in taken], axis=1)
 
 
-def _end(packet: Packet[VideoStream]) -> float:
+def _end(packet: Any) -> float:
     return float(((packet.pts or 0) + (packet.duration or 0)) * (packet.time_base or 0))
 
 
 def _seconds(container: InputContainer) -> float:
-    """Which second the frames of a Matroska file reach, as it says; it has no count of them. 0 where it does not say."""
+    """Which second the frames of a Matroska file reach, which has no count of them; 0 where it does not say."""
     video = container.streams.video[0]
     said = video.metadata.get("DURATION")
     if "matroska" not in container.format.name or not (said or (container.duration and len(container.streams) == 1)):

@@ -85,12 +85,15 @@ def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bo
     kind = infer_dtype(column, skipna=True)
     if kind in _NUMBERS and numbers is not False:
         return _finite(column, where)
-    if kind == "boolean" or is_datetime64_any_dtype(column):
+    is_date = is_datetime64_any_dtype(column)
+    if kind == "boolean" or (is_date and not numbers):
         return column
-    if kind not in (*_TEXTS, *_NUMBERS):
+    if kind not in (*_TEXTS, *_NUMBERS) or is_date:
         row = row_of(column.notna())
-        value = str(column.iloc[row - 1])[:40]
-        raise ValueError(f"{where} holds neither numbers nor texts: {value!r} in row {row} is of kind {kind}")
+        raise ValueError(
+            f"{where} must hold numbers{'' if is_date else ' or texts'}; row {row} has {str(column.iloc[row - 1])[:40]!r}, "
+            f"of kind {kind}; ignore=[{column.name}] leaves the column out"
+        )
     texts = _stripped(column.astype(object), where, form)
     known = texts.dropna()
     folded = known.str.lower()
@@ -208,7 +211,7 @@ def names_rows(column: "pd.Series[Any]") -> str:
     if distinct <= 10:
         return ""
     if not holds_numbers(column):
-        return "almost as distinct as rows" if 2 * distinct > len(known) else ""
+        return "as distinct as rows" if 2 * distinct > len(known) else ""
     if distinct < len(column) or not is_integer_dtype(column):
         return ""
     counts = known.min() in (0, 1) and known.max() - known.min() == len(column) - 1

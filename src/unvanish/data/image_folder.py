@@ -111,7 +111,7 @@ class ImageFolder(InMemoryData):
     holds train/, and val/ or test/ or both, each with a folder for each class; what is absent is cut from train/.
     Two classes are a binary task; of them, sorted by name, the second is positive.
 
-    An image is scaled until it covers ``image_size``, and its middle cut out. Links to folders are followed. All files are decoded once, which finds
+    An image is scaled until it covers ``image_size``, and its middle cut out. All files are decoded once, which finds
     those that cannot be read, and stay bytes until they are on the network's device.
 
     Args:

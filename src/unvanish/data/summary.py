@@ -2,18 +2,20 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype
 
 from unvanish.data.columns import holds_numbers
 
-_LINES = 24  # of columns, at most
+_LINES, _PLAIN = 24, 4  # of columns, at most; of those that are scaled and no more, if there are others
 _NAME, _BECOMES = 24, 34  # letters
 
 
-class ColumnNote(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ColumnNote:
     """A column, and what becomes of it in a word or two."""
 
     name: str
@@ -24,15 +26,14 @@ class ColumnNote(NamedTuple):
 def column_table(title: str, notes: Sequence[ColumnNote]) -> str:
     """The title, and a line for each column with its kind and its numbers of missing and of different values.
 
-    Lines are at most 80 letters wide below the title. Of many columns, those that are simply scaled go first.
+    Lines are at most 80 letters wide below the title. Of many columns only some are shown, least those that are
+    simply scaled.
     """
     shown = list(notes)
     if len(notes) > _LINES:
-        notable = [note for note in notes if note.becomes != "scaled" or note.values.isna().any()]
-        shown = sorted(
-            notable[:_LINES] + [note for note in notes if note not in notable][: max(0, _LINES - len(notable))],
-            key=notes.index,
-        )
+        plain = [note for note in notes if note.becomes == "scaled"]
+        first = [note for note in notes if note not in plain][: _LINES - _PLAIN] + plain[:_PLAIN]
+        shown = [note for note in notes if note in first]
     rows = [("column", "kind", "missing", "distinct", "becomes")]
     rows += [
         (
@@ -46,7 +47,9 @@ def column_table(title: str, notes: Sequence[ColumnNote]) -> str:
     ]
     name, kind, missing, distinct, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = [f"{a:<{name}} {b:<{kind}} {c:>{missing}} {d:>{distinct}} {e}" for a, b, c, d, e in rows]
-    if rest := Counter(note.becomes.partition(",")[0].partition(":")[0] for note in notes if note not in shown):
+    if rest := Counter(
+        note.becomes.partition(",")[0].partition(":")[0].partition(";")[0] for note in notes if note not in shown
+    ):
         lines.append(
             f"and {len(notes) - len(shown)} more: " + ", ".join(f"{count} {what}" for what, count in rest.items())
         )

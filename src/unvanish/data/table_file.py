@@ -191,8 +191,8 @@ def _checked(text: str, delimiter: str) -> tuple[list[str], int]:
     hint = f"; does delimiter={other!r} part them?" if other != delimiter and other in delimiter.join(header) else ""
     if wrong:
         raise ValueError(
-            f"{len(wrong)} of {rows} rows have more or fewer fields than the header, which has {len(header)}; the first "
-            f"is row {wrong[0][0]} below it, with {wrong[0][1]}{hint}"
+            f"{len(wrong)} of {rows} rows have more or fewer fields than the header, which has {len(header)}; the "
+            f"first is row {wrong[0][0]} below it, with {wrong[0][1]}{hint}"
         )
     if hint and len(header) == 1:
         raise ValueError(f"its header is one field, {header[0][:40]!r}{hint}")

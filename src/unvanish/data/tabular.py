@@ -44,7 +44,7 @@ class Tabular(InMemoryData):
         dataset: breast_cancer, wine, iris or diabetes, from scikit-learn. Give this or ``path``.
         path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header.
         target: The column of ``path`` to predict, or several of numbers.
-        columns: The features. None: all columns but those that name their rows: of texts almost as distinct as rows, of
+        columns: The features. None: all columns but those that name their rows: of texts as distinct as rows or nearly so, of
             numbers that count the rows or are called an id.
         ignore: Columns that are not read.
         categories: Columns of numbers to be coded one-hot, as they are written.
@@ -207,8 +207,12 @@ class Tabular(InMemoryData):
                 left_out[str(name)] = reason
             elif column.equals(target):
                 raise ValueError(f"{self.source}: column {name!r} repeats the target; ignore=[{name}] leaves it out")
+            elif column.nunique() < len(column) / 2 and np.array_equal(
+                pd.factorize(column)[0], pd.factorize(target)[0]
+            ):
+                logger.warning("%s: column %r tells the target exactly; is it known beforehand?", self.source, name)
             elif not holds_numbers(column) and (pair := differing_in_case(column)):
-                logger.warning("%s: column %r has both %r and %r, the first in row %d", self.source, name, *pair)
+                logger.warning("%s: column %r has both %r and %r, the latter in row %d", self.source, name, *pair)
         if len(left_out) == len(features.columns):
             reasons = ", ".join(f"{name!r} ({reason})" for name, reason in left_out.items())
             raise ValueError(f"{self.source}: no feature is left: {reasons}; columns=[...] takes them in")
@@ -231,7 +235,7 @@ class Tabular(InMemoryData):
             elif reason := left_out.get(str(name)):
                 becomes = f"left out: {reason}"
             elif name in coder.numbers:
-                becomes = "scaled" + f", median from row {row_of(missing)}" * bool(missing.any())
+                becomes = "scaled" + f"; filled, first in row {row_of(missing)}" * bool(missing.any())
             else:
                 becomes = f"one-hot, {coder.width_of(str(name))}"
             notes.append(ColumnNote(str(name), column, becomes))

@@ -6,8 +6,8 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import NamedTuple, Protocol, final
 
-from tokenizers import Tokenizer as Library
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Library
 
 PADDING, UNKNOWN = 0, 1
 _RESERVED = 2
