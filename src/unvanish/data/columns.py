@@ -91,8 +91,8 @@ def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bo
     if kind not in (*_TEXTS, *_NUMBERS) or is_date:
         row = row_of(column.notna())
         raise ValueError(
-            f"{where} must hold numbers{'' if is_date else ' or texts'}; row {row} has {str(column.iloc[row - 1])[:40]!r}, "
-            f"of kind {kind}; ignore=[{column.name}] leaves the column out"
+            f"{where} must hold numbers{'' if is_date else ' or texts'}; row {row} below the header has "
+            f"{str(column.iloc[row - 1])[:40]!r}, of kind {kind}; ignore=[{column.name}] leaves the column out"
         )
     texts = _stripped(column.astype(object), where, form)
     known = texts.dropna()

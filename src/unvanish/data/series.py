@@ -210,11 +210,11 @@ class Series(InMemoryData):
         return (values.double() + torch.tensor(last).repeat(self.horizon)).float()
 
     def _read(self) -> Splits:
-        if self.is_file:
-            logger.info(self.summary)
         windows = self._windows(self._filled)
         train, validation, test = ((self._x(windows, ends), self._y(ends)) for ends in self._ends)
         predict = self._x(self._windows(self._to_predict), np.array([self.window - 1]))
+        if self.is_file:
+            logger.info(self.summary)
         return Splits(train, validation, test, (predict,))
 
     def _windows(self, rows: Floats) -> Tensor:

@@ -44,8 +44,8 @@ class Tabular(InMemoryData):
         dataset: breast_cancer, wine, iris or diabetes, from scikit-learn. Give this or ``path``.
         path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header.
         target: The column of ``path`` to predict, or several of numbers.
-        columns: The features. None: all columns but those that name their rows: of texts as distinct as rows or nearly so, of
-            numbers that count the rows or are called an id.
+        columns: The features. None: all columns but those that name their rows: of texts that are different in most
+            rows, of numbers that count the rows or are called an id.
         ignore: Columns that are not read.
         categories: Columns of numbers to be coded one-hot, as they are written.
         delimiter: Between two fields; None: a comma, in .tsv a tab.
@@ -140,9 +140,9 @@ class Tabular(InMemoryData):
     @cached_property
     def _table(self) -> tuple[Description, Splits, str]:
         frame = self._columns()
-        features, left_out = self._features(frame)
         targets = frame[self.targets]
         task = self._task_of(targets)
+        features, left_out = self._features(frame)
         target = targets.iloc[:, 0]
         if task == "regression":
             labels, class_names = np.zeros(len(frame), dtype=int), None
@@ -213,6 +213,8 @@ class Tabular(InMemoryData):
                 logger.warning("%s: column %r tells the target exactly; is it known beforehand?", self.source, name)
             elif not holds_numbers(column) and (pair := differing_in_case(column)):
                 logger.warning("%s: column %r has both %r and %r, the latter in row %d", self.source, name, *pair)
+        if len(left_out) == len(features.columns):  # then a number that counts the rows may be meant
+            left_out = {name: reason for name, reason in left_out.items() if not holds_numbers(features[name])}
         if len(left_out) == len(features.columns):
             reasons = ", ".join(f"{name!r} ({reason})" for name, reason in left_out.items())
             raise ValueError(f"{self.source}: no feature is left: {reasons}; columns=[...] takes them in")
