@@ -107,7 +107,8 @@ def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bo
     if bad.empty:
         return _finite(found.reindex(texts.index), where)
     few = share > 0.5 and (share > _SHARE or bad.nunique() <= _MARKERS)
-    elsewhere = bad.str.replace(_SIGNS, r"\1", regex=True).str.fullmatch("|".join(_OTHERWISE))
+    bare = bad.str.replace(_SIGNS, r"\1", regex=True)
+    elsewhere = bare.str.fullmatch("|".join(_OTHERWISE)) | pd.to_numeric(bare, errors="coerce").notna()
     if numbers or few or 0 < elsewhere.sum() > len(known) / 2 - len(known) * share:
         raise ValueError(
             f"{where} must hold numbers; row {bad.index[0] + 1} below the header has {bad.iloc[0]!r}"
