@@ -11,7 +11,7 @@ from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype
 from unvanish.data.columns import holds_numbers
 
 _LINES, _PLAIN = 24, 4  # of columns, at most; of those that are scaled and no more, if there are others
-_NAME, _BECOMES = 24, 34  # letters
+_NAME, _BECOMES = 22, 32  # letters
 
 
 @dataclass(frozen=True, eq=False)

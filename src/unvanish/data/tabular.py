@@ -237,7 +237,7 @@ class Tabular(InMemoryData):
             elif reason := left_out.get(str(name)):
                 becomes = f"left out: {reason}"
             elif name in coder.numbers:
-                becomes = "scaled" + f"; filled, first in row {row_of(missing)}" * bool(missing.any())
+                becomes = "scaled" + f"; filled, first row {row_of(missing)}" * bool(missing.any())
             else:
                 becomes = f"one-hot, {coder.width_of(str(name))}"
             notes.append(ColumnNote(str(name), column, becomes))
