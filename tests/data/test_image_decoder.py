@@ -105,7 +105,7 @@ def test_16_bits_of_which_few_are_used_are_not_made_black(tmp_path, most):
     assert np.array_equal(found, values.astype(int) * 256 // (most + 1))
     assert (found.min(), found.max()) == (0, 255)
     deep_png(tmp_path / "deep.png", np.repeat(values[:, :, None], 3, axis=2))
-    with pytest.raises(ValueError, match="^its 16 bits use less than a sixteenth of their range and would be black$"):
+    with pytest.raises(ValueError, match=r"^its 16 bits use less than a sixteenth of their range and would be black$"):
         decode(tmp_path / "deep.png")
 
 
@@ -125,5 +125,5 @@ def test_a_white_that_16_bits_lack_is_refused(white):
 
 def test_a_pipe_is_no_image(tmp_path):
     os.mkfifo(tmp_path / "x.png")
-    with pytest.raises(ValueError, match="^not a regular file$"):
+    with pytest.raises(ValueError, match=r"^not a regular file$"):
         decode(tmp_path / "x.png")

@@ -353,7 +353,7 @@ def test_links_are_followed_once(pets, image_folder, tmp_path):
 def test_links_that_lead_back_are_refused(pets, image_folder, target):
     (pets / "cat" / "again").symlink_to(pets / target, target_is_directory=True)
     (pets / "dog" / "again").symlink_to(pets / target, target_is_directory=True)
-    with pytest.raises(ValueError, match="are the same (folder|file), by a link$"):
+    with pytest.raises(ValueError, match=r"are the same (folder|file), by a link$"):
         _ = image_folder(pets).splits
 
 

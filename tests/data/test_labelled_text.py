@@ -360,4 +360,6 @@ def test_files_that_could_be_read_in_two_ways_are_refused(load, content, message
 
 def test_a_text_may_have_lines_and_commas(load):
     rows = '"a, b\nc",x\n"d, e\nf, g",y\n' * 9
-    assert sum(len(y) for _, y in load("text,label\n" + rows, batch_size=2).splits[:3]) == 18
+    assert (
+        sum(len(y) for _, y in load("text,label\n" + rows, batch_size=2, text="text", label="label").splits[:3]) == 18
+    )

@@ -147,7 +147,7 @@ def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) 
     if not (target.is_file() and bytes_file.is_file()):
         return None
     try:
-        with np.load(target) as stored:
+        with target.open("rb") as file, np.load(file) as stored:
             refused = dict(zip(stored["refused"].tolist(), stored["reasons"].tolist(), strict=True))
             found = Decoded(None, stored["files"], stored["sums"], refused)
             whole = stored["stamp"] == _stamp(bytes_file)

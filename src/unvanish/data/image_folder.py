@@ -72,7 +72,7 @@ class ImageDecoder:
                 image.draft(None, (2 * max(self.height, self.width),) * 2)
                 halved = image.mode[:2] in ("RG", "LA") and "16" in str(image.tile)  # Pillow keeps the upper byte
                 pixels = self.fit(ImageOps.exif_transpose(image))
-                if halved and 0 < pixels.max() < 16:
+                if halved and pixels.max() < 16:
                     raise ValueError("its 16 bits use less than a sixteenth of their range and would be black")
                 return pixels
         except UnidentifiedImageError as error:
