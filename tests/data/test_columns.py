@@ -43,7 +43,7 @@ def test_numbers_as_they_are_written(texts, form, numbers):
         (
             with_value("?", 7),
             {},
-            r"row 8 below the header has '\?'; na_values=\['\?'\] if it stands for what is missing",
+            r"row 8 below the header has '\?'; na_values='\?' if it stands for what is missing",
         ),
         (with_value("1,5", 7), {}, "row 8 .* has '1,5'; decimal=',' reads that"),
         (["1,5", "2,5"] * 9, {}, "row 1 .* has '1,5', and 18 of 18 values are no numbers; decimal=',' reads that"),

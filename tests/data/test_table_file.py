@@ -94,7 +94,7 @@ def test_columns_without_a_name_are_left_out_and_a_last_line_without_its_end_is_
 
 def test_a_column_as_text_and_a_sign_for_what_is_missing(tmp_path):
     (tmp_path / "rows.csv").write_text("a,b\n01,-9\n02,3\n")
-    frame = read_table(str(tmp_path / "rows.csv"), TableFormat(na_values=("-9",)), as_text=["a"])
+    frame = read_table(str(tmp_path / "rows.csv"), TableFormat(na_values=["-9"]), as_text=["a"])
     assert frame["a"].tolist() == ["01", "02"]
     assert np.isnan(frame["b"][0])
 

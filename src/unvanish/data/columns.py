@@ -131,7 +131,7 @@ def _stripped(column: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Se
         logger.info(
             "%s: blanks around %d values are taken off, the first in row %d", where, changed.sum(), row_of(changed)
         )
-    return bare.mask(bare.isin(["", *form.na_values]))
+    return bare.mask(bare.isin(["", *form.signs]))
 
 
 def _numbers(known: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Series[Any]":
@@ -178,7 +178,7 @@ def _hint(value: str, form: TableFormat) -> str:
         return "; decimal is ',' here"
     if bare != value:
         return "; one sign of currency stands with each number or with none"
-    return f"; na_values=[{value!r}] if it stands for what is missing"
+    return f"; na_values={value!r} if it stands for what is missing"
 
 
 def _refuse_total(table: pd.DataFrame, source: str) -> None:

@@ -78,7 +78,7 @@ class Series(InMemoryData):
         decimal: Of numbers, a point or a comma.
         thousands: What parts the digits of a number in threes.
         encoding: Of a text file.
-        na_values: Texts that stand for a missing value, beside nothing, NA, NaN, null and their like.
+        na_values: A text that stands for a missing value, or several, beside nothing, NA, NaN, null and their like.
         window: Rows in x.
         horizon: Rows in y.
         relative: Forecast the change from the window's last value.
@@ -109,7 +109,7 @@ class Series(InMemoryData):
         decimal: str = ".",
         thousands: str | None = None,
         encoding: str = "utf-8",
-        na_values: list[str] | None = None,
+        na_values: list[str] | str | None = None,
         window: int = 32,
         horizon: int = 1,
         relative: bool = False,
@@ -156,7 +156,7 @@ class Series(InMemoryData):
         self.features = features
         self.date = date
         self.ignored = ignore or []
-        self.form = TableFormat(delimiter, decimal, thousands, encoding, tuple(na_values or ()))
+        self.form = TableFormat(delimiter, decimal, thousands, encoding, na_values)
         self.window = window
         self.horizon = horizon
         self.relative = relative

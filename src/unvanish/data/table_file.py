@@ -32,7 +32,7 @@ class TableFormat:
         decimal: Of numbers, a point or a comma.
         thousands: What parts the digits of a number in threes.
         encoding: Of the text.
-        na_values: Texts that stand for a missing value, beside pandas' own (nothing, NA, NaN, null and others).
+        na_values: One text or more that stand for a missing value, beside pandas' own (nothing, NA, NaN, null, ...).
 
     Raises:
         ValueError: An option cannot be so.
@@ -42,7 +42,7 @@ class TableFormat:
     decimal: str = "."
     thousands: str | None = None
     encoding: str = "utf-8"
-    na_values: tuple[str, ...] = ()
+    na_values: list[str] | str | None = None
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
@@ -55,6 +55,11 @@ class TableFormat:
             "".encode(self.encoding)
         except LookupError as error:
             raise ValueError(f"unknown encoding {self.encoding!r}") from error
+
+    @property
+    def signs(self) -> list[str]:
+        """``na_values``, as a list."""
+        return [self.na_values] if isinstance(self.na_values, str) else list(self.na_values or ())
 
     @property
     def is_plain(self) -> bool:
@@ -120,7 +125,7 @@ def _read_delimited(path: str, form: TableFormat, as_text: Collection[str]) -> p
         names=names,
         index_col=False,
         dtype=dtype,
-        na_values=list(form.na_values),
+        na_values=form.signs,
         low_memory=False,
     )
     if len(frame) != rows:

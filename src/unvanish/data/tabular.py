@@ -52,7 +52,7 @@ class Tabular(InMemoryData):
         decimal: Of numbers, a point or a comma.
         thousands: What parts the digits of a number in threes.
         encoding: Of a text file.
-        na_values: Texts that stand for a missing value, beside nothing, NA, NaN, null and their like.
+        na_values: A text that stands for a missing value, or several, beside nothing, NA, NaN, null and their like.
         task: binary, multiclass or regression. auto: two values are binary, texts and few whole numbers multiclass,
             other numbers regression.
         missing: impute or refuse the missing values of features; one in the target is always refused.
@@ -82,7 +82,7 @@ class Tabular(InMemoryData):
         decimal: str = ".",
         thousands: str | None = None,
         encoding: str = "utf-8",
-        na_values: list[str] | None = None,
+        na_values: list[str] | str | None = None,
         task: str = "auto",
         missing: str = "impute",
         validation_share: float = 0.15,
@@ -118,7 +118,7 @@ class Tabular(InMemoryData):
         self.wanted = columns
         self.ignored = ignore or []
         self.categories = categories or []
-        self.form = TableFormat(delimiter, decimal, thousands, encoding, tuple(na_values or ()))
+        self.form = TableFormat(delimiter, decimal, thousands, encoding, na_values)
         self.wanted_task = task
         self.imputes = lookup("treatment of missing values", missing, {"impute": True, "refuse": False})
         self.test_share = test_share
