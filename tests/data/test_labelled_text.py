@@ -331,35 +331,3 @@ def test_test_files_that_are_refused(load, save, content, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"^no file {tmp_path}/rows.csv$"):
         _ = LabelledText(str(tmp_path / "rows.csv")).task
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            "text,label\n" + "a b,x\nc d,y\n" * 9 + '"e f,x\ng h,y\ni j",x\n',
-            "the text of row 19 holds other rows; is a quot",
-        ),
-        (
-            "label,text\n" + "x,a b\ny,c d\n" * 9 + 'x,"e f\ny,g h\nx,i j"\n',
-            "the text of row 19 holds other rows; is a quot",
-        ),
-        (
-            "text,label\n" + "a b,yes\nc d,no\n" * 9 + "e f,Yes\n",
-            "labels 'yes' and 'Yes', the latter in row 19, differ in",
-        ),
-        ("text,label,label\n" + "a b,x,y\nc d,y,x\n" * 9, "2 columns are called 'label'"),
-        ("text,label\na b,x\nc\0 d,y\n", "has a NUL character in line 3"),
-    ],
-)
-def test_files_that_could_be_read_in_two_ways_are_refused(load, content, message):
-    with pytest.raises(ValueError, match=f"rows.csv:? ?.*{message}") as refusal:
-        _ = load(content, text="text", label="label").splits
-    assert "\n" not in str(refusal.value)
-
-
-def test_a_text_may_have_lines_and_commas(load):
-    rows = '"a, b\nc",x\n"d, e\nf, g",y\n' * 9
-    assert (
-        sum(len(y) for _, y in load("text,label\n" + rows, batch_size=2, text="text", label="label").splits[:3]) == 18
-    )

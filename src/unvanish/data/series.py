@@ -1,7 +1,6 @@
 """Windows over time series: a file, or one that statsmodels carries."""
 
 import logging
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple, final
 
@@ -9,9 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from statsmodels.datasets import co2, sunspots
 from torch import Tensor
 
+from unvanish.data.bundled_series import DATASETS
 from unvanish.data.columns import row_of, say_what_dwarfs
 from unvanish.data.module import Description, InMemoryData
 from unvanish.data.splits import Integers, Splits
@@ -24,20 +23,6 @@ logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 _TOO_FAR = 1e18  # the square of it is near the largest float32
-
-
-class Bundled(NamedTuple):
-    """A series that statsmodels carries: how it is read, its target, and how many rows are a period."""
-
-    read: Callable[[], pd.DataFrame]
-    target: str
-    period: int
-
-
-DATASETS = {
-    "sunspots": Bundled(lambda: sunspots.load_pandas().data, "SUNACTIVITY", 11),
-    "co2": Bundled(lambda: co2.load_pandas().data.rename_axis("date").reset_index(), "co2", 52),
-}
 
 
 class _Scaled(NamedTuple):
