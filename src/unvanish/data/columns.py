@@ -18,6 +18,7 @@ from unvanish.data.table_file import TableFormat
 logger = logging.getLogger(__name__)
 
 LARGEST = 3e38  # in float32
+TOO_FAR = 1e18  # from the training rows, in standard deviations; its square is near that
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
 _TEXTS = ("string", "mixed-integer", "date", "datetime", "datetime64", "empty")
 _TRUE_FALSE = {"true": True, "false": False}

@@ -12,14 +12,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor
 
-from unvanish.data.columns import holds_numbers, row_of, say_what_dwarfs
+from unvanish.data.columns import TOO_FAR, holds_numbers, row_of, say_what_dwarfs
 from unvanish.names import nearest
 
 logger = logging.getLogger(__name__)
 
 MOST_CATEGORIES = 1000  # of a column
 _MOST_CELLS = 2**28  # of all one-hot columns, 1 GiB
-_FAR, _TOO_FAR = 1e3, 1e18  # in standard deviations; a square of the second is near the largest float32
+_FAR = 1e3  # standard deviations from the training rows
 
 
 @final
@@ -79,7 +79,7 @@ class FeatureCoder:
                 f"{source}: column {self.numbers[column]!r} has {checked[self.numbers[column]].iloc[row]:g} in row "
                 f"{row + 1} below the header, {distance[row, column]:.0e} standard deviations from the training rows"
             )
-            if not far < _TOO_FAR:
+            if not far < TOO_FAR:
                 raise ValueError(message)
             logger.warning(message)
         return torch.tensor(coded, dtype=torch.float32)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unvanish.data.bundled_series import DATASETS
-from unvanish.data.columns import row_of, say_what_dwarfs
+from unvanish.data.columns import TOO_FAR, row_of, say_what_dwarfs
 from unvanish.data.module import Description, InMemoryData
 from unvanish.data.splits import Integers, Splits
 from unvanish.data.summary import ColumnNote, column_table
@@ -22,7 +22,6 @@ from unvanish.names import lookup
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
-_TOO_FAR = 1e18  # the square of it is near the largest float32
 
 
 class _Scaled(NamedTuple):
@@ -162,10 +161,8 @@ class Series(InMemoryData):
     @property
     def summary(self) -> str:
         """A line for each column of x: how many values are missing and different, and what becomes of it."""
-        notes = [
-            ColumnNote(str(name), column, "scaled, target" if name in self.targets else "scaled")
-            for name, column in self._columns.items()
-        ]
+        becomes = {name: "scaled" + ", target" * (name in self.targets) for name in self._columns}
+        notes = [ColumnNote(str(name), self._columns[name], what) for name, what in becomes.items()]
         return column_table(f"{self.source}: {len(self._columns)} rows", notes)
 
     @cached_property
@@ -205,7 +202,7 @@ class Series(InMemoryData):
     def _windows(self, rows: Floats) -> Tensor:
         """Every window of the scaled rows, a view (N, window, F)."""
         scaled = torch.from_numpy((rows - self._scaled.mean) / self._scaled.std)
-        if not (distance := scaled.abs().amax()) < _TOO_FAR:
+        if not (distance := scaled.abs().amax()) < TOO_FAR:
             raise ValueError(f"{self.source}: a value is {distance:.0e} standard deviations from the training rows")
         return _unfolded(scaled if self.relative else scaled.float(), self.window)
 
@@ -298,13 +295,12 @@ class Series(InMemoryData):
     def _columns(self) -> pd.DataFrame:
         """The columns of x, (N, F); what is missing is nan."""
         table = read_table(self.source, self.form) if self.is_file else DATASETS[self.source].read()
-        columns = self._checked(table, self.source, self.features)
-        say_what_dwarfs(columns, self.source)
-        return columns
+        return self._checked(table, self.source, self.features)
 
     def _checked(self, table: pd.DataFrame, source: str, features: list[str] | None) -> pd.DataFrame:
         ignored = [name for name in self.ignored if name in table or source == self.source]
         columns = numbers_in_time(table, source, self.targets, features, self.date, ignore=ignored, form=self.form)
+        say_what_dwarfs(columns, source)
         missing = {name: rows for name, rows in columns.isna().items() if rows.any()}
         for name, rows in missing.items():
             if rows.all():
