@@ -46,7 +46,7 @@ def test_the_table_of_columns_is_logged_and_kept(load, caplog):
     assert title.endswith("rows0.csv: 60 rows, 4 inputs, binary")
     assert lines == [
         "column kind   missing distinct becomes",
-        "nr     number       0       60 left out: counts the rows",
+        "nr     number       0       60 left out: an id, by its name",
         "name   text         0       60 left out: as distinct as rows",
         "age    number       9       51 scaled; filled, first row 3",
         "city   text         0        3 one-hot, 3",

@@ -35,7 +35,7 @@ _OTHERWISE = {  # numbers as they are written elsewhere, and the options that re
     r"[-+]?\d{1,3}('\d{3})+([.,]\d*)?": 'thousands="\'" reads',
     r"[-+]?\d{1,3}([_\u2019\xa0\u202f]\d{3})+([.,]\d*)?": "thousands, the character between the digits, reads",
 }
-_ID = re.compile(r"(?i:(^|[_\W])(id|index|idx)$)|[a-z]I[dD]$")
+_ID = re.compile(r"(?i:(^|[_\W])(id|index|idx|nr|no|number|row)$)|[a-z]I[dD]$")
 _TOTAL = re.compile(r"(grand |sub)?(total|sum|summe|gesamt|somme|average|mean)s?:?", re.IGNORECASE)
 
 
@@ -216,8 +216,7 @@ def names_rows(column: "pd.Series[Any]") -> str:
         return "as distinct as rows" if 2 * distinct > len(known) else ""
     if distinct < len(column) or not is_integer_dtype(column):
         return ""
-    counts = known.min() in (0, 1) and known.max() - known.min() == len(column) - 1
-    return "counts the rows" if counts else "an id, by its name" if _ID.search(str(column.name)) else ""
+    return "an id, by its name" if _ID.search(str(column.name)) else ""
 
 
 def say_what_dwarfs(table: pd.DataFrame, source: str) -> None:

@@ -44,8 +44,8 @@ class Tabular(InMemoryData):
         dataset: breast_cancer, wine, iris or diabetes, from scikit-learn. Give this or ``path``.
         path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header.
         target: The column of ``path`` to predict, or several of numbers.
-        columns: The features. None: all columns but those that name their rows: of texts that are different in most
-            rows, of numbers that count the rows or are called an id.
+        columns: The features. None: all columns but those that name their rows: texts that are different in most rows,
+            and whole numbers that differ in all and are called id, index, nr, no, number or row.
         ignore: Columns that are not read.
         categories: Columns of numbers to be coded one-hot, as they are written.
         delimiter: Between two fields; None: a comma, in .tsv a tab.
@@ -213,7 +213,7 @@ class Tabular(InMemoryData):
                 logger.warning("%s: column %r tells the target exactly; is it known beforehand?", self.source, name)
             elif not holds_numbers(column) and (pair := differing_in_case(column)):
                 logger.warning("%s: column %r has both %r and %r, the latter in row %d", self.source, name, *pair)
-        if len(left_out) == len(features.columns):  # then a number that counts the rows may be meant
+        if len(left_out) == len(features.columns):  # then a number may be meant
             left_out = {name: reason for name, reason in left_out.items() if not holds_numbers(features[name])}
         if len(left_out) == len(features.columns):
             reasons = ", ".join(f"{name!r} ({reason})" for name, reason in left_out.items())
