@@ -59,6 +59,9 @@ faults: .venv/package  ## Judge training programs that others found faulty or he
 remedies: .venv/package  ## Try remedies on networks that do not learn, and see whether the chosen ones cure them (about 10 minutes)
 	$(BIN)/python -m benchmarks.remedies
 
+tables: .venv/package  ## Read 2,064 defective tables and series, and write benchmarks/TABLES.md (about 5 minutes)
+	$(BIN)/python -m benchmarks.tables
+
 papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 

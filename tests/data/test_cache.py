@@ -2,11 +2,13 @@ import os
 from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from pictures import HEIGHT, WIDTH, cut_short, read, same, write
+from pictures import HEIGHT, WIDTH, cut_short, pixels, read, same, write
+from PIL import Image
 from torch import nn
 
 from unvanish.data import BatchLoader, cache
@@ -66,6 +68,46 @@ def test_a_file_is_written_once_and_again_when_an_image_changes(pets, image_fold
         read(image_folder(pets, cache="file", **options))
         assert len(decoded) == before + 53
     assert Counter(path.suffix for path in (tmp_path / "cache").iterdir()) == {".npz": 5, ".bytes": 5}
+
+
+def test_a_file_is_known_by_its_content_where_size_and_time_are_those_of_another(pets, image_folder):
+    x = image_folder(pets, cache="file").splits.train[0]
+    path = pets / "cat" / "003.png"
+    Image.fromarray(pixels(3)).save(path, compress_level=0)
+    os.utime(path, (5, 5))
+    size = path.stat().st_size
+    read(image_folder(pets, cache="file"))
+    Image.fromarray(pixels(150)).save(path, compress_level=0)
+    os.utime(path, (5, 5))
+    assert path.stat().st_size == size
+    splits = image_folder(pets, cache="file").splits
+    found = torch.cat([part[0] for part in splits[:3]])
+    assert found.shape[0] == 53
+    assert any(np.array_equal(image.numpy(), pixels(150).transpose(2, 0, 1)) for image in found)
+    assert x.shape == splits.train[0].shape
+
+
+DAMAGE = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "foreign": lambda content: bytes(len(content)),
+    "longer": lambda content: content + b"x",
+}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".bytes"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_cache_is_made_anew_and_that_is_said(pets, image_folder, tmp_path, caplog, suffix, damage):
+    expected = image_folder(pets, cache="memory").splits.train[0]
+    read(image_folder(pets, cache="file"))
+    (path,) = (tmp_path / "cache").glob(f"*{suffix}")
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    whole = suffix == ".npz" and damage == "longer"  # a zip file may go on
+    for _ in range(2):
+        caplog.clear()
+        assert torch.equal(image_folder(pets, cache="file").splits.train[0], expected)
+        assert ("is damaged and is made anew" in caplog.text) == (not whole)
+        whole = True
 
 
 def test_what_cannot_be_read_is_remembered_beside_the_file(pets, image_folder, caplog):

@@ -1,4 +1,5 @@
 import logging
+import os
 import shutil
 from fractions import Fraction
 
@@ -182,6 +183,18 @@ def cut_avi(folder):
     cut_short(write_clip(folder / "x.avi"))
 
 
+def cut_matroska(folder):
+    cut_short(write_clip(folder / "x.mkv"), 0.9)
+
+
+def cut_webm(folder):
+    cut_short(write_clip(folder / "x.webm"), 0.8)
+
+
+def pipe(folder):
+    os.mkfifo(folder / "x.mkv")
+
+
 def empty(folder):
     (folder / "x.mkv").touch()
 
@@ -198,7 +211,9 @@ def cut_frame(folder):
     cut_short(write_frames(folder / "x", [50] * 5) / "frame_3.png")
 
 
-@pytest.mark.parametrize("damage", [cut_mp4, cut_streamed_mp4, cut_avi, empty, sound_only, cut_frame])
+@pytest.mark.parametrize(
+    "damage", [cut_mp4, cut_streamed_mp4, cut_avi, cut_matroska, cut_webm, pipe, empty, sound_only, cut_frame]
+)
 def test_an_unreadable_clip_is_named_in_one_line_or_left_out(clips, load, caplog, damage):
     damage(clips / "up")
     with pytest.raises(ValueError, match=r"^1 of 19 clips cannot be read: \S*up/x\S* \(.+\); on_error=skip") as refusal:

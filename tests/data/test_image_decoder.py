@@ -1,3 +1,7 @@
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from pictures import HEIGHT, WIDTH, pixels
@@ -69,3 +73,57 @@ def test_what_is_transparent_is_black(tmp_path, palette):
     found = decode(tmp_path / "x.png")
     assert (found[:, :, :3] == 0).all()
     assert (found[:, :, 3:] == np.array([200, 100, 50])[:, None, None]).all()
+
+
+def deep_png(path, values):
+    """A PNG of 16 bits a channel, (height, width, 3)."""
+    height, width, _ = values.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(lines)),
+        (b"IEND", b""),
+    ]
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+
+
+@pytest.mark.parametrize("most", [255, 4095])
+def test_16_bits_of_which_few_are_used_are_not_made_black(tmp_path, most):
+    values = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) * most // (HEIGHT * WIDTH - 1)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    with pytest.raises(
+        ValueError, match=f"^its 16 bits reach {most} alone and would be black; give white, such as 4095$"
+    ):
+        decode(tmp_path / "x.png")
+    found = ImageDecoder(HEIGHT, WIDTH, 1, white=most)(tmp_path / "x.png")[0]
+    assert np.array_equal(found, values.astype(int) * 256 // (most + 1))
+    assert (found.min(), found.max()) == (0, 255)
+    deep_png(tmp_path / "deep.png", np.repeat(values[:, :, None], 3, axis=2))
+    with pytest.raises(ValueError, match=r"^its 16 bits use less than a sixteenth of their range and would be black$"):
+        decode(tmp_path / "deep.png")
+
+
+def test_black_images_and_bright_ones_of_16_bits_are_read(tmp_path):
+    values = np.zeros((HEIGHT, WIDTH), np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    assert not decode(tmp_path / "x.png").any()
+    deep_png(tmp_path / "deep.png", np.full((HEIGHT, WIDTH, 3), 40000))
+    assert (decode(tmp_path / "deep.png") == 40000 >> 8).all()
+
+
+@pytest.mark.parametrize("white", [0, 65536])
+def test_a_white_that_16_bits_lack_is_refused(white):
+    with pytest.raises(ValueError, match=f"^white must lie between 1 and 65535, not {white}$"):
+        ImageDecoder.of_size(8, 1, white)
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"^not a regular file$"):
+        decode(tmp_path / "x.png")

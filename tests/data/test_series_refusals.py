@@ -73,7 +73,7 @@ def test_arguments_are_checked_at_once(options, message):
             {},
             "must grow .*: row 2 below the header has 2020-05-09, the row before it 2020-05-10",
         ),
-        ({"wave": with_hole(range(ROWS), 3, 9)}, {"missing": "refuse"}, r"missing values in 'wave' \(2\)"),
+        ({"wave": with_hole(range(ROWS), 3, 9)}, {"missing": "refuse"}, r"missing values in 'wave' \(2, row 4 first\)"),
         ({"wave": np.nan}, {}, "column 'wave' holds no value$"),
         (
             {"wave": with_hole(range(ROWS), *range(TRAIN))},
@@ -114,8 +114,14 @@ def test_series_that_are_refused(load, columns, options, message):
     [
         (b"", "cannot read .*rows.csv: No columns to parse"),
         (b"a,y\n", "rows.csv: no rows"),
-        (b"a,y\n1,2,3\n4,5,6\n", "cannot read .*rows.csv: its rows have more fields than its header"),
-        (b"a,y\n\xff\xfe,1\n", "cannot read .*rows.csv: 'utf-8' codec"),
+        (
+            b"a,y\n1,2,3\n4,5,6\n",
+            "cannot read .*rows.csv: 2 of 2 rows have more or fewer fields than the header, .* row 1 below it, with 3",
+        ),
+        (
+            b"a,y\n\xff\xfe,1\n",
+            "cannot read .*rows.csv: line 2 is not utf-8: invalid start byte, byte 0xff; give its encoding",
+        ),
         (
             b"date,y\n2020-01-01,1\n",
             "the training part has 1 rows .*; two windows of 32 rows with a horizon of 1 need 34",

@@ -91,11 +91,46 @@ def test_dates_in_the_index_are_found():
         read(frame.iloc[::-1])
 
 
-def test_a_year_is_the_date_if_it_grows_and_else_a_feature():
+@pytest.mark.parametrize("name", ["Year", "year", "Date", "timestamp", "Time ", "DATE_TIME"])
+def test_a_date_that_is_a_number_must_grow_unless_it_is_asked_for(name):
     rows = table().drop(columns="date")
-    assert read(rows.assign(Year=np.arange(ROWS) + 1900)).columns.tolist() == ["row", "wave"]
-    assert read(rows.assign(Year=np.arange(ROWS) // 2 + 1900)).columns.tolist() == ["row", "wave", "Year"]
-    assert read(rows.assign(Year=np.arange(ROWS)), features=["Year"]).columns.tolist() == ["Year", "row"]
+    years = np.arange(ROWS) + 1900
+    assert read(rows.assign(**{name: years})).columns.tolist() == ["row", "wave"]
+    for others in (years[::-1], years // 2, np.roll(years, 5), years.astype(float)[::-1]):
+        frame = rows.assign(**{name: others})
+        with pytest.raises(ValueError, match=f"date column '{name}' must grow .*; if it is no date, ask for it among"):
+            read(frame)
+        assert read(frame, features=[name]).columns.tolist() == [name, "row"]
+        assert read(frame, date=None, features=[name])[name].tolist() == others.tolist()
+        with pytest.raises(ValueError, match=f"date column '{name}' must grow"):
+            read(frame, date=name)
+
+
+def test_a_column_that_counts_the_rows_in_disorder_is_a_date_by_any_name():
+    rows = table().drop(columns="date")
+    with pytest.raises(
+        ValueError, match=r"date column 'Jahr' must grow .*: row 2 below the header has 1945, .* it 1946"
+    ):
+        read(rows.assign(Jahr=1900 + np.arange(ROWS)[::-1]))
+    assert read(rows.assign(Jahr=1900 + np.arange(ROWS))).columns.tolist() == ["row", "wave", "Jahr"]
+    other = 1900 + 2 * np.arange(ROWS)[::-1]
+    assert read(rows.assign(n=other)).columns.tolist() == ["row", "wave", "n"]
+
+
+def test_columns_that_are_ignored_are_not_read():
+    frame = table(bad=with_value("?", 3)).assign(date="soon")
+    kept = numbers_in_time(frame, "rows.csv", ["row"], None, None, ignore=["bad", "date"])
+    assert kept.columns.tolist() == ["row", "wave"]
+    with pytest.raises(ValueError, match="column 'row' is ignored, and asked for"):
+        numbers_in_time(frame, "rows.csv", ["row"], None, None, ignore=["row"])
+
+
+def test_dates_and_lists_are_no_numbers():
+    frame = table(seen=pd.date_range("2020", periods=ROWS), parts=[[1]] * ROWS)
+    with pytest.raises(ValueError, match=r"column 'seen' must hold numbers; row 1 .* '2020-01-01 00:00:00', of kind"):
+        read(frame, features=["seen"])
+    with pytest.raises(ValueError, match=r"column 'parts' must hold numbers or texts; row 1 .* '\[1\]', of kind mixed"):
+        read(frame)
 
 
 def test_a_date_column_is_taken_by_its_name():
@@ -144,7 +179,11 @@ def test_uneven_dates_are_logged(caplog):
         ({"date": DATES[::-1]}, {}, "must grow .*: row 2 below the header has 2020-03-16, .* before it 2020-03-17"),
         ({"t": [*range(30), *range(17)]}, {"date": "t"}, "'t' must grow .*: row 31 below the header has 0, .* it 29"),
         ({"t": with_value(np.nan, 4).astype(float)}, {"date": "t"}, "date column 't' has nothing in row 5 below"),
-        ({"row": with_value("n.a.", 40)}, {}, "column 'row' must hold numbers; row 41 below the header has 'n.a.'$"),
+        (
+            {"row": with_value("n.a.", 40)},
+            {},
+            "column 'row' must hold numbers; row 41 below the header has 'n.a.'; na_values=",
+        ),
         ({"wave": with_value("?", 3)}, {}, r"column 'wave' must hold numbers; row 4 below the header has '\?'"),
         ({"place": "a"}, {"targets": ["place"]}, "column 'place' must hold numbers; row 1 below the header has 'a'"),
         ({}, {"targets": ["wave"], "features": ["date"]}, "column 'date' must hold numbers; row 1 .* '2020-01-31'"),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from pydoc_data.topics import topics
 
+import numpy as np
 import pytest
 
 from unvanish.data.tokenizers import CHARACTERS, WORDS, BytePairTokenizer, ListTokenizer
@@ -132,3 +133,12 @@ def test_half_a_surrogate_pair_is_refused():
 )
 def test_tokenizers_can_be_sent_to_another_process(tokenizer):
     assert pickle.loads(pickle.dumps(tokenizer)).encode(ENGLISH) == tokenizer.encode(ENGLISH)
+
+
+def test_words_of_any_length_are_cut_where_no_token_spans():
+    """Without a bound this never ends: the time of a word grows by the square of its length."""
+    letters = "".join(np.random.default_rng(0).choice(list("abcde"), 300_000))
+    tokenizer = BytePairTokenizer([letters], 300)
+    ids = tokenizer.encode(letters)
+    assert tokenizer.decode(ids) == letters
+    assert len(ids) < 200_000

@@ -31,7 +31,8 @@ Decoder = Callable[[Path], NDArray[np.uint8]]
 CACHES = ("auto", "memory", "file", "none")
 MEMORY_SHARE = 0.25  # of the machine's memory, for what auto keeps there
 DISK_SHARE = 0.9  # of the free disk, for what auto writes there
-FORMAT = 1  # of cached files; to be raised when a decoder gives other pixels than before
+FORMAT = 2  # of cached files; to be raised when a decoder gives other pixels than before
+STAMPED = 4096  # bytes that are read of a file at its head, in its middle and at its tail
 CHUNK = 1024  # files that wait to be decoded, or decoded to be kept
 
 
@@ -114,7 +115,8 @@ def _try(decoder: Decoder, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.in
 def _in_file(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], target: Path) -> Decoded:
     """Pixels that are read from the disk as they are used; ``target`` holds the rest, and is written last."""
     bytes_file = target.with_suffix(".bytes")
-    if not (target.is_file() and bytes_file.is_file()):
+    stored = _stored(target, bytes_file, len(files), shape)
+    if stored is None:
         partial_file = target.with_suffix(f".{os.getpid()}.partial")  # ranks may write side by side
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +125,8 @@ def _in_file(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], ta
             partial_file.replace(bytes_file)
             with partial_file.open("wb") as file:
                 reasons = list(found.refused.values())
-                np.savez(file, files=found.files, sums=found.sums, refused=list(found.refused), reasons=reasons)
+                arrays: dict[str, Any] = {"refused": list(found.refused), "reasons": reasons}
+                np.savez(file, files=found.files, sums=found.sums, stamp=_stamp(bytes_file), **arrays)
             partial_file.replace(target)
         except OSError as error:  # a file that cannot be read is not among them
             reason = error.strerror or str(error)
@@ -131,24 +134,53 @@ def _in_file(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], ta
         finally:
             with suppress(OSError):
                 partial_file.unlink()
-    with np.load(target) as stored:
-        readable = stored["files"]
-        refused = dict(zip(stored["refused"].tolist(), stored["reasons"].tolist(), strict=True))
-        found = Decoded(None, readable, stored["sums"], refused)
-    if not len(readable):
-        return found._replace(pixels=torch.empty(0, *shape, dtype=torch.uint8))
-    size = len(readable) * int(np.prod(shape))
+        stored = found
+    if not len(stored.files):
+        return stored._replace(pixels=torch.empty(0, *shape, dtype=torch.uint8))
+    size = len(stored.files) * int(np.prod(shape))
     pixels = torch.from_file(str(bytes_file), shared=False, size=size, dtype=torch.uint8)
-    return found._replace(pixels=pixels.view(-1, *shape))
+    return stored._replace(pixels=pixels.view(-1, *shape))
+
+
+def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) -> Decoded | None:
+    """What a cache holds; None where there is none, or one that is cut or foreign, which is logged."""
+    if not (target.is_file() and bytes_file.is_file()):
+        return None
+    try:
+        with target.open("rb") as file, np.load(file) as stored:
+            refused = dict(zip(stored["refused"].tolist(), stored["reasons"].tolist(), strict=True))
+            found = Decoded(None, stored["files"], stored["sums"], refused)
+            whole = stored["stamp"] == _stamp(bytes_file)
+    except Exception as error:  # numpy and zipfile raise many kinds
+        whole, found = False, None
+        logger.debug("%s: %s", target, error)
+    if found is not None and whole:
+        size, files = bytes_file.stat().st_size, {*found.files.tolist(), *found.refused}
+        whole = size == len(found.files) * int(np.prod(shape)) and files == set(range(count))
+        whole = whole and found.sums.shape == (len(found.files), 2, shape[0])
+    if not whole:
+        logger.warning("the cache %s is damaged and is made anew", target)
+    return found if whole else None
+
+
+def _stamp(path: Path) -> str:
+    """Changes with the size of a file, and with its content at the head, in the middle and at the tail."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in (0, size // 2, max(0, size - STAMPED)):
+            file.seek(start)
+            digest.update(file.read(STAMPED))
+    return digest.hexdigest()
 
 
 def _key(files: Sequence[Path], decoder: Decoder) -> str:
-    """Changes with the files, with their order, with their contents as far as size and time tell, and the decoder."""
+    """Changes with the files, their order, their times, their contents as far as ``_stamp`` tells, and the decoder."""
     stamps = []
     for path in files:
         parts = sorted(path.iterdir()) if path.is_dir() else [path]
-        stats = [(part.name, part.stat()) for part in parts]
-        stamps.append((str(path.absolute()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]))
+        known = [(part.name, part.stat().st_mtime_ns, _stamp(part) if part.is_file() else "") for part in parts]
+        stamps.append((str(path.absolute()), known))
     return hashlib.sha256(repr((FORMAT, decoder, stamps)).encode()).hexdigest()[:32]
 
 

@@ -3,10 +3,11 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import av
 import numpy as np
+from av.container import InputContainer
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -52,11 +53,16 @@ class ClipDecoder:
             files = sorted((file for file in path.iterdir() if _is_frame(file)), key=_natural)
             frames = {i: self.image(files[i]) for i in set(self._taken(len(files)))}
             return self._joined(frames, len(files))
+        if not path.is_file():
+            raise ValueError("not a regular file")
         with av.open(path) as container:
             if not container.streams.video:
                 raise ValueError("no video in it")
             says = container.streams.video[0].frames  # 0 where it does not say
-            packets = sum(packet.size > 0 for packet in container.demux(video=0))
+            ends = [_end(packet) for packet in container.demux(video=0) if packet.size > 0]
+            packets, seconds = len(ends), _seconds(container)
+            if ends and max(ends) < seconds:
+                raise ValueError(f"it ends after {max(ends):.1f} of {seconds:.1f} seconds: truncated or damaged")
         count = max(packets, says)
         frames, decoded = self._decoded(path, count)
         if decoded < packets and packets >= says:  # nothing is cut off, but not every packet is a frame to show
@@ -85,6 +91,20 @@ class ClipDecoder:
         if missing:
             raise ValueError(f"frame {min(missing) + 1} of {count} is missing: the file is truncated or damaged")
         return np.stack([frames[i] for i in taken], axis=1)
+
+
+def _end(packet: Any) -> float:
+    return float(((packet.pts or 0) + (packet.duration or 0)) * (packet.time_base or 0))
+
+
+def _seconds(container: InputContainer) -> float:
+    """Which second the frames of a Matroska file reach, which has no count of them; 0 where it does not say."""
+    video = container.streams.video[0]
+    said = video.metadata.get("DURATION")
+    if "matroska" not in container.format.name or not (said or (container.duration and len(container.streams) == 1)):
+        return 0.0
+    clock = [float(part) for part in said.split(":")] if said else [0, 0, (container.duration or 0) / av.time_base]
+    return 3600 * clock[0] + 60 * clock[1] + clock[2] - 1.5 / float(video.average_rate or 10)
 
 
 def find_clips(folder: Path) -> list[Path]:

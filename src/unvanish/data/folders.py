@@ -57,8 +57,15 @@ class Part(NamedTuple):
 
 
 def visible_files(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Every folder from ``folder`` down, links followed, with its files; names that begin with a dot are hidden."""
+    """Every folder from ``folder`` down, links followed, with its files; names that begin with a dot are hidden.
+
+    Raises:
+        ValueError: A link leads to a folder that has been visited.
+    """
+    seen: dict[str, str] = {}
     for root, folders, names in os.walk(folder, followlinks=True):
+        if (first := seen.setdefault(os.path.realpath(root), root)) != root:
+            raise ValueError(f"{root} and {first} are the same folder, by a link")
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield Path(root), [Path(root, name) for name in sorted(names) if not name.startswith(".")]
 
@@ -184,6 +191,7 @@ class SampleFolder:
             for name in classes:
                 if name not in found["train"]:
                     raise ValueError(f"{self.path}: class {name!r} of the {part} split has nothing to train on")
+        _refuse_twice([path for classes in found.values() for paths in classes.values() for path in paths])
         parts = {
             part: Part(
                 [path for name in class_names for path in classes.get(name, [])],
@@ -239,6 +247,16 @@ class SampleFolder:
         if decoded.refused:
             left_out = list(decoded.refused)
             logger.warning("%d of %d %s%s; left out", len(left_out), len(paths), text, _named(left_out, decoded, paths))
+
+
+def _refuse_twice(paths: list[Path]) -> None:
+    """Refuse a sample that links make two, which may be of two classes or splits."""
+    folders = {parent: os.path.realpath(parent) for parent in {path.parent for path in paths}}
+    seen: dict[str, Path] = {}
+    for path in paths:
+        real = os.path.realpath(path) if path.is_symlink() else os.path.join(folders[path.parent], path.name)
+        if (first := seen.setdefault(real, path)) != path:
+            raise ValueError(f"{path} and {first} are the same file, by a link")
 
 
 def _named(files: list[int], decoded: Decoded, paths: list[Path]) -> str:

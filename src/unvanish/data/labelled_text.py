@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from unvanish.data.columns import differing_in_case
 from unvanish.data.module import Description, InMemoryData
 from unvanish.data.splits import Integers, Splits, split
 from unvanish.data.text import read_text
@@ -52,6 +53,18 @@ class _Layout:
         if missing.size:
             raise ValueError(f"{path}: {missing.size} rows have no {what}, the first is row {missing[0] + 1}{where}")
         return column.tolist()
+
+    def swallowed(self, texts: list[str], labels: list[str]) -> int | None:
+        """The first text that has lines which end, or begin, like a row with a label."""
+        after = self.label > self.text
+        ends, begins = tuple(f",{label}" for label in labels), tuple(f"{label}," for label in labels)
+        for row, text in enumerate(texts):
+            lines = text.splitlines()
+            if any(line.endswith(ends) for line in lines[:-1] if after) or any(
+                line.startswith(begins) for line in lines[1:] if not after
+            ):
+                return row
+        return None
 
 
 class _Loaded(NamedTuple):
@@ -164,6 +177,14 @@ class LabelledText(InMemoryData):
         class_names = _sorted(set(labels))
         if len(class_names) < 2:
             raise ValueError(f"{self.path}: one label only, {_short(class_names[0])}")
+        if pair := differing_in_case(pd.Series(labels)):
+            raise ValueError(
+                f"{self.path}: labels {pair[0]!r} and {pair[1]!r}, the latter in row {pair[2]}, differ in case alone"
+            )
+        if (swallowed := layout.swallowed(texts, class_names)) is not None:
+            raise ValueError(
+                f"{self.path}: the text of row {swallowed + 1} holds other rows; is a quotation mark unpaired?"
+            )
         names = [f"{self.path}, label {_short(name)}" for name in class_names]
         groups = _groups(labels, class_names)
         shares = [self.validation_share] if self.test_share is None else [self.validation_share, self.test_share]
@@ -233,6 +254,8 @@ def _position(rows: pd.DataFrame, column: int | str, path: str) -> int:
         names = rows.iloc[0].tolist()
         if column not in names:
             raise ValueError(f"{path}: no column {column!r}{nearest(column, names)}")
+        if names.count(column) > 1:
+            raise ValueError(f"{path}: {names.count(column)} columns are called {column!r}")
         return names.index(column)
     if not 0 <= column < width:
         raise ValueError(f"{path}: no column {column}; it has {width}, counted from 0")

@@ -1,7 +1,6 @@
 """Windows over time series: a file, or one that statsmodels carries."""
 
 import logging
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple, final
 
@@ -9,32 +8,20 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from statsmodels.datasets import co2, sunspots
 from torch import Tensor
 
+from unvanish.data.bundled_series import DATASETS
+from unvanish.data.columns import TOO_FAR, row_of, say_what_dwarfs
 from unvanish.data.module import Description, InMemoryData
 from unvanish.data.splits import Integers, Splits
-from unvanish.data.tabular import READERS, read_table, suffix_of
+from unvanish.data.summary import ColumnNote, column_table
+from unvanish.data.table_file import SUFFIXES, TableFormat, read_table, suffix_of
 from unvanish.data.timetable import numbers_in_time
 from unvanish.names import lookup
 
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
-
-
-class Bundled(NamedTuple):
-    """A series that statsmodels carries: how it is read, its target, and how many rows are a period."""
-
-    read: Callable[[], pd.DataFrame]
-    target: str
-    period: int
-
-
-DATASETS = {
-    "sunspots": Bundled(lambda: sunspots.load_pandas().data, "SUNACTIVITY", 11),
-    "co2": Bundled(lambda: co2.load_pandas().data.rename_axis("date").reset_index(), "co2", 52),
-}
 
 
 class _Scaled(NamedTuple):
@@ -70,6 +57,12 @@ class Series(InMemoryData):
         features: The columns in x; the targets join them. None for every column of numbers.
         date: The column of dates, which must grow and are no feature. None finds one that is called date, datetime,
             timestamp, time or year, or whose text begins like 1958-03, 03/29/1958 or 29.03.1958.
+        ignore: Columns that are not read.
+        delimiter: Between two fields; None: a comma, in .tsv a tab.
+        decimal: Of numbers, a point or a comma.
+        thousands: What parts the digits of a number in threes.
+        encoding: Of a text file.
+        na_values: A text that stands for a missing value, or several, beside nothing, NA, NaN, null and their like.
         window: Rows in x.
         horizon: Rows in y.
         relative: Forecast the change from the window's last value.
@@ -95,6 +88,12 @@ class Series(InMemoryData):
         targets: list[str] | None = None,
         features: list[str] | None = None,
         date: str | None = None,
+        ignore: list[str] | None = None,
+        delimiter: str | None = None,
+        decimal: str = ".",
+        thousands: str | None = None,
+        encoding: str = "utf-8",
+        na_values: list[str] | str | None = None,
         window: int = 32,
         horizon: int = 1,
         relative: bool = False,
@@ -130,7 +129,7 @@ class Series(InMemoryData):
             raise ValueError(f"give either dataset, or path and targets, not {given}")
         for file in (path, predict_path):
             if file is not None:
-                lookup("kind of file", suffix_of(file), READERS)
+                lookup("kind of file", suffix_of(file), SUFFIXES)
         least = {"window": (window, 2 if relative else 1), "horizon": (horizon, 1)}
         if seasonal_period is not None:
             least["seasonal_period"] = (seasonal_period, 1)
@@ -140,6 +139,8 @@ class Series(InMemoryData):
         self.is_file = path is not None
         self.features = features
         self.date = date
+        self.ignored = ignore or []
+        self.form = TableFormat(delimiter, decimal, thousands, encoding, na_values)
         self.window = window
         self.horizon = horizon
         self.relative = relative
@@ -156,6 +157,13 @@ class Series(InMemoryData):
         steps = [f"+{step}" for step in range(1, self.horizon + 1)]
         names = [name + step for step in steps for name in self.targets]
         return Description("regression", (self.window, self._columns.shape[1]), len(mean), None, mean, std, names)
+
+    @property
+    def summary(self) -> str:
+        """A line for each column of x: how many values are missing and different, and what becomes of it."""
+        becomes = {name: "scaled" + ", target" * (name in self.targets) for name in self._columns}
+        notes = [ColumnNote(str(name), self._columns[name], what) for name, what in becomes.items()]
+        return column_table(f"{self.source}: {len(self._columns)} rows", notes)
 
     @cached_property
     def baselines(self) -> dict[str, dict[str, float]]:
@@ -187,11 +195,15 @@ class Series(InMemoryData):
         windows = self._windows(self._filled)
         train, validation, test = ((self._x(windows, ends), self._y(ends)) for ends in self._ends)
         predict = self._x(self._windows(self._to_predict), np.array([self.window - 1]))
+        if self.is_file:
+            logger.info(self.summary)
         return Splits(train, validation, test, (predict,))
 
     def _windows(self, rows: Floats) -> Tensor:
         """Every window of the scaled rows, a view (N, window, F)."""
         scaled = torch.from_numpy((rows - self._scaled.mean) / self._scaled.std)
+        if not (distance := scaled.abs().amax()) < TOO_FAR:
+            raise ValueError(f"{self.source}: a value is {distance:.0e} standard deviations from the training rows")
         return _unfolded(scaled if self.relative else scaled.float(), self.window)
 
     def _x(self, windows: Tensor, ends: Integers) -> Tensor:
@@ -282,17 +294,19 @@ class Series(InMemoryData):
     @cached_property
     def _columns(self) -> pd.DataFrame:
         """The columns of x, (N, F); what is missing is nan."""
-        table = read_table(self.source) if self.is_file else DATASETS[self.source].read()
+        table = read_table(self.source, self.form) if self.is_file else DATASETS[self.source].read()
         return self._checked(table, self.source, self.features)
 
     def _checked(self, table: pd.DataFrame, source: str, features: list[str] | None) -> pd.DataFrame:
-        columns = numbers_in_time(table, source, self.targets, features, self.date)
-        missing = {name: count for name, count in columns.isna().sum().items() if count}
-        for name, count in missing.items():
-            if count == len(columns):
+        ignored = [name for name in self.ignored if name in table or source == self.source]
+        columns = numbers_in_time(table, source, self.targets, features, self.date, ignore=ignored, form=self.form)
+        say_what_dwarfs(columns, source)
+        missing = {name: rows for name, rows in columns.isna().items() if rows.any()}
+        for name, rows in missing.items():
+            if rows.all():
                 raise ValueError(f"{source}: column {name!r} holds no value")
         if missing:
-            counts = ", ".join(f"{name!r} ({count})" for name, count in missing.items())
+            counts = ", ".join(f"{name!r} ({rows.sum()}, row {row_of(rows)} first)" for name, rows in missing.items())
             if not self.interpolates:
                 raise ValueError(f"{source}: missing values in {counts}")
             logger.info("%s: missing values are interpolated in %s", source, counts)
@@ -318,7 +332,9 @@ class Series(InMemoryData):
         """The last window there is, (window, F)."""
         if self.predict_path is None:
             return self._filled[-self.window :]
-        columns = self._checked(read_table(self.predict_path), self.predict_path, self._columns.columns.tolist())
+        columns = self._checked(
+            read_table(self.predict_path, self.form), self.predict_path, self._columns.columns.tolist()
+        )
         if len(columns) < self.window:
             raise ValueError(f"{self.predict_path}: {len(columns)} rows are too few for a window of {self.window}")
         return _interpolated(columns)[-self.window :]

@@ -1,9 +1,7 @@
 """Rows and columns: a file, or a table that scikit-learn carries."""
 
 import logging
-from collections.abc import Callable
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -14,32 +12,21 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from unvanish.data.features import FeatureCoder, holds_numbers
+from unvanish.data.columns import differing_in_case, holds_numbers, names_rows, parsed, row_of
+from unvanish.data.features import FeatureCoder
 from unvanish.data.module import Description, InMemoryData
 from unvanish.data.splits import Integers, Splits, split
+from unvanish.data.summary import ColumnNote, column_table
+from unvanish.data.table_file import SUFFIXES, TableFormat, read_table, suffix_of
 from unvanish.names import lookup, nearest
 
 logger = logging.getLogger(__name__)
-
-
-def _read_csv(path: str, separator: str = ",") -> pd.DataFrame:
-    frame = pd.read_csv(path, sep=separator, low_memory=False)
-    # pandas takes the first fields of a row for its labels where there are more of them than names.
-    if not frame.index.equals(pd.RangeIndex(len(frame))):
-        raise ValueError("its rows have more fields than its header")
-    return frame
-
 
 DATASETS = {
     "breast_cancer": load_breast_cancer,
     "wine": load_wine,
     "iris": load_iris,
     "diabetes": partial(load_diabetes, scaled=False),
-}
-READERS: dict[str, Callable[[str], pd.DataFrame]] = {
-    ".csv": _read_csv,
-    ".tsv": partial(_read_csv, separator="\t"),
-    ".parquet": pd.read_parquet,
 }
 TASKS = ("auto", "binary", "multiclass", "regression")
 
@@ -50,12 +37,22 @@ class Tabular(InMemoryData):
 
     Columns of numbers are imputed by the median and standardised, all others coded one-hot, by what the training rows
     say alone; a category that they lack is all zeros. Class names are the sorted values of the target; in a binary
-    task the second one is positive. Classes keep their share in every split.
+    task the second one is positive. Classes keep their share in every split. What becomes of each column of a file is
+    logged, and is ``summary``. A file that can be read in two ways is refused, with row and column.
 
     Args:
         dataset: breast_cancer, wine, iris or diabetes, from scikit-learn. Give this or ``path``.
         path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header.
-        target: The column of ``path`` to predict.
+        target: The column of ``path`` to predict, or several of numbers.
+        columns: The features. None: all columns but those that name their rows: texts that are different in most rows,
+            and whole numbers that differ in all and are called id, index, nr, no, number or row.
+        ignore: Columns that are not read.
+        categories: Columns of numbers to be coded one-hot, as they are written.
+        delimiter: Between two fields; None: a comma, in .tsv a tab.
+        decimal: Of numbers, a point or a comma.
+        thousands: What parts the digits of a number in threes.
+        encoding: Of a text file.
+        na_values: A text that stands for a missing value, or several, beside nothing, NA, NaN, null and their like.
         task: binary, multiclass or regression. auto: two values are binary, texts and few whole numbers multiclass,
             other numbers regression.
         missing: impute or refuse the missing values of features; one in the target is always refused.
@@ -77,7 +74,15 @@ class Tabular(InMemoryData):
         self,
         dataset: str | None = None,
         path: str | None = None,
-        target: str | None = None,
+        target: list[str] | str | None = None,
+        columns: list[str] | None = None,
+        ignore: list[str] | None = None,
+        categories: list[str] | None = None,
+        delimiter: str | None = None,
+        decimal: str = ".",
+        thousands: str | None = None,
+        encoding: str = "utf-8",
+        na_values: list[str] | str | None = None,
         task: str = "auto",
         missing: str = "impute",
         validation_share: float = 0.15,
@@ -97,19 +102,23 @@ class Tabular(InMemoryData):
         )
         if dataset is not None and path is None and target is None:
             lookup("dataset", dataset, DATASETS)
-            self.source, self.target = dataset, "target"
-        elif dataset is None and path is not None and target is not None:
-            self.source, self.target = path, target
+            self.source, self.targets = dataset, ["target"]
+        elif dataset is None and path is not None and target:
+            self.source, self.targets = path, [target] if isinstance(target, str) else list(dict.fromkeys(target))
         else:
             given = f"dataset {dataset!r}, path {path!r}, target {target!r}"
             raise ValueError(f"give either dataset, or path and target, not {given}")
         for file in (path, predict_path):
             if file is not None:
-                lookup("kind of file", suffix_of(file), READERS)
+                lookup("kind of file", suffix_of(file), SUFFIXES)
         lookup("task", task, dict.fromkeys(TASKS))
         if not 0 < test_share < 1 - validation_share:
             raise ValueError(f"test_share must lie between 0 and 1 - validation_share, not {test_share}")
         self.is_file = path is not None
+        self.wanted = columns
+        self.ignored = ignore or []
+        self.categories = categories or []
+        self.form = TableFormat(delimiter, decimal, thousands, encoding, na_values)
         self.wanted_task = task
         self.imputes = lookup("treatment of missing values", missing, {"impute": True, "refuse": False})
         self.test_share = test_share
@@ -120,58 +129,144 @@ class Tabular(InMemoryData):
         """Known from the table, which is read on first use."""
         return self._table[0]
 
+    @property
+    def summary(self) -> str:
+        """A line for each column: its kind, how many values are missing and different, and what becomes of it."""
+        return self._table[2]
+
     def _read(self) -> Splits:
         return self._table[1]
 
     @cached_property
-    def _table(self) -> tuple[Description, Splits]:
-        frame = read_table(self.source) if self.is_file else _read_bundled(self.source)
-        if self.target not in frame:
-            raise ValueError(f"{self.source}: no column {self.target!r}{nearest(self.target, frame.columns.tolist())}")
-        features, target = frame.drop(columns=self.target), frame[self.target]
-        if not len(features.columns):
-            raise ValueError(f"{self.source}: no column besides the target {self.target!r}")
-        task = self._task_of(target)
-        classes, labels = np.unique(target.to_numpy(), return_inverse=True)
-        class_names = [str(value) for value in classes]
+    def _table(self) -> tuple[Description, Splits, str]:
+        frame = self._columns()
+        targets = frame[self.targets]
+        task = self._task_of(targets)
+        features, left_out = self._features(frame)
+        target = targets.iloc[:, 0]
         if task == "regression":
-            groups, group_names = np.zeros_like(labels), [self.source]
+            labels, class_names = np.zeros(len(frame), dtype=int), None
+            group_names = [self.source]
         else:
-            groups, group_names = labels, [f"{self.source}, class {name!r}" for name in class_names]
-        parts = split(groups, group_names, (self.validation_share, self.test_share), self.split_seed)
+            classes, labels = np.unique(target.to_numpy(), return_inverse=True)
+            class_names = [str(value) for value in classes]
+            group_names = [f"{self.source}, class {name!r}" for name in class_names]
+        parts = split(labels, group_names, (self.validation_share, self.test_share), self.split_seed)
 
         coder = FeatureCoder(features, parts[0], impute=self.imputes, source=self.source)
         x = coder(features, self.source)
-        predict = (coder(read_table(self.predict_path), self.predict_path),) if self.predict_path else ()
+        predict = (self._rows_to_predict(coder, self.predict_path),) if self.predict_path else ()
         shape = (x.shape[1],)
-        if task == "regression":
+        if class_names is None:
             if 1 in map(len, parts):
                 raise ValueError(f"{self.source}: {len(x)} rows are too few; R2 needs two in each split")
-            y, mean, std = _standardised(target, parts[0])
-            description = Description(task, shape, 1, None, mean, std, [self.target])
+            y, mean, std = _standardised(targets, parts[0])
+            description = Description(task, shape, len(self.targets), None, mean, std, self.targets)
         else:
             y = torch.tensor(labels, dtype=torch.float32 if task == "binary" else torch.int64)
             description = Description(task, shape, 1 if task == "binary" else len(class_names), class_names)
         train, validation, test = ((x[rows], y[rows]) for rows in parts)
-        return description, Splits(train, validation, test, predict, () if predict else parts[2].tolist())
+        summary = self._summarized(frame, coder, left_out, description)
+        if self.is_file:
+            logger.info(summary)
+        return description, Splits(train, validation, test, predict, () if predict else parts[2].tolist()), summary
 
-    def _task_of(self, target: "pd.Series[Any]") -> str:
+    def _columns(self) -> pd.DataFrame:
+        """All columns that may be of use, as numbers and texts."""
+        if not self.is_file:
+            return _read_bundled(self.source)
+        frame = read_table(self.source, self.form, self.categories)
+        for name in (*self.targets, *(self.wanted or ()), *self.ignored, *self.categories):
+            if name not in frame:
+                raise ValueError(f"{self.source}: no column {name!r}{nearest(name, frame.columns.tolist())}")
+        if both := {*self.ignored} & {*self.targets, *(self.wanted or ())}:
+            raise ValueError(f"{self.source}: column {min(both)!r} is ignored, and asked for")
+        if both := {*self.targets} & {*(self.wanted or ())}:
+            raise ValueError(f"{self.source}: column {min(both)!r} is a target, and a feature")
+        used = frame.columns if self.wanted is None else [*self.wanted, *self.targets]
+        frame = frame[[name for name in frame if name in used and name not in self.ignored]]
+        frame = parsed(frame, self.source, self.form, as_text=self.categories)
+        for name in self.targets:
+            if (missing := frame[name].isna()).any():
+                first = f"the first in row {row_of(missing)} below the header"
+                raise ValueError(f"{self.source}: target {name!r} lacks {missing.sum()} values, {first}")
+        return frame
+
+    def _features(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+        """The columns that become x, and why others do not."""
+        features, target = frame.drop(columns=self.targets), frame[self.targets[0]]
+        if not len(features.columns):
+            raise ValueError(f"{self.source}: no column besides the target {', '.join(map(repr, self.targets))}")
+        if not self.is_file or self.wanted is not None:
+            return features, {}
+        left_out = {}
+        for name, column in features.items():
+            if column.isna().all():
+                left_out[str(name)] = "empty"
+            elif reason := names_rows(column):
+                left_out[str(name)] = reason
+            elif column.equals(target):
+                raise ValueError(f"{self.source}: column {name!r} repeats the target; ignore=[{name}] leaves it out")
+            elif column.nunique() < len(column) / 2 and np.array_equal(
+                pd.factorize(column)[0], pd.factorize(target)[0]
+            ):
+                logger.warning("%s: column %r tells the target exactly; is it known beforehand?", self.source, name)
+            elif not holds_numbers(column) and (pair := differing_in_case(column)):
+                logger.warning("%s: column %r has both %r and %r, the latter in row %d", self.source, name, *pair)
+        if len(left_out) == len(features.columns):  # then a number may be meant
+            left_out = {name: reason for name, reason in left_out.items() if not holds_numbers(features[name])}
+        if len(left_out) == len(features.columns):
+            reasons = ", ".join(f"{name!r} ({reason})" for name, reason in left_out.items())
+            raise ValueError(f"{self.source}: no feature is left: {reasons}; columns=[...] takes them in")
+        return features.drop(columns=list(left_out)), left_out
+
+    def _rows_to_predict(self, coder: FeatureCoder, path: str) -> Tensor:
+        frame = coder.select(read_table(path, self.form, coder.texts), path)
+        rows = parsed(frame, path, self.form, as_text=coder.texts, as_number=coder.numbers)
+        coder.say_what_is_unknown(rows, path)
+        return coder(rows, path)
+
+    def _summarized(
+        self, frame: pd.DataFrame, coder: FeatureCoder, left_out: dict[str, str], found: Description
+    ) -> str:
+        notes = []
+        for name, column in frame.items():
+            missing = column.isna()
+            if name in self.targets:
+                becomes = "target"
+            elif reason := left_out.get(str(name)):
+                becomes = f"left out: {reason}"
+            elif name in coder.numbers:
+                becomes = "scaled" + f"; filled, first row {row_of(missing)}" * bool(missing.any())
+            else:
+                becomes = f"one-hot, {coder.width_of(str(name))}"
+            notes.append(ColumnNote(str(name), column, becomes))
+        size = f"{len(frame)} rows, {found.input_shape[0]} inputs, {found.task}"
+        if repeated := frame.duplicated().sum():
+            size += f"; {repeated} rows repeat another, the first row {row_of(frame.duplicated())}"
+        return column_table(f"{self.source}: {size}", notes)
+
+    def _task_of(self, targets: pd.DataFrame) -> str:
         """The task that was asked for or is guessed, once the target allows it."""
-        where = f"{self.source}: target {self.target!r}"
-        missing = np.flatnonzero(target.isna())
-        if missing.size:
-            raise ValueError(f"{where} lacks {missing.size} values, the first in row {missing[0] + 1} below the header")
-        distinct = target.nunique()
-        if distinct < 2:
-            raise ValueError(f"{where} has one value only")
         task = self.wanted_task
-        if task == "auto":
-            task = _guess(target)
-            logger.info("%s has %d distinct values in %d rows: %s", where, distinct, len(target), task)
-        if task == "binary" and distinct != 2:
-            raise ValueError(f"{where} has {distinct} distinct values, a binary task needs 2")
-        if task == "regression" and not (holds_numbers(target) and np.isfinite(target.to_numpy(dtype=float)).all()):
-            raise ValueError(f"{where} holds other values than finite numbers, which regression needs")
+        if len(self.targets) > 1:
+            if task not in ("auto", "regression"):
+                raise ValueError(f"{self.source}: a {task} task has one target, not {len(self.targets)}")
+            task = "regression"
+        for name, target in targets.items():
+            where = f"{self.source}: target {name!r}"
+            if (distinct := target.nunique()) < 2:
+                raise ValueError(f"{where} has one value only")
+            if task == "auto":
+                task = _guess(target)
+                logger.info("%s has %d distinct values in %d rows: %s", where, distinct, len(target), task)
+            if task == "binary" and distinct != 2:
+                raise ValueError(f"{where} has {distinct} distinct values, a binary task needs 2")
+            if task == "regression" and not holds_numbers(target):
+                raise ValueError(f"{where} holds other values than numbers, which regression needs")
+            if task != "regression" and not holds_numbers(target) and (pair := differing_in_case(target)):
+                first, second, row = pair
+                raise ValueError(f"{where} has both {first!r} and {second!r}, the latter in row {row} below the header")
         return task
 
 
@@ -183,11 +278,11 @@ def _guess(target: "pd.Series[Any]") -> str:
     return "multiclass" if not holds_numbers(target) or (is_integer_dtype(target) and few) else "regression"
 
 
-def _standardised(target: "pd.Series[Any]", train: Integers) -> tuple[Tensor, Tensor, Tensor]:
-    """The targets (N, 1), standardised by the training rows, and the mean (1,) and standard deviation (1,) of these."""
-    column = target.to_numpy(dtype=float)[:, np.newaxis]
-    scaler = StandardScaler().fit(column[train])
-    y, mean, std = scaler.transform(column), scaler.mean_, scaler.scale_
+def _standardised(targets: pd.DataFrame, train: Integers) -> tuple[Tensor, Tensor, Tensor]:
+    """The targets (N, D), standardised by the training rows, and the mean (D,) and standard deviation (D,) of these."""
+    columns = targets.to_numpy(dtype=float)
+    scaler = StandardScaler().fit(columns[train])
+    y, mean, std = scaler.transform(columns), scaler.mean_, scaler.scale_
     return torch.tensor(y, dtype=torch.float32), torch.tensor(mean).float(), torch.tensor(std).float()
 
 
@@ -195,27 +290,3 @@ def _read_bundled(name: str) -> pd.DataFrame:
     bunch = DATASETS[name](as_frame=True)
     frame: pd.DataFrame = bunch.frame
     return frame.assign(target=bunch.target_names[frame["target"]]) if "target_names" in bunch else frame
-
-
-def read_table(path: str) -> pd.DataFrame:
-    """The rows of a file; there is one at least.
-
-    Raises:
-        ValueError: The file cannot be read as what its name says, or has no rows.
-        FileNotFoundError: There is no such file.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no file {path}")
-    try:
-        frame = READERS[suffix_of(path)](path)
-    except (ValueError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"cannot read {path}: {reason}") from error
-    if not len(frame):
-        raise ValueError(f"{path}: no rows")
-    return frame
-
-
-def suffix_of(path: str) -> str:
-    """What kind of file it is: ``.csv``, also of a compressed one."""
-    return Path(path.removesuffix(".gz")).suffix

@@ -166,4 +166,6 @@ def read_text(path: str) -> str:
         raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
     if not text.strip():
         raise ValueError(f"{path} is empty")
+    if (place := text.find("\0")) >= 0:
+        raise ValueError(f"{path} has a NUL character in line {text.count(chr(10), 0, place) + 1}")
     return text

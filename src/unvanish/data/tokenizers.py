@@ -2,16 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Thread
 from typing import NamedTuple, Protocol, final
 
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 PADDING, UNKNOWN = 0, 1
 _RESERVED = 2
 _NAMED = 10
 _BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 _SPLITTER = pre_tokenizers.Whitespace()
+_LONGEST_WORD = 256  # bytes; the time of byte pairs grows by the square of it
 
 
 class Tokenizer(Protocol):
@@ -106,6 +109,20 @@ class ListTokenizer:
         return self.unit.joint.join(self._tokens[index] for index in ids if not (self.padded and index == PADDING))
 
 
+def _interruptible(work: Callable[[], object]) -> None:
+    """Do long work of a library that never looks for Ctrl-C, beside a thread that does."""
+    done: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    done.result()
+
+
 @final
 class BytePairTokenizer:
     """Byte-pair encoding (Sennrich et al. 2016) over bytes, as GPT-2 has it: every text can be written and read back.
@@ -128,9 +145,12 @@ class BytePairTokenizer:
             vocab_size=size - self._reserved, min_frequency=2, initial_alphabet=_BYTES, show_progress=False
         )
         self._library = Library(models.BPE())
-        self._library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        bounded = pre_tokenizers.Split(Regex(f".{{{_LONGEST_WORD}}}"), "isolated")
+        self._library.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.ByteLevel(add_prefix_space=False), bounded]
+        )
         self._library.decoder = decoders.ByteLevel()
-        self._library.train_from_iterator(texts, trainer)
+        _interruptible(lambda: self._library.train_from_iterator(texts, trainer))
 
     @property
     def vocabulary_size(self) -> int:

@@ -1,0 +1,231 @@
+"""The columns of a table as numbers or as texts; what is neither is refused, with its row and column.
+
+Rows are counted from 1, below the header.
+"""
+
+import logging
+import re
+import unicodedata
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import infer_dtype, is_bool_dtype, is_datetime64_any_dtype, is_integer_dtype, is_numeric_dtype
+
+from unvanish.data.table_file import TableFormat
+
+logger = logging.getLogger(__name__)
+
+LARGEST = 3e38  # in float32
+TOO_FAR = 1e18  # from the training rows, in standard deviations; its square is near that
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
+_TEXTS = ("string", "mixed-integer", "date", "datetime", "datetime64", "empty")
+_TRUE_FALSE = {"true": True, "false": False}
+_MARKERS = 3  # different texts among numbers that are taken for a mistake, or for signs of what is missing
+_SHARE = 0.9  # of numbers, above which everything else is
+_SIGNS = re.compile(r"^([-+]?)\s?[$€£¥]\s?|\s?[$€£¥%]$")
+_OTHERWISE = {  # numbers as they are written elsewhere, and the options that read them
+    r"[-+]?\d{1,3}(,\d{3})+": "thousands=',' or decimal=',' reads",
+    r"[-+]?\d{1,3}(,\d{3})+\.\d*": "thousands=',' reads",
+    r"[-+]?\d*,\d+": "decimal=',' reads",
+    r"[-+]?\d{1,3}(\.\d{3})+,\d*": "decimal=',' and thousands='.' read",
+    r"[-+]?\d{1,3}(\.\d{3}){2,}": "decimal=',' and thousands='.' read",
+    r"[-+]?\d{1,3}( \d{3})+([.,]\d*)?": "thousands=' ' reads",
+    r"[-+]?\d{1,3}('\d{3})+([.,]\d*)?": 'thousands="\'" reads',
+    r"[-+]?\d{1,3}([_\u2019\xa0\u202f]\d{3})+([.,]\d*)?": "thousands, the character between the digits, reads",
+}
+_ID = re.compile(r"(?i:(^|[_\W])(id|index|idx|nr|no|number|row)$)|[a-z]I[dD]$")
+_TOTAL = re.compile(r"(grand |sub)?(total|sum|summe|gesamt|somme|average|mean)s?:?", re.IGNORECASE)
+
+
+def holds_numbers(column: "pd.Series[Any]") -> bool:
+    """Whether a column holds numbers; booleans are categories."""
+    return is_numeric_dtype(column) and not is_bool_dtype(column)
+
+
+def row_of(mask: Any) -> int:
+    """The first row that is so, from 1."""
+    return int(np.argmax(np.asarray(mask))) + 1
+
+
+def parsed(
+    table: pd.DataFrame,
+    source: str,
+    form: TableFormat,
+    *,
+    as_text: Collection[str] = (),
+    as_number: Collection[str] = (),
+) -> pd.DataFrame:
+    """Numbers as numbers, booleans as booleans, dates of a Parquet file as they are, and all else as texts.
+
+    Blanks around texts are taken off. A column of which most values are numbers has to hold numbers alone.
+
+    Args:
+        table: The columns.
+        source: Where they come from, for refusals.
+        form: How numbers and missing values are written.
+        as_text: Columns to be left as texts.
+        as_number: Columns that must hold numbers.
+
+    Raises:
+        ValueError: A column holds something else, or a number that float32 cannot hold, or the last row is a sum.
+    """
+    columns = {}
+    for name in table:
+        numbers = False if name in as_text else True if name in as_number else None
+        columns[name] = _parsed(table[name], f"{source}: column {name!r}", form, numbers)
+    found = pd.DataFrame(columns, index=table.index)
+    _refuse_total(found, source)
+    return found
+
+
+def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bool | None) -> "pd.Series[Any]":
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    kind = infer_dtype(column, skipna=True)
+    if kind in _NUMBERS and numbers is not False:
+        return _finite(column, where)
+    is_date = is_datetime64_any_dtype(column)
+    if kind == "boolean" or (is_date and not numbers):
+        return column
+    if kind not in (*_TEXTS, *_NUMBERS) or is_date:
+        row = row_of(column.notna())
+        raise ValueError(
+            f"{where} must hold numbers{'' if is_date else ' or texts'}; row {row} below the header has "
+            f"{str(column.iloc[row - 1])[:40]!r}, of kind {kind}; ignore=[{column.name}] leaves the column out"
+        )
+    texts = _stripped(column.astype(object), where, form)
+    known = texts.dropna()
+    folded = known.str.lower()
+    if len(known) and folded.isin(list(_TRUE_FALSE)).all():
+        return folded.map(_TRUE_FALSE).reindex(texts.index)
+    if numbers is False or not len(known):
+        return texts
+    found = _numbers(known, where, form)
+    bad = known[found.isna()]
+    share = 1 - len(bad) / len(known)
+    if bad.empty:
+        return _finite(found.reindex(texts.index), where)
+    few = share > 0.5 and (share > _SHARE or bad.nunique() <= _MARKERS)
+    bare = bad.str.replace(_SIGNS, r"\1", regex=True)
+    elsewhere = bare.str.fullmatch("|".join(_OTHERWISE)) | pd.to_numeric(bare, errors="coerce").notna()
+    if numbers or few or 0 < elsewhere.sum() > len(known) / 2 - len(known) * share:
+        raise ValueError(
+            f"{where} must hold numbers; row {bad.index[0] + 1} below the header has {bad.iloc[0]!r}"
+            f"{f', and {len(bad)} of {len(known)} values are no numbers' * (len(bad) > 1)}{_hint(bad.iloc[0], form)}"
+        )
+    if share:
+        logger.info(
+            "%s is text: row %d below the header has %r, though %d of %d values are numbers",
+            *(where, bad.index[0] + 1, bad.iloc[0], len(known) - len(bad), len(known)),
+        )
+    return texts
+
+
+def _stripped(column: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Series[Any]":
+    """The column as texts without blanks around them; what is nothing, or says so, is missing."""
+    texts = column.map(str, na_action="ignore").astype(object)
+    bare = texts.str.strip()
+    changed = (bare != texts) & texts.notna()
+    if changed.any():
+        logger.info(
+            "%s: blanks around %d values are taken off, the first in row %d", where, changed.sum(), row_of(changed)
+        )
+    return bare.mask(bare.isin(["", *form.signs]))
+
+
+def _numbers(known: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Series[Any]":
+    """Texts as numbers, nan where they are none; if each of them has the same sign of currency, without it."""
+    found = _as_written(known, form)
+    if found.isna().all():
+        bare = known.str.replace(_SIGNS, r"\1", regex=True)
+        signs = known.str.extract(r"([$€£¥%])")[0]
+        if (bare != known).all() and signs.nunique() == 1:
+            found = _as_written(bare, form)
+            if found.notna().all():
+                logger.info("%s: %s is taken off every number", where, signs.iloc[0])
+    return found
+
+
+def _as_written(texts: "pd.Series[Any]", form: TableFormat) -> "pd.Series[Any]":
+    if not form.is_plain:
+        decimal, thousands = re.escape(form.decimal), re.escape(form.thousands or "")
+        grouped = rf"|\d{{1,3}}(?:{thousands}\d{{3}})+" if thousands else ""
+        pattern = rf"[-+]?(?:(?:\d+{grouped})(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][-+]?\d+)?"
+        plain = texts.str.replace(form.thousands, "", regex=False) if form.thousands else texts
+        texts = plain.str.replace(form.decimal, ".", regex=False).where(texts.str.fullmatch(pattern))
+    return pd.to_numeric(texts, errors="coerce")
+
+
+def _finite(column: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
+    """The numbers as numpy has them; whole ones stay whole unless some are missing."""
+    values = column.to_numpy(dtype="float64", na_value=np.nan)
+    if np.isinf(values).any():
+        raise ValueError(f"{where} holds an infinite value in row {row_of(np.isinf(values))} below the header")
+    if (large := np.abs(values) > LARGEST).any():
+        row = row_of(large)
+        raise ValueError(f"{where} holds {values[row - 1]:g} in row {row} below the header, too large for float32")
+    whole = is_integer_dtype(column) and not column.isna().any() and (np.abs(values) < 2**53).all()
+    return pd.Series(column.to_numpy(dtype="int64") if whole else values, index=column.index)
+
+
+def _hint(value: str, form: TableFormat) -> str:
+    """What reads a number that is written in another way."""
+    bare = _SIGNS.sub(r"\1", value)
+    if options := next((options for pattern, options in _OTHERWISE.items() if re.fullmatch(pattern, bare)), ""):
+        return f"; {options} that"
+    if form.decimal == "," and re.fullmatch(r"[-+]?\d*\.\d*", bare):
+        return "; decimal is ',' here"
+    if bare != value:
+        return "; one sign of currency stands with each number or with none"
+    return f"; na_values={value!r} if it stands for what is missing"
+
+
+def _refuse_total(table: pd.DataFrame, source: str) -> None:
+    """Refuse a last row that sums up those above it."""
+    above, last = table.iloc[:-1], table.iloc[-1]
+    for name in table.columns.tolist() if len(above) > _MARKERS else ():
+        value, where = last[name], f"{source}: the last row, {len(table)} below the header, "
+        if isinstance(value, str):
+            if _TOTAL.fullmatch(value) and not (above[name] == value).any():
+                raise ValueError(f"{where}has {value!r} in column {name!r} and seems to sum up those above it")
+        elif holds_numbers(table[name]) and len(above) > 10:
+            sums_up = np.isclose(value, above[name].sum(), rtol=1e-9, atol=0)
+            if sums_up and value > above[name].abs().max():
+                raise ValueError(f"{where}is the sum of those above it in column {name!r}")
+
+
+def differing_in_case(column: "pd.Series[Any]") -> tuple[str, str, int] | None:
+    """Two texts of a column that differ in their case or in their kind of letters only, and a row of the second."""
+    seen: dict[str, str] = {}
+    for text in column.dropna().map(str).unique():
+        folded = unicodedata.normalize("NFKC", text).casefold()
+        if (first := seen.setdefault(folded, text)) != text:
+            return first, text, row_of(column.map(str) == text)
+    return None
+
+
+def names_rows(column: "pd.Series[Any]") -> str:
+    """Why a column seems to name rows instead of telling of them; nothing if it does not."""
+    known = column.dropna()
+    distinct = known.nunique()
+    if distinct <= 10:
+        return ""
+    if not holds_numbers(column):
+        return "as distinct as rows" if 2 * distinct > len(known) else ""
+    if distinct < len(column) or not is_integer_dtype(column):
+        return ""
+    return "an id, by its name" if _ID.search(str(column.name)) else ""
+
+
+def say_what_dwarfs(table: pd.DataFrame, source: str) -> None:
+    """Log columns of numbers whose standard deviation is that of a few, beside which all others are the same."""
+    for name, values in table.items():
+        low, high = values.astype("float64").quantile([0.25, 0.75])
+        if 0 < high - low < values.std() / 1000:
+            row = row_of(values.abs() == values.abs().max())
+            logger.warning(
+                "%s: column %r has %g in row %d below the header, beside which its other values are all but equal",
+                *(source, name, values.iloc[row - 1], row),
+            )

@@ -1,0 +1,230 @@
+"""A table in a file: read if every row has the fields that the header names, and refused in one line otherwise."""
+
+import csv
+import gzip
+import logging
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": None}  # with what parts the fields
+_DELIMITERS = ",;\t|"
+_UNPACKED = 100  # times its size may a compressed file grow, or up to this many bytes:
+_SMALL = 100_000_000
+_UNNAMED = "column "
+_THOUSANDS = (",", ".", " ", "'", "_", "\u2019", "\xa0", "\u202f")
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """How a table is written; only texts in Parquet know of ``decimal``, ``thousands`` and ``na_values``.
+
+    Args:
+        delimiter: Between two fields of a row; None: a comma, in .tsv a tab.
+        decimal: Of numbers, a point or a comma.
+        thousands: What parts the digits of a number in threes.
+        encoding: Of the text.
+        na_values: One text or more that stand for a missing value, beside pandas' own (nothing, NA, NaN, null, ...).
+
+    Raises:
+        ValueError: An option cannot be so.
+    """
+
+    delimiter: str | None = None
+    decimal: str = "."
+    thousands: str | None = None
+    encoding: str = "utf-8"
+    na_values: list[str] | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ValueError(f"delimiter must be one character, not {self.delimiter!r}")
+        if self.decimal not in (".", ","):
+            raise ValueError(f"decimal must be '.' or ',', not {self.decimal!r}")
+        if self.thousands is not None and (self.thousands == self.decimal or self.thousands not in _THOUSANDS):
+            raise ValueError(f"thousands must be a blank or one of . , ' _ and not the decimal, not {self.thousands!r}")
+        try:
+            "".encode(self.encoding)
+        except LookupError as error:
+            raise ValueError(f"unknown encoding {self.encoding!r}") from error
+
+    @property
+    def signs(self) -> list[str]:
+        """``na_values``, as a list."""
+        return [self.na_values] if isinstance(self.na_values, str) else list(self.na_values or ())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether numbers are written as pandas expects them."""
+        return self.decimal == "." and self.thousands is None
+
+
+PLAIN = TableFormat()
+
+
+def suffix_of(path: str) -> str:
+    """What kind of file it is: ``.csv``, also of a compressed one."""
+    return Path(path.removesuffix(".gz")).suffix
+
+
+def read_table(path: str, form: TableFormat = PLAIN, as_text: Collection[str] = ()) -> pd.DataFrame:
+    """The rows of a file, one at least; its columns have names that differ.
+
+    Args:
+        path: A .csv, .tsv or .parquet file, also compressed by gzip.
+        form: How it is written.
+        as_text: Columns that are text, whatever they hold.
+
+    Raises:
+        ValueError: The file cannot be read as what its name says, has no rows, or some that are no rows of this header.
+        FileNotFoundError: There is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no {'regular ' if Path(path).exists() else ''}file {path}")
+    try:
+        frame = _read_parquet(path) if suffix_of(path) == ".parquet" else _read_delimited(path, form, as_text)
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # pyarrow, zlib and csv raise many kinds
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"cannot read {path}: {reason}") from error
+    if not len(frame):
+        raise ValueError(f"{path}: no rows")
+    return frame
+
+
+def _read_parquet(path: str) -> pd.DataFrame:
+    frame = pd.read_parquet(path)
+    levels = [name for name in frame.index.names if name is not None]
+    if levels or isinstance(frame.index, pd.DatetimeIndex):
+        frame = frame.reset_index()
+    frame.columns = pd.Index(list(map(str, frame.columns)))
+    _refuse_repeated(frame.columns.tolist())
+    return frame.reset_index(drop=True)
+
+
+def _read_delimited(path: str, form: TableFormat, as_text: Collection[str]) -> pd.DataFrame:
+    text = _decoded(_unpacked(path), form.encoding)
+    delimiter = form.delimiter or SUFFIXES[suffix_of(path)] or ","
+    names, rows = _checked(text, delimiter)
+    if not text.endswith(("\n", "\r")):
+        logger.info("%s: row %d below the header, the last one, ends without a line break; is it whole?", path, rows)
+    dtype: Any = {name: str for name in as_text if name in names} if form.is_plain else str
+    frame = pd.read_csv(
+        StringIO(text, newline=""),
+        sep=delimiter,
+        header=0,
+        names=names,
+        index_col=False,
+        dtype=dtype,
+        na_values=form.signs,
+        low_memory=False,
+    )
+    if len(frame) != rows:
+        raise ValueError(f"{rows} rows by one count and {len(frame)} by another; is a quotation mark unpaired?")
+    return _without_unnamed(frame, path)
+
+
+def _unpacked(path: str) -> bytes:
+    if not path.endswith(".gz"):
+        return Path(path).read_bytes()
+    most = max(_UNPACKED * Path(path).stat().st_size, _SMALL)
+    try:
+        with gzip.open(path) as file:
+            content = file.read(most + 1)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"the compressed file is cut or damaged ({error})") from error
+    if len(content) > most:
+        raise ValueError(f"it unpacks to more than {_UNPACKED} times its size; unpack it first")
+    return content
+
+
+def _decoded(content: bytes, encoding: str) -> str:
+    """The text, without a byte order mark."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) and encoding == "utf-8":
+        raise ValueError("it begins like UTF-16, not UTF-8; give encoding=utf-16")
+    try:
+        text = content.decode("utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"line {line} is not {encoding}: {error.reason}, byte 0x{content[error.start]:02x}; give its encoding, "
+            "such as encoding=cp1252"
+        ) from error
+    if (place := text.find("\0")) >= 0:
+        raise ValueError(f"a NUL character in line {text.count(chr(10), 0, place) + 1}")
+    return text
+
+
+def _checked(text: str, delimiter: str) -> tuple[list[str], int]:
+    """The names in the header, and how many rows there are below it, all of them as wide as it is."""
+    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    wrong: list[tuple[int, int]] = []
+    rows = line = 0
+    try:
+        header = next((row for row in reader if row), None)
+        if header is None:
+            raise ValueError("No columns to parse: it is empty")
+        line = reader.line_num
+        for row in reader:
+            start, line = line, reader.line_num
+            if not row:
+                if len(header) == 1:
+                    raise ValueError(f"line {line} is blank, which may be a missing value or none")
+                continue
+            rows += 1
+            if len(row) != len(header):
+                wrong.append((rows, len(row)))
+            elif row == header:
+                raise ValueError(f"row {rows} below the header (line {line}) is the header again")
+            elif line - start > 1 and _swallows_rows(row, delimiter):
+                raise ValueError(
+                    f"row {rows} below the header holds lines {start + 1} to {line} as one field, which has the "
+                    "delimiters of as many rows; is a quotation mark unpaired?"
+                )
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}; is a quotation mark unpaired?") from error
+    other = max(_DELIMITERS, key=lambda character: delimiter.join(header).count(character))
+    hint = f"; does delimiter={other!r} part them?" if other != delimiter and other in delimiter.join(header) else ""
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} of {rows} rows have more or fewer fields than the header, which has {len(header)}; the "
+            f"first is row {wrong[0][0]} below it, with {wrong[0][1]}{hint}"
+        )
+    if hint and len(header) == 1:
+        raise ValueError(f"its header is one field, {header[0][:40]!r}{hint}")
+    names = [name.strip() or f"{_UNNAMED}{place}" for place, name in enumerate(header, start=1)]
+    _refuse_repeated(names)
+    return names, rows
+
+
+def _swallows_rows(row: list[str], delimiter: str) -> bool:
+    """Whether a field has line breaks, and with each of them the delimiters of a whole row."""
+    return any("\n" in field and field.count(delimiter) == field.count("\n") * (len(row) - 1) for field in row)
+
+
+def _refuse_repeated(names: list[str]) -> None:
+    for place, name in enumerate(names):
+        if (before := names.index(name)) < place:
+            raise ValueError(f"columns {before + 1} and {place + 1} are both called {name!r}")
+
+
+def _without_unnamed(frame: pd.DataFrame, path: str) -> pd.DataFrame:
+    """Without the row labels that pandas writes, and without what delimiters at the ends of all rows make."""
+    dropped = []
+    for name in [name for name in frame.columns.tolist() if name.startswith(_UNNAMED)]:
+        labels = np.arange(len(frame))
+        if frame[name].notna().any() and not np.array_equal(pd.to_numeric(frame[name], errors="coerce"), labels):
+            raise ValueError(f"{name} has no name in the header")
+        dropped.append(name)
+    if dropped:
+        logger.info("%s: left out, without a name and empty or counting the rows: %s", path, ", ".join(dropped))
+    return frame.drop(columns=dropped)
