@@ -1,0 +1,89 @@
+// The bar above the charts: which quantity, and which step.
+import { h, term } from "./dom.js";
+
+const SECONDS = 8;
+
+// Titles of the quantities that a run may have, in the order of the menu.
+export const TITLES = {
+  delta: "gradient δ = ∂L/∂z",
+  gradient_norm: "weight gradient ∂L/∂W",
+  update_ratio: "update ratio |ΔW| / |W|",
+  activation_mean: "activation, mean",
+  activation_std: "activation, spread",
+  saturated_share: "saturated share",
+  dead_share: "dead share",
+  gradient_cosine: "cosine to the step before",
+  stream_norm: "residual stream ∂L/∂h",
+};
+
+export function quantitiesOf(runs) {
+  const there = new Set(runs.flatMap((run) => run.available));
+  return [...Object.keys(TITLES).filter((name) => there.has(name)), ...[...there].filter((name) => !TITLES[name]).sort()];
+}
+
+// Moves through the steps; step(index) is called with the place among them.
+export class Player {
+  constructor(step) {
+    this.step = step;
+    this.steps = [];
+    this.slider = h("input", { type: "range", min: 0, max: 0, step: 1, "aria-label": "step" });
+    this.button = h("button", { type: "button", class: "play", "aria-label": "play", onclick: () => this.toggle() }, "▶");
+    this.shown = h("output", {});
+    this.slider.addEventListener("input", () => this.go(Number(this.slider.value)));
+  }
+
+  // The steps that there are now; the place stays, or is the last.
+  among(steps, isKept) {
+    const step = this.steps[this.index];
+    this.steps = steps;
+    this.slider.max = Math.max(steps.length - 1, 0);
+    const kept = steps.indexOf(step);
+    this.go(isKept && kept >= 0 ? kept : steps.length - 1);
+  }
+
+  get index() {
+    return Number(this.slider.value);
+  }
+
+  go(index) {
+    this.slider.value = Math.min(Math.max(index, 0), this.steps.length - 1);
+    this.shown.textContent = (this.steps[this.index] ?? 0).toLocaleString("en");
+    this.step(this.steps[this.index] ?? 0);
+  }
+
+  toggle() {
+    if (this.timer) return this.stop();
+    if (this.index >= this.steps.length - 1) this.go(0);
+    const begin = performance.now();
+    const from = this.index;
+    this.button.textContent = "❚❚";
+    this.timer = setInterval(() => {
+      const share = (performance.now() - begin) / 1000 / SECONDS;
+      this.go(Math.round(from + share * this.steps.length));
+      if (this.index >= this.steps.length - 1) this.stop();
+    }, 40);
+    return undefined;
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.timer = 0;
+    this.button.textContent = "▶";
+  }
+}
+
+// The bar itself.
+export function bar(state, player, actions) {
+  const names = quantitiesOf(state.runs);
+  const choice = h(
+    "select",
+    { "aria-label": "quantity", onchange: (event) => actions.quantity(event.target.value) },
+    names.map((name) => h("option", { value: name, selected: name === state.quantity }, TITLES[name] ?? name)),
+  );
+  return h(
+    "div",
+    { class: "bar" },
+    h("label", {}, term("quantity", state.quantity), choice),
+    h("label", { class: "steps" }, player.button, term("step"), player.slider, player.shown),
+  );
+}
