@@ -11,14 +11,14 @@ from typing import Any
 #: In the order in which each needs only those before it.
 SCRIPTS = (
     *("glossary.js", "colours.js", "model.js", "dom.js", "axes.js", "export.js", "runs.js", "depth.js", "maps.js"),
-    *("time.js", "layer.js", "cards.js", "bar.js", "app.js"),
+    *("time.js", "bar.js", "layer.js", "cards.js", "app.js"),
 )
 STYLE = "style.css"
 #: What the page is called beside the logs of a run, or of a comparison.
 REPORT = "report.html"
 _DATA = re.compile(r'<script type="application/json" id="runs">(.*?)</script>', re.DOTALL)
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./[a-z]+\.js";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export ", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?:async )?(?:function|class|const) (\w+)", re.MULTILINE)
 
 
 def source(name: str) -> str:
@@ -26,10 +26,17 @@ def source(name: str) -> str:
     return files("unvanish.page").joinpath("static", name).read_text(encoding="utf-8")
 
 
+def _inlined(name: str) -> str:
+    """A module as a scope of its own: a page from disk may not import. What it exports is there for those after it."""
+    module = source(name)
+    exported = ", ".join(_EXPORT.findall(module))
+    body = re.sub("^export ", "", _IMPORT.sub("", module), flags=re.MULTILINE)
+    return f"const {{ {exported} }} = (() => {{\n{body}return {{ {exported} }};\n}})();"
+
+
 def html(runs: Sequence[Mapping[str, Any]], title: str = "gradients") -> str:
     """A page of runs, as of ``unvanish.gradients.show.runs``."""
-    # All modules share one scope, in which a page from disk may not import: their names differ, which a test sees to.
-    script = "\n".join(_EXPORT.sub("", _IMPORT.sub("", source(name))) for name in SCRIPTS)
+    script = "\n".join(map(_inlined, SCRIPTS))
     data = json.dumps(runs, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -20,7 +20,7 @@ _STATE = re.compile(r"dh_norm/(.+)/t(\d+)")
 _SUMMARY, _VERDICT = "gradient/summary", "gradient/verdict"
 #: What came of a run, the best first; the last point of it.
 _SCORES = ("test/{}", "hparams/best_val_{}", "val/{}")
-_METRICS = ("accuracy", "auroc", "r2", "rmse", "perplexity", "loss")
+_METRICS = ("accuracy", "auroc", "perplexity", "rmse", "r2", "loss")
 _OLD_VERDICT = re.compile(
     r"\*\*(?P<name>[^*]+)\*\* after (?P<steps>\d+) steps: (?P<evidence>.*?)\.\n\n\*\*Why:\*\* (?P<cause>[^\n]*)"
     r"(?:\n\n\*\*Try\*\* (?P<remedies>[^\n]*)\.)?",

@@ -13,6 +13,7 @@ import { timePanels } from "./time.js";
 const POLL = 30000;
 // A layer's curves are asked for run by run.
 const TOGETHER = 12;
+const SHALLOW = 3;
 
 // Shows the runs of a source (see model.js) in an element, which becomes all theirs.
 export async function show(root, source) {
@@ -33,7 +34,11 @@ function follow(root) {
   } catch {
     // The page around it is none of ours to see.
   }
-  const look = () => root.classList.toggle("dark", outer ? outer.classList.contains("dark-mode") : system.matches);
+  const look = () => {
+    const isDark = outer ? outer.classList.contains("dark-mode") : system.matches;
+    root.classList.toggle("dark", isDark);
+    document.documentElement.style.colorScheme = isDark ? "dark" : "light";
+  };
   if (outer) new MutationObserver(look).observe(outer, { attributes: true, attributeFilter: ["class"] });
   else system.addEventListener("change", look);
   look();
@@ -56,7 +61,8 @@ class App {
     this.depth = h("div", { class: "slot" });
     this.time = h("div", { class: "slot" });
     this.cards = h("div", { class: "slot" });
-    this.main = h("main", {}, this.top, this.maps, this.detail, this.depth, this.time, this.cards);
+    this.head = h("div");
+    this.main = h("main");
     root.append(h("div", { class: "page" }, this.list, this.main));
     this.player = new Player((step) => this.moved(step));
     this.actions = {
@@ -145,6 +151,7 @@ class App {
     this.draw();
     this.player.among(stepsOf(state.matrices.values()), isKept);
     this.root.dataset.drawn = String(turn);
+    performance.mark("drawn");
     if (state.layer) await this.open(state.layer.run, state.layer.name);
   }
 
@@ -162,7 +169,6 @@ class App {
     const few = charted.length && state.quantity === "delta" ? " · of many layers some, evenly spaced, have curves" : "";
     const title = TITLES[state.quantity] ?? state.quantity;
     this.maps.replaceChildren(
-      headline(state) ?? "",
       mapsPanel(state.matrices, state, this.width, this.tip, {
         title: `${title}, by layer and step`,
         about: [term("one colour scale"), some?.log ? ", " : "", some?.log ? term("powers of ten", "log10") : "", few],
@@ -170,11 +176,16 @@ class App {
         above: "loss",
         below: "input",
         row: "",
-        isVerdict: true,
+        isTime: false,
         open: (run, layer) => this.open(run, layer),
       }),
     );
     this.cards.replaceChildren(cards(state) ?? "");
+    // The few layers of a recurrent network say less than its time does.
+    const isShallow = [...state.matrices.values()].every((matrix) => matrix.layers.length <= SHALLOW);
+    const order = isShallow && state.states.size ? [this.time, this.maps, this.detail, this.depth] : [this.maps, this.detail, this.depth, this.time];
+    this.main.append(this.top, this.head, ...order, this.cards);
+    this.head.replaceChildren(headline(state) ?? "");
     this.moved(state.step);
   }
 
@@ -210,7 +221,7 @@ class App {
     if (!asked.length) return this.close();
     const found = await Promise.all(asked.map((one) => this.source.layer(one, name)));
     const byRun = new Map(asked.map((one, index) => [one, found[index]]));
-    this.detail.replaceChildren(layerPanel(run, name, byRun, state, () => this.close()));
+    this.detail.replaceChildren(layerPanel(run, name, byRun, state, this.width, () => this.close()));
     this.detail.scrollIntoView({ block: "nearest", behavior: "smooth" });
     return undefined;
   }

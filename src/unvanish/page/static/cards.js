@@ -41,7 +41,7 @@ export function cards(state) {
     h(
       "div",
       { class: "cards" },
-      ill.map((run) => h("article", { class: "card", "data-run": run.name }, h("h2", {}, named(run), chip(run.verdict)), run.findings.map(card), notes(run))),
+      ill.map((run) => h("article", { class: "card", "data-run": run.name }, h("h2", {}, named(run), chip(run.verdict)), h("div", { class: "all" }, run.findings.map(card)), notes(run))),
     ),
     well.map((run) => h("p", { class: "well", "data-run": run.name }, named(run), chip(run.verdict), " ", run.evidence, notes(run))),
   );

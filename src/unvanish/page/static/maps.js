@@ -101,6 +101,8 @@ function map(name, words, matrix, run, layout, state, more) {
   const ill = new Set((run?.findings ?? []).flatMap((finding) => finding.layers));
   const fits = Math.max(4, Math.floor(width / 6.8));
   const kind = tone(run?.verdict);
+  // What is ill through time is marked where time is shown, and nowhere else.
+  const isMarked = Boolean(run?.verdict.includes("through time")) === more.isTime;
   const marker = svg(
     "g",
     { class: "marker" },
@@ -115,12 +117,12 @@ function map(name, words, matrix, run, layout, state, more) {
     "g",
     { class: "map", "data-run": name },
     label(box.left, box.top - 25, words.length > fits ? `${words.slice(0, fits - 1)}…` : words, "start", { class: "head" }),
-    more.isVerdict && run ? label(box.left, box.top - 9, verdictText(run, fits), "start", { class: `verdict ${kind}` }) : null,
+    run ? label(box.left, box.top - 9, verdictText(run, fits), "start", { class: `verdict ${kind}` }) : null,
     svg("rect", { class: "paper", x: box.left, y: box.top, width, height }),
     svg("image", { class: "cells", href: image, x: box.left, y: box.top, width, height, preserveAspectRatio: "none", "data-run": name }),
-    svg("rect", { class: `box ${more.isVerdict ? kind : ""}`, x: box.left, y: box.top, width, height }),
+    svg("rect", { class: `box ${isMarked ? kind : ""}`, x: box.left, y: box.top, width, height }),
     matrix.layers.map((layer, row) =>
-      ill.has(layer) && more.isVerdict
+      ill.has(layer) && isMarked
         ? svg("rect", { class: `where ${kind}`, x: box.left - 5, y: place(row) - each / 2, width: 4, height: Math.max(each, 3) })
         : null,
     ),
@@ -147,7 +149,7 @@ function rowNames(matrix, place, box, more) {
   );
 }
 
-// All maps of a panel. more: title, about, name for files, words above and below the rows, isVerdict, open(run, row).
+// All maps of a panel. more: title, about, name for files, words above and below the rows, isTime, open(run, row).
 export function mapsPanel(matrices, state, width, tip, more) {
   const entries = [...matrices];
   if (!entries.length) return h("div", { class: "empty" }, "no run that is shown has this quantity");
@@ -157,8 +159,9 @@ export function mapsPanel(matrices, state, width, tip, more) {
   const longest = Math.max(...entries.flatMap(([, m]) => layerTicks(m.layers, 24).map((tick) => tick.name.length)));
   const left = Math.max(46, 16 + 6.3 * longest);
   const room = width - left - LEGEND;
-  const columns = Math.min(entries.length, Math.max(1, Math.floor((room + GAP) / (96 + GAP))), 8);
-  const lines = Math.ceil(entries.length / columns);
+  const fitting = Math.min(Math.max(1, Math.floor((room + GAP) / (76 + GAP))), 8);
+  const lines = Math.ceil(entries.length / fitting);
+  const columns = Math.ceil(entries.length / lines);
   const each = (room - GAP * (columns - 1)) / columns;
   const most = Math.max(...entries.map(([, matrix]) => matrix.layers.length));
   const tall = lines === 1 ? Math.min(Math.max(15 * most, 200), 320) : lines === 2 ? 190 : 130;

@@ -6,8 +6,14 @@ import { naturally, written } from "./model.js";
 const SORTS = {
   name: (a, b) => naturally(a.name, b.name),
   verdict: (a, b) => gravity(a) - gravity(b) || ratio(a) - ratio(b) || naturally(a.name, b.name),
-  score: (a, b) => (b.score?.value ?? -Infinity) - (a.score?.value ?? -Infinity) || naturally(a.name, b.name),
+  score: (a, b) => merit(b) - merit(a) || naturally(a.name, b.name),
 };
+
+// A score of which more is better; runs without one come last.
+function merit(run) {
+  if (!run.score) return -Number.MAX_VALUE;
+  return /(rmse|perplexity|loss)$/.test(run.score.name) ? -run.score.value : run.score.value;
+}
 
 // What is ill comes first.
 function gravity(run) {

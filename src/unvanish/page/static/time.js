@@ -75,6 +75,7 @@ export function timePanels(state, layer, layers, width, tip, actions) {
     above: "last t",
     below: "first",
     row: "t",
+    isTime: true,
   });
   return [maps, chart];
 }
