@@ -10,7 +10,7 @@ from werkzeug import Request, Response
 
 from unvanish.page.document import SCRIPTS, STYLE, source
 from unvanish.page.quantities import TAB
-from unvanish.tensorboard_plugin.reading import Reader
+from unvanish.tensorboard_plugin.reading import POINTS, Reader
 
 #: Runs in one request, at most.
 _RUNS = 100
@@ -65,7 +65,7 @@ class GradientsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoar
         return self._reader(request).runs()
 
     def _matrix(self, request: Request) -> Any:
-        return self._reader(request).matrices(_asked(request, "run"), _one(request, "quantity"))
+        return self._reader(request).matrices(_asked(request, "run"), _one(request, "quantity"), _points(request))
 
     def _times(self, request: Request) -> Any:
         return self._reader(request).times(_asked(request, "run"))
@@ -86,6 +86,13 @@ def _one(request: Request, name: str) -> str:
     if len(values) != 1:
         raise errors.InvalidArgumentError(f"{name} is given {len(values)} times; it must be given once")
     return str(values[0])
+
+
+def _points(request: Request) -> int:
+    words = _one(request, "points")
+    if not (words.isascii() and words.isdigit() and 1 <= int(words) <= POINTS):
+        raise errors.InvalidArgumentError(f"points is {words}; it must be 1 to {POINTS}")
+    return int(words)
 
 
 def _answering(answer: Callable[[Request], Any]) -> Any:

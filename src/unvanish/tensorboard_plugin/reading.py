@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, final
 
 from tensorboard import errors
@@ -46,10 +47,16 @@ class Reader:
     def __init__(self, data: Any, context: Any, experiment: str) -> None:
         self._data, self._asked = data, {"ctx": context, "experiment_id": experiment}
 
+    @cached_property
+    def _listed(self) -> Mapping[str, Mapping[str, Any]]:
+        """By run and tag the scalars that there are."""
+        found: Mapping[str, Mapping[str, Any]] = self._data.list_scalars(**self._asked, plugin_name="scalars")
+        return found
+
     def layer_tags(self) -> dict[str, dict[str, list[str]]]:
         """By run and quantity the layers that have a curve, from the input as far as their names tell."""
         found: dict[str, dict[str, list[str]]] = {}
-        for run, tags in self._data.list_scalars(**self._asked, plugin_name="scalars").items():
+        for run, tags in self._listed.items():
             parts = [_Tag(*tag.split("/", 1)) for tag in tags if "/" in tag]
             layers = {tag.layer for tag in parts if tag.quantity in (*_DELTAS, "gradient_norm")}
             if not layers:
@@ -69,7 +76,6 @@ class Reader:
         verdicts = self._texts("text", _VERDICT, [run for run in tags if run not in summaries])
         sums = self._last(list(tags), ["gradient/first_over_last", *_score_tags()])
         states = self._states(list(tags))
-        scalars = self._data.list_scalars(**self._asked, plugin_name="scalars")
         found = []
         for run in sorted(tags, key=_natural):
             layers = _ordered([], {layer for names in tags[run].values() for layer in names})
@@ -83,13 +89,13 @@ class Reader:
                     "available": [q for q in map(_name, tags[run]) if q],
                     "recurrent": list(states.get(run, {})),
                     "charted": len(tags[run].get("delta_log10", tags[run].get("delta_rms", ()))),
-                    "stamp": max(series.max_step for series in scalars[run].values()),
+                    "stamp": max(series.max_step for series in self._listed[run].values()),
                 }
             )
         return found
 
-    def matrices(self, runs: Sequence[str], quantity: str) -> dict[str, Packed]:
-        """A quantity by layer and step, for each run that has it.
+    def matrices(self, runs: Sequence[str], quantity: str, points: int = POINTS) -> dict[str, Packed]:
+        """A quantity by layer and step, for each run that has it; at most so many points of a curve.
 
         Raises:
             NotFoundError: there is no such run, or none of them has the quantity.
@@ -101,7 +107,7 @@ class Reader:
             raise errors.NotFoundError(f"no {quantity} in {', '.join(runs)}")
         orders = self._orders(runs)
         wanted = {f"{name}/{layer}" for run, name in chosen.items() for layer in tags[run][name]}
-        curves = self._curves(list(chosen), wanted)
+        curves = self._curves(list(chosen), wanted, points)
         looks = shown(quantity)
         found = {}
         for run, name in chosen.items():
@@ -162,24 +168,23 @@ class Reader:
     def _states(self, runs: Collection[str]) -> dict[str, dict[str, dict[int, str]]]:
         """By run, recurrent layer and t the tags of |dL/dh_t|."""
         found: dict[str, dict[str, dict[int, str]]] = {}
-        listed = self._data.list_scalars(
-            **self._asked, plugin_name="scalars", run_tag_filter=provider.RunTagFilter(runs=runs)
-        )
-        for run, tags in listed.items():
-            for tag in sorted(tags):
+        for run in runs:
+            for tag in sorted(self._listed[run]):
                 if match := _STATE.fullmatch(tag):
                     found.setdefault(run, {}).setdefault(match[1], {})[int(match[2])] = tag
         return found
 
-    def _curves(self, runs: Collection[str], tags: Collection[str]) -> dict[str, dict[str, dict[int, float]]]:
+    def _curves(
+        self, runs: Collection[str], tags: Collection[str], points: int = POINTS
+    ) -> dict[str, dict[str, dict[int, float]]]:
         read = self._data.read_scalars(
             **self._asked,
             plugin_name="scalars",
-            downsample=POINTS,
+            downsample=points,
             run_tag_filter=provider.RunTagFilter(runs=runs, tags=tags),
         )
         return {
-            run: {tag: {point.step: point.value for point in points} for tag, points in series.items()}
+            run: {tag: {point.step: point.value for point in curve} for tag, curve in series.items()}
             for run, series in read.items()
         }
 

@@ -14,6 +14,9 @@ const POLL = 30000;
 // A layer's curves are asked for run by run.
 const TOGETHER = 12;
 const SHALLOW = 3;
+// Points of a curve: as many as a map has columns at first, which is quick, and then all that TensorBoard keeps.
+const FEW = 200;
+const ALL = 1000;
 
 // Shows the runs of a source (see model.js) in an element, which becomes all theirs.
 export async function show(root, source) {
@@ -140,7 +143,7 @@ class App {
     const having = shown.filter((run) => run.available.includes(state.quantity)).map((run) => run.name);
     const recurrent = shown.filter((run) => run.recurrent?.length).map((run) => run.name);
     const [matrices, states] = await Promise.all([
-      having.length ? source.matrices(having, state.quantity) : new Map(),
+      having.length ? source.matrices(having, state.quantity, FEW) : new Map(),
       recurrent.length ? source.times(recurrent) : new Map(),
     ]);
     if (turn !== this.asked) return;
@@ -153,6 +156,13 @@ class App {
     this.root.dataset.drawn = String(turn);
     performance.mark("drawn");
     if (state.layer) await this.open(state.layer.run, state.layer.name);
+    if (!source.isLive || ![...matrices.values()].some((matrix) => matrix.steps.length >= FEW)) return;
+    const whole = await source.matrices(having, state.quantity, ALL);
+    if (turn !== this.asked) return;
+    state.matrices = inOrder(whole);
+    this.draw();
+    this.player.among(stepsOf(state.matrices.values()), true);
+    this.root.dataset.whole = String(turn);
   }
 
   get width() {

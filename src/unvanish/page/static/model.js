@@ -87,8 +87,9 @@ export function served(address) {
   return {
     isLive: true,
     runs: () => get("runs", []),
-    matrices: async (names, quantity) => {
-      const found = await inParts(names, (part) => get("matrix", [...asked(part), ["quantity", quantity]]));
+    matrices: async (names, quantity, points) => {
+      const query = [["quantity", quantity], ["points", points]];
+      const found = await inParts(names, (part) => get("matrix", [...asked(part), ...query]));
       return new Map([...found].map(([name, matrix]) => [name, new Matrix(matrix)]));
     },
     times: async (names) => {
