@@ -24,9 +24,11 @@ def write_run(folder: Path, index: int, layers: int, points: int) -> None:
     """A run whose gradient shrinks from the loss to the input, by a factor of its own."""
     with SummaryWriter(str(folder)) as writer:
         for step in range(points):
-            deltas = [-1 - (layers - layer) * 0.05 * index + 0.3 * math.sin(step / 40 + layer) for layer in range(layers)]
-            values = [Summary.Value(tag=f"delta_log10/hidden.{k}", simple_value=delta) for k, delta in enumerate(deltas)]
-            values += [Summary.Value(tag=f"gradient_norm/hidden.{k}", simple_value=10**d) for k, d in enumerate(deltas)]
+            logs = [-1 - (layers - layer) * 0.05 * index + 0.3 * math.sin(step / 40 + layer) for layer in range(layers)]
+            values = [Summary.Value(tag=f"delta_log10/hidden.{k}", simple_value=log) for k, log in enumerate(logs)]
+            values += [
+                Summary.Value(tag=f"gradient_norm/hidden.{k}", simple_value=10**log) for k, log in enumerate(logs)
+            ]
             writer._get_file_writer().add_summary(Summary(value=values), step)
 
 

@@ -21,7 +21,7 @@ GROUP, PLUGIN = "tensorboard_plugins", "unvanish.tensorboard_plugin.plugin:Gradi
 
 @contextmanager
 def tensorboard(log_folder):
-    """The address of a TensorBoard that has the tab, whether it was installed with the package or is older than that."""
+    """The address of a TensorBoard that has the tab, whether or not the package that is installed has brought it."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.environ.get("PYTHONPATH", "")
         if not entry_points(group=GROUP, value=PLUGIN):

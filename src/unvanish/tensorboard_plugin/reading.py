@@ -86,7 +86,7 @@ class Reader:
                     **known,
                     "name": run,
                     "score": _score(sums.get(run, {})),
-                    "available": [q for q in map(_name, tags[run]) if q],
+                    "available": list(dict.fromkeys(q for q in map(_name, tags[run]) if q)),
                     "recurrent": list(states.get(run, {})),
                     "charted": len(tags[run].get("delta_log10", tags[run].get("delta_rms", ()))),
                     "stamp": max(series.max_step for series in self._listed[run].values()),

@@ -41,9 +41,9 @@ export function cards(state) {
     h(
       "div",
       { class: "cards" },
-      ill.map((run) => h("article", { class: "card", "data-run": run.name }, h("h2", {}, named(run), chip(run.verdict)), h("div", { class: "all" }, run.findings.map(card)), notes(run))),
+      ill.map((run) => h("article", { class: "card", "data-run": run.name }, h("h2", {}, named(run), chip(run)), h("div", { class: "all" }, run.findings.map(card)), notes(run))),
     ),
-    well.map((run) => h("p", { class: "well", "data-run": run.name }, named(run), chip(run.verdict), " ", run.evidence, notes(run))),
+    well.map((run) => h("p", { class: "well", "data-run": run.name }, named(run), chip(run), " ", run.evidence, notes(run))),
   );
 }
 
@@ -52,7 +52,7 @@ export function headline(state) {
   const shown = state.runs.filter((run) => state.chosen.has(run.name));
   const ill = sorted(shown, "verdict").filter((run) => run.findings?.length);
   if (!shown.length) return null;
-  const lines = ill.slice(0, 3).map((run) => h("p", {}, h("b", {}, run.name), " ", chip(run.verdict), ` ${run.findings[0].evidence}`));
+  const lines = ill.slice(0, 3).map((run) => h("p", {}, h("b", {}, run.name), " ", chip(run), ` ${run.findings[0].evidence}`));
   if (ill.length > 3) lines.push(h("p", { class: "quiet" }, `and ${ill.length - 3} more, below`));
   const unknown = shown.filter((run) => run.verdict === "unknown").length;
   const well = unknown ? `Nothing was found; of ${unknown} of ${shown.length} too little is known.` : "The gradient reaches every layer that was looked at.";

@@ -30,5 +30,5 @@ export function lineLook(index) {
 export function tone(verdict) {
   if (verdict === "healthy") return "healthy";
   if (!verdict || verdict === "unknown") return "unknown";
-  return verdict.startsWith("exploding") || verdict.includes("NaN") ? "exploding" : "ill";
+  return verdict.startsWith("exploding") || verdict === "nan" ? "exploding" : "ill";
 }

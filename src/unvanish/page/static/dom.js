@@ -36,7 +36,8 @@ export class Tip {
       const found = event.target.closest?.("[data-term]");
       if (!found) return;
       const place = found.getBoundingClientRect();
-      this.show([meaning(found.dataset.term)], place.left, place.bottom);
+      const known = meaning(found.dataset.term) || found.dataset.meaning;
+      if (known) this.show([known], place.left, place.bottom);
     };
     root.addEventListener("mouseover", explain);
     root.addEventListener("focusin", explain);

@@ -29,7 +29,7 @@ export const GLOSSARY = {
   "finding": "A fault by its name: the numbers that show it, why it harms, and what to try, what helps most first.",
   "recipe line": "The keys of the recipe that this remedy changes; on the command line --key=value.",
   "score": "What came of the run: of its test split, else of its validation.",
-  "NaN": "Not a number: something has overflowed, or 0 was divided by 0. From there on nothing is learnt.",
+  "nan": "Not a number: something has overflowed, or 0 was divided by 0. From there on nothing is learnt.",
   "exactly 0": "No gradient at all, not a small one.",
   "seed": "What weights, dropout and the order of the batches are drawn from.",
 };

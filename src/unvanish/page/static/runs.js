@@ -28,8 +28,11 @@ export function sorted(runs, by) {
   return [...runs].sort(SORTS[by]);
 }
 
-export function chip(verdict) {
-  return h("span", { class: `chip ${tone(verdict)}` }, term(verdict));
+// A verdict in its colour; of what the glossary does not know the finding's own cause is the explanation.
+export function chip(run) {
+  const cause = run.findings?.[0]?.cause;
+  const more = cause ? { "data-meaning": cause } : {};
+  return h("span", { class: `chip ${tone(run.verdict)}`, tabindex: 0, "data-term": run.verdict, ...more }, run.verdict);
 }
 
 function row(run, state, actions) {
@@ -55,7 +58,7 @@ function row(run, state, actions) {
       onkeydown: keyed,
     },
     h("div", { class: "name", title: run.name }, swatch, run.name),
-    h("div", { class: "facts" }, chip(run.verdict), ratioText === "NaN" ? null : h("span", {}, term("first/last"), ` ${ratioText}`)),
+    h("div", { class: "facts" }, chip(run), ratioText === "NaN" ? null : h("span", {}, term("first/last"), ` ${ratioText}`)),
     run.score ? h("div", { class: "facts quiet" }, `${run.score.name} ${written(run.score.value)}`) : null,
   );
 }
