@@ -283,7 +283,7 @@ def test_time_is_shown_for_recurrent_layers(tab):
     colours = tab.driver.execute_async_script(PIXEL.replace(".cells[", ".cells[", 1), "timed", 0.5, 0, 12)
     assert colours["height"] == 12
     heads = tab.js("return [...document.querySelectorAll('.maps')].map((m) => m.getAttribute('aria-label'))")
-    assert heads == ["gradient δ = ∂L/∂z, by layer and step", "Through time, by step"]
+    assert heads == ["gradient δ = ∂L/∂z (RMS), by layer and step", "Through time, by step"]
 
 
 def test_a_card_has_evidence_cause_remedies_and_the_line_of_the_recipe(tab):
@@ -292,6 +292,22 @@ def test_a_card_has_evidence_cause_remedies_and_the_line_of_the_recipe(tab):
     assert "Why: each layer multiplies the gradient" in card
     assert "residual connectionsmodel.residual: true" in card
     assert tab.texts(".card[data-run='ill/seed0'] code") == ["model.residual: true"]
+
+
+def test_little_room_shows_what_tells_runs_apart(driver, tmp_path):
+    names = [
+        "a,depth=3,warmup=0/seed0",
+        "a,depth=9,warmup=0/seed0",
+        "b,depth=3,warmup=0/seed0",
+        "b,depth=3,warmup=0/seed1",
+    ]
+    write(tmp_path / "report.html", [run_of(report_of(records(0.9)), name) for name in names])
+    driver.get((tmp_path / "report.html").as_uri())
+    shown = Shown(driver)
+    shown.until(lambda: shown.js("return document.body.dataset.drawn"))
+    heads = shown.texts(".map .head")
+    assert sorted(heads)[:2] == ["a,depth=3", "a,depth=9"]
+    assert len(set(heads)) == 4
 
 
 def test_terms_are_explained_on_hover(tab):

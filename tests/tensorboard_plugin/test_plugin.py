@@ -110,7 +110,11 @@ def test_runs_are_those_with_gradients(tab):
     assert (new["verdict"], new["steps"], new["stamp"]) == ("vanishing", 12, 12)
     assert new["score"] == {"name": "test accuracy", "value": 0.75}
     assert new["findings"][0]["layers"] == ["enter"]
-    assert new["available"] == ["delta", "gradient_norm", "dead_share"]
+    assert new["titles"] == {
+        "delta": "gradient δ = ∂L/∂z (RMS)",
+        "gradient_norm": "weight gradient ∂L/∂W (norm)",
+        "dead_share": "dead share",
+    }
 
 
 def test_an_old_run_is_told_by_its_texts_and_its_layers_are_sorted_as_people_count(tab):
@@ -219,7 +223,7 @@ def test_a_scalar_that_is_no_layer_is_no_quantity(tmp_path):
         value = [Summary.Value(tag=tag, simple_value=1.0) for tag in ("delta_log10/a", "mine/a", "train/loss")]
         writer._get_file_writer().add_summary(Summary(value=value), 0)
     (run,) = Tab(tmp_path).get("/runs")
-    assert run["available"] == ["delta", "mine"]
+    assert [*run["titles"]] == ["delta", "mine"]
     assert run["verdict"] == "unknown"
 
 

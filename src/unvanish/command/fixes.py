@@ -1,7 +1,7 @@
 """Remedies as changes of a recipe's keys."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
@@ -74,7 +74,13 @@ def change_of(arguments: Mapping[str, Any], clip: float | None, steps: int) -> C
     """
     possible = _possible(arguments, clip, steps)
     means = [(name, re.compile(_ANSWERS.get(name, re.escape(name)))) for name in possible]
-    return lambda words: next((possible[name] for name, meant in means if words == name or meant.match(words)), {})
+    return partial(_change_of, possible, means)
+
+
+def _change_of(
+    possible: Mapping[str, Mapping[str, Any]], means: Iterable[tuple[str, re.Pattern[str]]], words: str
+) -> Mapping[str, Any]:
+    return next((possible[name] for name, meant in means if words == name or meant.match(words)), {})
 
 
 def changed(arguments: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

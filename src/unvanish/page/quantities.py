@@ -18,7 +18,7 @@ class Shown(NamedTuple):
 #: TensorBoard's name for the tab, and for what is written for it alone.
 TAB = "gradients"
 
-#: In the order of the menu.
+#: In the order of the menu; what is not here is shown under its own name.
 QUANTITIES = {
     "delta": Shown("gradient δ = ∂L/∂z (RMS)", True),
     "gradient_norm": Shown("weight gradient ∂L/∂W (norm)", True),

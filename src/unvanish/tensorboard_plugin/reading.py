@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, final
 from tensorboard import errors
 from tensorboard.data import provider
 
-from unvanish.page import Packed, packed, shown
+from unvanish.page import QUANTITIES, Packed, packed, shown
 from unvanish.page.quantities import STATE, TAB
 
 #: Of each curve TensorBoard keeps as many.
@@ -86,7 +86,7 @@ class Reader:
                     **known,
                     "name": run,
                     "score": _score(sums.get(run, {})),
-                    "available": list(dict.fromkeys(q for q in map(_name, tags[run]) if q)),
+                    "titles": {name: shown(name).title for name in _in_menu_order(map(_name, tags[run]))},
                     "recurrent": list(states.get(run, {})),
                     "charted": len(tags[run].get("delta_log10", tags[run].get("delta_rms", ()))),
                     "stamp": max(series.max_step for series in self._listed[run].values()),
@@ -145,7 +145,7 @@ class Reader:
         if not chosen:
             raise errors.NotFoundError(f"no layer {layer} in {run}")
         curves = self._curves([run], {f"{quantity}/{layer}" for quantity in chosen})[run]
-        quantities = {}
+        quantities: dict[str, Packed] = {}
         for quantity in chosen:
             name = _name(quantity)
             if name and not (quantity == "delta_rms" and "delta_log10" in chosen):
@@ -153,6 +153,7 @@ class Reader:
                 rows = {layer: curves[f"{quantity}/{layer}"]}
                 is_log = quantity == "delta_log10"
                 quantities[name] = packed(looks.title, rows, log=looks.log, is_log_already=is_log)
+        quantities = {name: quantities[name] for name in _in_menu_order(quantities)}
         return {"quantities": quantities, "histogram": self._histogram(run, f"gradient_log10/{layer}")}
 
     def _known(self, runs: Iterable[str]) -> dict[str, dict[str, list[str]]]:
@@ -230,6 +231,11 @@ class Reader:
 def _name(quantity: str) -> str:
     """What a tag's first part is called on the page; empty where it is part of another."""
     return "delta" if quantity in _DELTAS else "" if quantity in ("gradient_log10", "dh_norm") else quantity
+
+
+def _in_menu_order(names: Iterable[str]) -> list[str]:
+    there = dict.fromkeys(filter(None, names))
+    return [*(name for name in QUANTITIES if name in there), *(name for name in there if name not in QUANTITIES)]
 
 
 def _natural(name: str) -> list[Any]:

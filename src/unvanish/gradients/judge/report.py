@@ -44,7 +44,7 @@ class Report(Displayed):
         #: What could not be measured.
         self.notes: list[str] = []
         #: Which keys of a recipe a remedy changes, and to what, where there is a recipe.
-        self.change_of: Callable[[str], Mapping[str, Any]] = lambda _: {}
+        self.change_of: Callable[[str], Mapping[str, Any]] = _no_change
         #: The first record that was not finite, if the run has not recovered since: later ones hide where it began.
         self.broken: Record | None = None
         #: By the part of the network that an optimizer has stepped.
@@ -214,6 +214,10 @@ class Report(Displayed):
         """Write ``as_dict`` as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _no_change(_: str) -> Mapping[str, Any]:
+    return {}  # a lambda could not go to another process
 
 
 def _together(verdicts: Mapping[str, Verdict]) -> list[Finding]:

@@ -1,5 +1,5 @@
 // The whole: what is shown, and what happens on a click.
-import { bar, Player, quantitiesOf, TITLES } from "./bar.js";
+import { bar, Player, titlesOf } from "./bar.js";
 import { cards, headline } from "./cards.js";
 import { lineLook } from "./colours.js";
 import { depthChart } from "./depth.js";
@@ -104,8 +104,8 @@ class App {
     state.byName = new Map(runs.map((run) => [run.name, run]));
     state.looks = new Map(runs.map((run) => [run.name, lineLook(groups.indexOf(groupOf(run.name)))]));
     state.chosen = new Set(runs.map((run) => run.name).filter((name) => !before.has(name) || state.chosen.has(name)));
-    const names = quantitiesOf(runs);
-    if (!names.includes(state.quantity)) [state.quantity = "delta"] = names;
+    const titles = titlesOf(runs);
+    if (!titles.has(state.quantity)) [state.quantity = "delta"] = titles.keys();
     this.root.classList.toggle("nothing", !runs.length);
     if (!runs.length) {
       this.main.replaceChildren(h("p", { class: "empty" }, "No run with gradients here yet: GradientMonitor in a Trainer's callbacks writes them."));
@@ -140,7 +140,7 @@ class App {
     const turn = (this.asked += 1);
     const { state, source } = this;
     const shown = sorted(state.runs, state.sort).filter((run) => state.chosen.has(run.name));
-    const having = shown.filter((run) => run.available.includes(state.quantity)).map((run) => run.name);
+    const having = shown.filter((run) => Object.hasOwn(run.titles, state.quantity)).map((run) => run.name);
     const recurrent = shown.filter((run) => run.recurrent?.length).map((run) => run.name);
     const [matrices, states] = await Promise.all([
       having.length ? source.matrices(having, state.quantity, FEW) : new Map(),
@@ -177,7 +177,7 @@ class App {
     const [some] = state.matrices.values();
     const charted = state.runs.filter((run) => state.matrices.has(run.name) && run.layers.filter((layer) => !layer.endsWith("+")).length > state.matrices.get(run.name).layers.length);
     const few = charted.length && state.quantity === "delta" ? " · of many layers some, evenly spaced, have curves" : "";
-    const title = TITLES[state.quantity] ?? state.quantity;
+    const title = some?.title ?? state.quantity;
     this.maps.replaceChildren(
       mapsPanel(state.matrices, state, this.width, this.tip, {
         title: `${title}, by layer and step`,

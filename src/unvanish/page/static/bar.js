@@ -3,22 +3,9 @@ import { h, term } from "./dom.js";
 
 const SECONDS = 8;
 
-// Titles of the quantities that a run may have, in the order of the menu.
-export const TITLES = {
-  delta: "gradient δ = ∂L/∂z",
-  gradient_norm: "weight gradient ∂L/∂W",
-  update_ratio: "update ratio |ΔW| / |W|",
-  activation_mean: "activation, mean",
-  activation_std: "activation, spread",
-  saturated_share: "saturated share",
-  dead_share: "dead share",
-  gradient_cosine: "cosine to the step before",
-  stream_norm: "residual stream ∂L/∂h",
-};
-
-export function quantitiesOf(runs) {
-  const there = new Set(runs.flatMap((run) => run.available));
-  return [...Object.keys(TITLES).filter((name) => there.has(name)), ...[...there].filter((name) => !TITLES[name]).sort()];
+// By name the titles of the quantities that any of some runs has, in the order of the menu.
+export function titlesOf(runs) {
+  return new Map(runs.flatMap((run) => Object.entries(run.titles)));
 }
 
 // Moves through the steps; step(index) is called with the place among them.
@@ -74,11 +61,10 @@ export class Player {
 
 // The bar itself.
 export function bar(state, player, actions) {
-  const names = quantitiesOf(state.runs);
   const choice = h(
     "select",
     { "aria-label": "quantity", onchange: (event) => actions.quantity(event.target.value) },
-    names.map((name) => h("option", { value: name, selected: name === state.quantity }, TITLES[name] ?? name)),
+    [...titlesOf(state.runs)].map(([name, title]) => h("option", { value: name, selected: name === state.quantity }, title)),
   );
   return h(
     "div",

@@ -4,7 +4,7 @@ import { label, layerTicks, path, scale, yAxis } from "./axes.js";
 import { saving } from "./export.js";
 import { cellText, extent, groupOf, medianOf } from "./model.js";
 
-const HEIGHT = 330;
+const HEIGHT = 340;
 
 // Of each group its matrices by run, in the order of the runs.
 export function grouped(matrices) {
@@ -64,12 +64,14 @@ export function depthChart(state, width, tip) {
   }
   const margin = (high - low) * 0.04;
   [low, high] = [low - margin, high + margin];
-  const box = { left: 52, right: width - 12, top: 12, bottom: HEIGHT - 66 };
   const deepest = [...state.matrices.values()].reduce((a, b) => (b.layers.length > a.layers.length ? b : a));
   const isAlike = [...state.matrices.values()].every((m) => m.layers.length === deepest.layers.length);
+  const right = width - 12;
+  const names = layerTicks(deepest.layers, Math.max(2, Math.min(20, Math.floor((right - 72) / 46))));
+  const longest = isAlike ? Math.max(...names.map((tick) => tick.name.length)) : 3;
+  const box = { left: 52, right, top: 12, bottom: HEIGHT - 36 - 3.7 * longest };
   const x = scale(0, Math.max(deepest.layers.length - 1, 1), box.left + 10, box.right - 10);
   const y = scale(low, high, box.bottom, box.top);
-  const names = layerTicks(deepest.layers, Math.max(2, Math.min(20, Math.floor((box.right - box.left) / 46))));
   const lines = [...groups].map(([name, group]) => {
     const look = state.looks.get(group.keys().next().value);
     const points = profile(group, state.step);

@@ -1,6 +1,5 @@
 // One layer: all that was measured of it, by step, in every run that is shown, and its histogram.
 import { label, path, scale, stepAxis, ticks, yAxis } from "./axes.js";
-import { quantitiesOf } from "./bar.js";
 import { h, svg, term } from "./dom.js";
 import { saving } from "./export.js";
 import { cellText, extent, stepsOf } from "./model.js";
@@ -70,7 +69,7 @@ function histogram(run, found, width) {
 
 // The panel of a layer of a run; found has by run what its source says of the layer.
 export function layerPanel(run, layer, found, state, width, close) {
-  const names = quantitiesOf([...found.values()].map((one) => ({ available: Object.keys(one.quantities) })));
+  const names = [...new Set([...found.values()].flatMap((one) => Object.keys(one.quantities)))];
   const columns = Math.max(1, Math.floor((width + GAP) / (NARROW + GAP)));
   const each = Math.floor((width - GAP * (columns - 1)) / columns);
   const own = found.get(run)?.histogram;

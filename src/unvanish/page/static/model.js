@@ -49,7 +49,8 @@ export function embedded(runs) {
   const unpack = (group) => Object.fromEntries(Object.entries(group ?? {}).map(([k, v]) => [k, new Matrix(v)]));
   const all = runs.map((run) => {
     const numbers = unpack(run.quantities);
-    return { ...run, available: Object.keys(numbers), numbers, states: unpack(run.times) };
+    const titles = Object.fromEntries(Object.entries(numbers).map(([name, matrix]) => [name, matrix.title]));
+    return { ...run, titles, numbers, states: unpack(run.times) };
   });
   const byName = new Map(all.map((run) => [run.name, run]));
   const gather = (names, look) =>
@@ -129,16 +130,26 @@ export function stepsOf(matrices) {
   return [...new Set([...matrices].flatMap((matrix) => matrix.steps))].sort((a, b) => a - b);
 }
 
+const SEED = /[/_-]?seed[_-]?\d+/i;
+
 // What runs that differ by their seed alone have in common.
 export function groupOf(name) {
-  return name.replace(/[/_-]?seed[_-]?\d+/i, "") || name;
+  return name.replace(SEED, "") || name;
 }
 
-// By name what each of some runs is called where there is little room: without its seed, where no other seed is there.
+// By name what each of some runs is called where there is little room: without what all of them have in common,
+// and without its seed, where no other seed is there.
 export function shortNames(names) {
-  const counts = new Map();
-  for (const name of names) counts.set(groupOf(name), (counts.get(groupOf(name)) ?? 0) + 1);
-  return new Map(names.map((name) => [name, counts.get(groupOf(name)) === 1 ? groupOf(name) : name]));
+  const groups = names.map(groupOf);
+  const parts = groups.map((group) => group.split(","));
+  const isShared = (part) => new Set(groups).size > 1 && parts.every((others) => others.slice(1).includes(part));
+  return new Map(
+    names.map((name, index) => {
+      const words = parts[index].filter((part, place) => !place || !isShared(part)).join(",");
+      const isAlone = groups.filter((group) => group === groups[index]).length === 1;
+      return [name, isAlone ? words : `${words}${name.match(SEED)?.[0] ?? ""}`];
+    }),
+  );
 }
 
 // A number as a person would write it: 3.3e-17, 0.136, 1,240.
