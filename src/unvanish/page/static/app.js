@@ -166,7 +166,7 @@ class App {
   }
 
   get width() {
-    return Math.max(this.main.clientWidth - 34, 420);
+    return Math.max(this.main.clientWidth - 46, 420);
   }
 
   draw() {

@@ -10,7 +10,7 @@ const GAP = 14;
 
 // The places of a small chart's edges.
 function inside(width) {
-  return { left: 48, right: width - 8, top: 10, bottom: HEIGHT - 24 };
+  return { left: 48, right: width - 16, top: 10, bottom: HEIGHT - 24 };
 }
 
 function curves(name, found, state, width) {
