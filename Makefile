@@ -65,6 +65,9 @@ tables: .venv/package  ## Read 2,064 defective tables and series, and write benc
 papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 
+tab: .venv/tools  ## Measure how long TensorBoard's tab Gradients takes to show six runs (chromium and chromedriver)
+	$(BIN)/python -m benchmarks.tab
+
 gpu: .venv/package  ## See what this does on a GPU, and write benchmarks/GPU.md (about 8 minutes; data in DATA=data)
 	$(BIN)/python -m benchmarks.gpu --root $(DATA)
 
@@ -72,4 +75,4 @@ clean:  ## Remove environments, caches and builds; runs stay
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies papers gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies papers tab gpu clean

@@ -67,3 +67,10 @@ def test_the_wheel_brings_the_recipes(installed, workplace):
 def test_the_wheel_trains_elsewhere(installed, workplace):
     run(installed, workplace, "fit", "-c", "quickstart", "--trainer.max_epochs=1")
     assert (workplace / "runs/quickstart/1/checkpoints/best.ckpt").is_file()
+
+
+def test_the_wheel_brings_the_page_and_the_tab(installed, workplace):
+    parts = {path.name for path in (ROOT / "src/unvanish/page/static").iterdir()}
+    assert {path.name for path in (installed / "unvanish/page/static").iterdir()} == parts > {"app.js", "style.css"}
+    (points,) = installed.glob("unvanish-*.dist-info/entry_points.txt")
+    assert "[tensorboard_plugins]\ngradients = unvanish.tensorboard_plugin.plugin:GradientsPlugin" in points.read_text()

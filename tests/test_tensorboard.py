@@ -2,25 +2,18 @@
 
 import os
 import re
-import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.tab import CHROMIUM, DRIVER, browser, tensorboard
 from unvanish.command.main import main
 from unvanish.gradients.show.events import CHARTS
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
 
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--window-size=1400,1200"),
-)
 LAYERS = ("hidden.0", "hidden.1", "output")
 PAGES = ("timeseries", "scalars", "custom_scalars", "images", "histograms", "text", "hparams")
 # Most pages are made of shadow trees, which no selector of the document reaches.
@@ -83,36 +76,12 @@ def log_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(log_folder, tmp_path_factory):
-    """The address of a TensorBoard that shows the run."""
-    output = tmp_path_factory.mktemp("server") / "stderr.txt"
-    command = [sys.executable, "-m", "tensorboard.main", "--host=127.0.0.1", "--port=0", f"--logdir={log_folder}"]
-    with output.open("w") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream)
-    try:
-        deadline = time.monotonic() + 60
-        while not (found := re.search(r"at (http://\S+:\d+/)", output.read_text())):
-            assert process.poll() is None, output.read_text()
-            assert time.monotonic() < deadline, output.read_text()
-            time.sleep(0.1)
-        yield found[1]
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-@pytest.fixture(scope="module")
-def page(server, tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+def page(log_folder, tmp_path_factory):
     pictures = [tmp_path_factory.mktemp("pictures")]
     if folder := os.environ.get("UNVANISH_SCREENSHOTS"):
         pictures.append(Path(folder))
-    yield Page(driver, server, pictures)
-    driver.quit()
+    with tensorboard(log_folder) as server, browser(tmp_path_factory.mktemp("profile"), (1400, 1200)) as driver:
+        yield Page(driver, server, pictures)
 
 
 def has(*words):

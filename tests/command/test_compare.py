@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from unvanish import page
 from unvanish.command import compare_run, recipes
 from unvanish.command.compare_figure import _Curves, _draw_learning, figure
 from unvanish.command.compare_run import Result
@@ -93,6 +94,11 @@ def test_the_table_says_what_the_runs_kept(two, capsys):
     markdown = (folder / "comparison.md").read_text().splitlines()
     assert {line.count("|") for line in markdown[:4]} == {markdown[0].count("|")}
     assert width(folder / "comparison.png") == pytest.approx(2 * PANEL, abs=LEGEND)
+    shown = page.read(folder / "report.html")
+    runs = [run for variant in kept["variants"] for run in variant["runs"]]
+    assert [run["name"] for run in shown] == [f"{v['variant']}/seed{n}" for v in kept["variants"] for n in range(3)]
+    assert [run["score"] for run in shown] == [{"name": "test accuracy", "value": run["test"]} for run in runs]
+    assert {len(run["quantities"]["delta"]["layers"]) for run in shown} == {len(report["layers"])}
 
 
 def test_a_large_grid_has_a_row_of_panels_for_each_variant(tmp_path):

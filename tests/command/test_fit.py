@@ -13,6 +13,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from unvanish import page
 from unvanish.command.main import main
 
 SMALL = ["--model.hidden_sizes=[7]", "--trainer.max_epochs=2"]
@@ -35,12 +36,15 @@ def test_a_run_s_folder_holds_all_that_is_promised(workplace, capsys):
     folder = workplace / "runs/mlp/wine/1"
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     (events,) = [name for name in names if name.startswith("events.out.tfevents.")]
-    kept = {"config.yaml", "metrics.csv", "gradient_report.json", "gradient_report.png", "hparams.yaml"}
+    reports = {"gradient_report.json", "gradient_report.png", "report.html"}
+    kept = {"config.yaml", "metrics.csv", "hparams.yaml", *reports}
     assert names == {*kept, ".unvanish-run", "checkpoints/best.ckpt", "checkpoints/last.ckpt", events}
     with (folder / "metrics.csv").open() as file:
         columns = set(csv.DictReader(file).fieldnames)
     assert columns >= {"epoch", "step", "train/loss", "val/loss", "val/accuracy"}
     assert json.loads((folder / "gradient_report.json").read_text())["layers"][0]["name"] == "hidden.0.linear"
+    (shown,) = page.read(folder / "report.html")
+    assert (shown["name"], shown["layers"], shown["verdict"]) == ("wine/1", ["hidden.0", "output"], "healthy")
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["hidden_sizes"] == [7]
     assert yaml.safe_load((folder / "hparams.yaml").read_text())["recipe"] == "mlp/wine"
     found = EventAccumulator(str(folder)).Reload()

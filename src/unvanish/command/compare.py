@@ -14,8 +14,10 @@ from typing import final
 
 import torch
 
+from unvanish import page
 from unvanish.command import recipes
 from unvanish.command.compare_figure import figure
+from unvanish.command.compare_page import write_page
 from unvanish.command.compare_run import Result, Run, parse
 from unvanish.command.compare_table import Comparison, Row
 from unvanish.command.errors import WrongInputError, as_wrong_input
@@ -63,6 +65,8 @@ def compare(options: Namespace, overrides: list[str]) -> int:
     if picture := figure(comparison, folder):
         (folder / "comparison.png").write_bytes(picture)
         print(f"drawn as {folder / 'comparison.png'}")
+    if write_page(comparison, folder):
+        print(f"gradients, all runs on one scale: {folder / page.REPORT}")
     print(f"next: tensorboard --logdir {folder}")
     return int(any(result.error for result in results.values()))
 

@@ -1,6 +1,7 @@
 """Remedies as changes of a recipe's keys."""
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
@@ -61,6 +62,25 @@ def fitting(arguments: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
     for fix, changes in FIXES.items():
         if changes.keys() <= arguments.keys() and not changes.items() <= arguments.items():
             yield fix, {f"model.{key}": value for key, value in changes.items()}
+
+
+def change_of(arguments: Mapping[str, Any], clip: float | None, steps: int) -> Callable[[str], Mapping[str, Any]]:
+    """Which of a recipe's keys a remedy that a rule names would change, and to what; none where that is not known.
+
+    Args:
+        arguments: Of the network, its training among them.
+        clip: The norm to which gradients are clipped; None where they are not.
+        steps: Of the training.
+    """
+    possible = _possible(arguments, clip, steps)
+    means = [(name, re.compile(_ANSWERS.get(name, re.escape(name)))) for name in possible]
+    return partial(_change_of, possible, means)
+
+
+def _change_of(
+    possible: Mapping[str, Mapping[str, Any]], means: Iterable[tuple[str, re.Pattern[str]]], words: str
+) -> Mapping[str, Any]:
+    return next((possible[name] for name, meant in means if words == name or meant.match(words)), {})
 
 
 def changed(arguments: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

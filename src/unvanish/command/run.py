@@ -17,6 +17,7 @@ from torch import Tensor
 from unvanish.command.checkpoints import BEST, LAST
 from unvanish.command.errors import as_wrong_input
 from unvanish.command.experiment import Built, Experiment
+from unvanish.command.fixes import change_of
 from unvanish.command.recipes import Config
 from unvanish.command.run_folder import remove
 from unvanish.command.threads import choose_threads
@@ -61,6 +62,7 @@ def train(
     """
     model, data, options, monitor = built
     monitor.verbose = monitor.verbose and not quiet
+    monitor.change_of = change_of(model.hparams, options["gradient_clip_val"], _steps(options, data))
     objective = OBJECTIVES[model.settings.task]
     checkpoints = folder / "checkpoints"
     best = LaterBest(checkpoints, BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
@@ -128,13 +130,27 @@ def has_test_split(data: L.LightningDataModule) -> bool:
 
 def _log_interval(options: Config, data: L.LightningDataModule) -> int:
     """Steps between two points of a curve: Lightning's 50, which leaves that of a short epoch empty, or fewer."""
-    try:
-        steps: int = len(data.train_dataloader()) // options["accumulate_grad_batches"]
-    except TypeError:  # its length is not known
+    steps = _steps_of_epoch(options, data)
+    if steps is None:
         return 50
     if options["max_steps"] > 0:
         steps = min(steps, options["max_steps"])
     return max(1, min(50, steps // 4))
+
+
+def _steps_of_epoch(options: Config, data: L.LightningDataModule) -> int | None:
+    try:
+        steps: int = len(data.train_dataloader()) // options["accumulate_grad_batches"]
+    except TypeError:  # its length is not known
+        return None
+    return steps
+
+
+def _steps(options: Config, data: L.LightningDataModule) -> int:
+    """How many the training has; Lightning's 1,000 epochs where nothing bounds them."""
+    epochs = options["max_epochs"] if options["max_epochs"] is not None else 1000
+    known = [options["max_steps"], (_steps_of_epoch(options, data) or 0) * epochs]
+    return min((steps for steps in known if steps > 0), default=0)
 
 
 def _score(best: ModelCheckpoint) -> float:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, final
@@ -71,12 +72,15 @@ class GradientMonitor(L.Callback):
         self.every_layer = every_layer
         self.sinks = sinks or []
         self.report = Report()
+        #: As of ``Report``.
+        self.change_of: Callable[[str], Mapping[str, Any]] | None = None
         self.session: Session | None = None
         self._hooks = ExitStack()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the layers."""
         self.report, self.session = Report(), None
+        self.report.change_of = self.change_of or self.report.change_of
         log_dir = trainer.log_dir  # which all ranks ask for, as it is broadcast
         try:
             recorder = GradientRecorder(

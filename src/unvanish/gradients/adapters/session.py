@@ -6,10 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
+from unvanish import page
 from unvanish.gradients.judge import Report
 from unvanish.gradients.judge.report import summary
 from unvanish.gradients.record import Record
 from unvanish.gradients.recorder import GradientRecorder
+from unvanish.gradients.show.runs import run_of
 from unvanish.gradients.show.sinks import Sink
 
 log = logging.getLogger("unvanish.gradients")
@@ -110,6 +112,8 @@ class Session:
 
     def _save(self, folder: Path) -> None:
         self.report.save(folder / "gradient_report.json")
+        name = f"{folder.absolute().parent.name}/{folder.name}"
+        page.write(folder / page.REPORT, [run_of(self.report, name)], name)
         if self.report.has_deltas:
             from unvanish.gradients.show.pictures import picture_of  # noqa: PLC0415 - matplotlib takes its time
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from unvanish.gradients.judge.notebook import Displayed
 from unvanish.gradients.judge.plan import Batch, Loss, Plan, calls_of
 from unvanish.gradients.judge.report import as_dict, json_number, theory_dict, verdict_on
 from unvanish.gradients.judge.trials import Trial, Trials, copied, try_remedies
@@ -24,8 +25,8 @@ from unvanish.gradients.recorder import GradientRecorder
 from unvanish.gradients.theory import Chain, ChainProbe
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Displayed):
     """What was measured, what it means, and what theory expects.
 
     Args:
@@ -79,6 +80,9 @@ class Diagnosis:
             "not_measured": self.notes,
             "layers": layers,
         }
+
+    def __repr__(self) -> str:
+        return f"Diagnosis({self.verdict.name!r}, {self.verdict.evidence!r})"
 
     def __str__(self) -> str:
         parts = [_layers_table(self.record, self.activations, self.expected)]

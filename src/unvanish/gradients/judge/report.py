@@ -3,13 +3,14 @@
 import json
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, final
 
 from unvanish.gradients.judge.finding import Finding
+from unvanish.gradients.judge.notebook import Displayed
 from unvanish.gradients.judge.rules import NAMES
 from unvanish.gradients.judge.rules.depth import ratio_and_factor, worst
 from unvanish.gradients.judge.seen import Seen, key_of, medians
@@ -26,7 +27,7 @@ _LOSSES = 128
 
 
 @final
-class Report:
+class Report(Displayed):
     """Keeps the first and the last records of a run, and a sample of those between; its size has a bound.
 
     Args:
@@ -43,6 +44,8 @@ class Report:
         self.chain: Chain | None = None
         #: What could not be measured.
         self.notes: list[str] = []
+        #: Which keys of a recipe a remedy changes, and to what, where there is a recipe.
+        self.change_of: Callable[[str], Mapping[str, Any]] = _no_change
         #: The first record that was not finite, if the run has not recovered since: later ones hide where it began.
         self.broken: Record | None = None
         #: By the part of the network that an optimizer has stepped.
@@ -60,6 +63,9 @@ class Report:
         self._seen, self._stride = 0, 1
         #: What was judged since the last record came.
         self._judged: dict[str, Verdict] = {}
+
+    def __repr__(self) -> str:
+        return f"Report({self.end.name!r}, steps={self.steps})"
 
     def add(self, records: Iterable[Record]) -> None:
         """Take in the next records."""
@@ -218,6 +224,10 @@ class Report:
         """Write ``as_dict`` as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _no_change(_: str) -> Mapping[str, Any]:
+    return {}  # a lambda could not go to another process
 
 
 def _together(verdicts: Mapping[str, Verdict]) -> list[Finding]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unvanish.gradients.judge.finding import Finding
+from unvanish.gradients.judge.notebook import Displayed
 from unvanish.gradients.judge.rules import RULES
 from unvanish.gradients.judge.rules.depth import ratio_and_factor, worst
 from unvanish.gradients.judge.seen import Seen
@@ -13,8 +14,8 @@ _HEALTHY = "the gradient reaches every layer that was looked at"
 _NO_LOSS = "; the loss was not given, and is not judged"
 
 
-@dataclass(frozen=True)
-class Verdict:
+@dataclass(frozen=True, repr=False)
+class Verdict(Displayed):
     """What is wrong with a network or its training, as far as it was looked at.
 
     Args:
@@ -75,6 +76,9 @@ class Verdict:
     def fixes(self) -> list[str]:
         """What to try against it."""
         return list(self.findings[0].remedies) if self.findings else []
+
+    def __repr__(self) -> str:
+        return f"Verdict({self.name!r}, {self.evidence!r})"
 
     def __str__(self) -> str:
         if not self.findings:

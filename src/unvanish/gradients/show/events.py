@@ -4,6 +4,7 @@ Of each tag TensorBoard keeps 1,000 scalars, drawn by chance, and 10 images, and
 is thinned evenly before it is written, and of a deep network evenly spaced layers are charted.
 """
 
+import json
 import math
 import re
 import struct
@@ -11,7 +12,7 @@ import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import final
 
-from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR, HistogramProto, Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -29,6 +30,8 @@ from unvanish.gradients.quantities.gradient import GRADIENT_NORM
 from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.record import Record
 from unvanish.gradients.show import pictures
+from unvanish.gradients.show.runs import summary_of
+from unvanish.page.quantities import TAB
 
 #: A vanishing gradient looks like zero on TensorBoard's axes, which are linear until somebody asks for more.
 _LOG, _LOG_TITLE = "delta_log10", "log10 of the RMS of delta"
@@ -102,9 +105,10 @@ class EventWriter:
         self._add(values, record.step, record.time)
 
     def tell(self, report: Report) -> None:
-        """Write the verdict as a text."""
-        value = _tensor_value("gradient/verdict", "text", _markdown(report).encode())
-        self._add([value], report.last_step, time.time())
+        """Write the verdict as a text, and what the tab Gradients has to know beside the scalars."""
+        text = _tensor_value("gradient/verdict", "text", _markdown(report).encode())
+        summary = json.dumps(summary_of(report, self._names), allow_nan=False).encode()
+        self._add([text, _tensor_value("gradient/summary", TAB, summary)], report.last_step, time.time())
 
     def close(self, report: Report) -> None:
         """Write the heat map of the whole run."""
@@ -250,7 +254,8 @@ def _values(scalars: Mapping[str, float]) -> Iterator[Summary.Value]:
 
 
 def _tensor_value(tag: str, plugin: str, content: bytes) -> Summary.Value:
-    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
+    data = SummaryMetadata.PluginData(plugin_name=plugin)
+    metadata = SummaryMetadata(plugin_data=data, data_class=DATA_CLASS_TENSOR)
     tensor = TensorProto(dtype=DT_STRING, tensor_shape=TensorShapeProto(), string_val=[content])
     return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
 

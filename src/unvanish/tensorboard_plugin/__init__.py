@@ -1,0 +1,1 @@
+"""TensorBoard's tab Gradients."""
