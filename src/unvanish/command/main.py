@@ -175,10 +175,12 @@ def quieten(stream: str) -> None:
     """Let our own words through, and of Lightning's only warnings: each run brings two advertisements."""
     import lightning.pytorch  # noqa: F401 - sets the level of its logger
 
+    from unvanish.command.terminal import LogLines
+
     if int(os.environ.get("LOCAL_RANK", "0")):
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - the first of several processes speaks
     ours = logging.getLogger("unvanish")
-    ours.handlers = [logging.StreamHandler(getattr(sys, stream))]
+    ours.handlers = [LogLines(stream)]
     ours.setLevel(logging.INFO)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")

@@ -193,6 +193,11 @@ class GradientMonitor(L.Callback):
             if losses:
                 self.report.validated(float(losses[0]))
 
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write what the epoch has brought, for whoever looks at it then."""
+        if self.session is not None:
+            self.session.after_epoch()
+
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the rest and the report."""
         self._close(is_done=True)
