@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -12,13 +13,14 @@ from typing import NoReturn
 
 import unvanish
 from unvanish.command import recipes
+from unvanish.command.arguments import understood
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import WrongInputError
 
 _EPILOG = """\
 Each key of a recipe is an option too:
-  unvanish fit -c mlp/digits --model.activation=tanh --trainer.max_epochs=5
-and `unvanish fit -c mlp/digits --help` lists them all.
+  unvanish fit mlp/digits --model.activation=tanh --trainer.max_epochs=5
+and `unvanish fit mlp/digits --help` lists them all.
 """
 _TRAINED = ("validate", "test", "predict")
 
@@ -42,7 +44,12 @@ def main(argv: list[str] | None = None) -> int:
     sys.path.append("")  # a recipe may name a class in a file of the current folder
     wait_briefly()
     try:
-        options, rest = _parser().parse_known_args(argv)
+        parser = _parser()
+        words = understood(sys.argv[1:] if argv is None else argv, parser)
+        if not words:
+            parser.print_help()
+            return 0
+        options, rest = parser.parse_known_args(words)
         if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check"):
             raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
         return _run(options, rest)
@@ -71,7 +78,7 @@ def _parser() -> _Parser:
         action="append",
         default=[],
         metavar="RECIPE",
-        help="a file or a packaged name; repeat to overlay",
+        help="a file or a packaged name, with or without -c; repeat to overlay",
     )
     recipe.add_argument("--variant", metavar="NAME", help="which one, where RECIPE is a comparison")
     recipe.add_argument("-h", "--help", action="store_true", help="show this, and with -c the recipe's keys as well")
@@ -94,8 +101,9 @@ def _parser() -> _Parser:
     fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
     diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
     _add_diagnose(diagnose)
-    add("validate", "print a trained network's metrics on the validation split", recipe, checkpoint, runs)
-    add("test", "print a trained network's metrics on the test split", recipe, checkpoint, runs)
+    for verb, split in (("validate", "validation"), ("test", "test")):
+        evaluate = add(verb, f"print a trained network's metrics on the {split} split", recipe, checkpoint, runs)
+        evaluate.add_argument("--json", action="store_true", help="print JSON and nothing else")
     predict = add("predict", "write a trained network's predictions to a CSV file", recipe, checkpoint, runs)
     predict.add_argument("--out", metavar="FILE", help="the CSV file (default: predictions.csv in the run's folder)")
     generate = add("generate", "print text that a trained next-token network continues", recipe, checkpoint, runs)
@@ -206,5 +214,7 @@ def _recipes(options: argparse.Namespace) -> int:
     elif options.action == "copy":
         print(recipes.copy(options.name, Path(options.target)))
     else:
-        print("\n".join(recipes.names()))
+        from unvanish.command.recipe_list import recipe_list
+
+        print(recipe_list(shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
     return 0

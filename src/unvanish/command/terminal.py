@@ -45,7 +45,7 @@ def say(text: str, style: str = "", where: Console | None = None) -> None:
     """Print a text, a name of a verdict at its head in its colour; it wraps on a terminal alone."""
     where = where or console()
     words = Text(printable(text, where.encoding), style)
-    if found := re.match(r"(?:gradients after \d+ steps: )?([a-z ]+):", text):
+    for found in re.finditer(r"^(?:gradients after \d+ steps:|and) ([a-z ]+):", text, re.MULTILINE):
         words.stylize(style_of(found[1]), *found.span(1))
     where.print(words, soft_wrap=not where.is_terminal)
 
