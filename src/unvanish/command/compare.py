@@ -64,7 +64,7 @@ def compare(options: Namespace, overrides: list[str]) -> int:
         for run, result in _trained(waiting, options.jobs, lines):
             results[run.folder] = result
             lines.finished(run.label)
-            say(f"{len(results)}/{len(runs)} {_line(result, objective.metric)}")
+            say(f"{len(results)}/{len(runs)} {_line(result, objective.metric)}", lines.console)
     rows = [Row(name, [results[run.folder] for run in runs if run.variant == name]) for name in chosen]
     comparison = Comparison(rows, objective, target)
     comparison.save(folder)
@@ -91,7 +91,7 @@ def _show(comparison: Comparison) -> None:
         where.print(Text(printable(line, where.encoding), style), soft_wrap=True)
     where.print()
     for note in shown.notes:
-        say(note, where=where)
+        say(note, where)
 
 
 def _understood(

@@ -71,12 +71,15 @@ class RunLines:
     Args:
         total: How many runs there are.
         done: How many of them are there already.
+
+    Attributes:
+        console: Whatever is printed goes here, above the lines.
     """
 
     def __init__(self, total: int, done: int) -> None:
-        where = console()
-        self.is_live = is_live(where)
-        self._progress = live_line(where, "{task.description}")
+        self.console = console()
+        self.is_live = is_live(self.console)
+        self._progress = live_line(self.console, "{task.description}")
         self._all = self._progress.add_task(self._counted(done, total), total=total - done, rate="")
         self._total, self._before, self._done = total, done, 0
         self._tasks: dict[str, Any] = {}

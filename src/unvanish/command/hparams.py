@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, final
 
 import lightning as L
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -30,7 +31,7 @@ def row(experiment: Experiment) -> Config:
         "network": str(experiment.recipe.config["model"]["class_path"]).rpartition(".")[2],
         "seed": arguments.seed,
         **{key: str(value) for key, value in vars(arguments.model).items() if key != "training"},
-        "batch_size": vars(arguments.data).get("batch_size"),
+        "batch_size": vars(arguments.get("data", Namespace())).get("batch_size"),
         "optimizer": optimizer.name,
         "learning_rate": optimizer.learning_rate,
     }

@@ -54,7 +54,9 @@ def main(argv: list[str] | None = None) -> int:
             raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
         return _run(options, rest)
     except WrongInputError as error:
-        print(f"unvanish: {error}", file=sys.stderr)
+        from unvanish.command.terminal import console, say
+
+        say(f"unvanish: {error}", console(sys.stderr))
         return 2
     except KeyboardInterrupt:
         print("unvanish: interrupted", file=sys.stderr)

@@ -90,7 +90,7 @@ class EpochTable(ProgressBar):
         """Print what others say, such as a verdict, between the rows."""
         if self._is_enabled:
             self._release()
-            say(" ".join(map(str, args)), where=self._console)
+            say(" ".join(map(str, args)), self._console)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Choose the columns and draw the line."""
@@ -103,6 +103,7 @@ class EpochTable(ProgressBar):
         total = int(steps) if 0 < steps < math.inf else None
         self._task = self._progress.add_task("epoch 1", total=total, completed=trainer.global_step, rate="")
         self._start, self._first_step = time.monotonic(), trainer.global_step
+        self._began = self._start  # a run that goes on in the middle of an epoch has no start of it
         if self._is_enabled:
             self._progress.start()
 

@@ -41,10 +41,10 @@ def printable(text: str, encoding: str) -> str:
     return text
 
 
-def say(text: str, style: str = "", where: Console | None = None) -> None:
-    """Print a text, a name of a verdict at its head in its colour; it wraps on a terminal alone."""
+def say(text: str, where: Console | None = None) -> None:
+    """Print a text, the names of verdicts in their colours; it wraps on a terminal alone."""
     where = where or console()
-    words = Text(printable(text, where.encoding), style)
+    words = Text(printable(text, where.encoding))
     for found in re.finditer(r"^(?:gradients after \d+ steps:|and) ([a-z ]+):", text, re.MULTILINE):
         words.stylize(style_of(found[1]), *found.span(1))
     where.print(words, soft_wrap=not where.is_terminal)
@@ -74,7 +74,11 @@ class LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one."""
+        stream = getattr(sys, self._stream)
         try:
-            say(self.format(record), where=console(getattr(sys, self._stream)))
+            if hasattr(stream, "rich_proxied_file"):  # a live line is drawn, which another console would tear
+                print(self.format(record), file=stream)
+            else:
+                say(self.format(record), console(stream))
         except Exception:
             self.handleError(record)
