@@ -185,7 +185,10 @@ def test_the_gradient_through_time_is_written_by_time(written):
     log = written([record_of(0, layers, through_time=first), record_of(1, layers, through_time=shorter)])
     tags = [tag for tag in log.Tags()["scalars"] if tag.startswith("dh_log10/")]
     assert tags == [f"dh_log10/cell/t{t}" for t in ("0001", "0050", "0100")]
-    assert points(log, "dh_log10/cell/t0001") == [(0, pytest.approx(math.log10(0.125))), (1, pytest.approx(math.log10(0.25)))]
+    assert points(log, "dh_log10/cell/t0001") == [
+        (0, pytest.approx(math.log10(0.125))),
+        (1, pytest.approx(math.log10(0.25))),
+    ]
     assert points(log, "dh_log10/cell/t0100") == [(0, pytest.approx(math.log10(2.0)))]
 
 

@@ -38,7 +38,7 @@ def to_tensorboard(pictures: dict[str, bytes], step: int, folder: Path) -> None:
     """
     for old in folder.glob(f"events.out.tfevents.*{_SUFFIX}"):
         old.unlink()
-    with SummaryWriter(folder, filename_suffix=_SUFFIX) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(folder, filename_suffix=_SUFFIX) as writer:
         for name, png in pictures.items():
             pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-            writer.add_image(f"{OVERVIEW}/{name}", pixels, step, dataformats="HWC")  # type: ignore[no-untyped-call]
+            writer.add_image(f"{OVERVIEW}/{name}", pixels, step, dataformats="HWC")

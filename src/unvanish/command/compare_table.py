@@ -157,8 +157,8 @@ LEGEND = (
     ((), "Metrics: mean and standard deviation over seeds; times: means; the rest: medians."),
     (
         ("first/last, start", "first/last, end"),
-        "first/last: |dL/dz| of the first layer over that of the last, in the first ten steps, and in the last ten that "
-        "were measured.",
+        "first/last: |dL/dz| of the first layer over that of the last, in the first ten steps, and in the last ten "
+        "that were measured.",
     ),
     (
         ("h_1/h_T, start", "h_1/h_T, end"),

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator
 from typing import Any, final
 
 import lightning as L
-from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -31,7 +30,7 @@ def row(experiment: Experiment) -> Config:
         "network": str(experiment.recipe.config["model"]["class_path"]).rpartition(".")[2],
         "seed": arguments.seed,
         **{key: str(value) for key, value in vars(arguments.model).items() if key != "training"},
-        "batch_size": vars(arguments.get("data", Namespace())).get("batch_size"),
+        "batch_size": arguments.get("data.batch_size"),
         "optimizer": optimizer.name,
         "learning_rate": optimizer.learning_rate,
     }
@@ -77,7 +76,7 @@ class HparamsRow(L.Callback):
         score = trainer.callback_metrics.get(str(self.best.monitor))
         if score is not None and not trainer.sanity_checking:
             for writer in _writers(trainer):
-                writer.add_scalar(SCORE, float(score), trainer.global_step)  # type: ignore[no-untyped-call]
+                writer.add_scalar(SCORE, float(score), trainer.global_step)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the row."""
@@ -95,7 +94,7 @@ class HparamsRow(L.Callback):
             for summary in (experiment, start, end):
                 writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
             for tag, value in outcome.items():
-                writer.add_scalar(tag, value, trainer.global_step)  # type: ignore[no-untyped-call]
+                writer.add_scalar(tag, value, trainer.global_step)
 
 
 def _writers(trainer: L.Trainer) -> Iterator[SummaryWriter]:

@@ -45,6 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     wait_briefly()
     try:
         parser = _parser()
+        if "_ARGCOMPLETE" in os.environ:
+            from unvanish.command.completion import complete
+
+            complete(parser)
         words = understood(sys.argv[1:] if argv is None else argv, parser)
         if not words:
             parser.print_help()

@@ -22,7 +22,7 @@ from unvanish.command.recipes import Config
 from unvanish.command.run_folder import remove
 from unvanish.command.threads import choose_threads
 from unvanish.data import InMemoryData
-from unvanish.gradients import GradientMonitor, Report
+from unvanish.gradients import Report
 from unvanish.training import OBJECTIVES
 
 CONFIG = "config.yaml"

@@ -12,7 +12,19 @@ from rich.console import Console
 from rich.text import Text
 
 _SPELT = str.maketrans(
-    {"±": "+-", "…": "...", "δ": "delta", "∂": "d", "×": "x", "≤": "<=", "²": "2", "−": "-", "▽": "v", "△": "^", "✕": "x"}
+    {
+        "±": "+-",
+        "…": "...",
+        "δ": "delta",
+        "∂": "d",
+        "×": "x",
+        "≤": "<=",
+        "²": "2",
+        "−": "-",
+        "▽": "v",
+        "△": "^",
+        "✕": "x",
+    }
 )
 _GOOD, _BAD, _UNKNOWN = "bold green", "bold red", "bold yellow"
 

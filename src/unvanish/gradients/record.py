@@ -43,7 +43,7 @@ def _told_by(fields: frozenset[Field]) -> list[tuple[Quantity, frozenset[Field]]
     return [(q, frozenset(q.fields)) for q in QUANTITIES if fields.issuperset({*q.fields} - {SIZE, UNITS})]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """What was measured at one optimizer step.
 
@@ -87,6 +87,10 @@ class Record:
     activations: Mapping[str, str] = field(default_factory=dict)
     gated: tuple[str, ...] = ()
     normalizations: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        names = dict.fromkeys(layer for layers in self.values.values() for layer in layers)
+        return f"Record(step={self.step}, {len(self.values)} quantities of {len(names)} layers)"
 
     def layers_with(self, quantity: Quantity) -> list[str]:
         """The layers of which a quantity was measured."""

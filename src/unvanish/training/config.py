@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 import torch
 
 from unvanish.names import lookup
+from unvanish.training.brief import Brief
 from unvanish.training.loss import DEFAULT_LOSS, Loss
 from unvanish.training.optimizer import Optimizer
 from unvanish.training.regularization import Regularization
 from unvanish.training.schedule import Schedule
 
 
-@dataclass(frozen=True)
-class Training:
+@dataclass(frozen=True, repr=False)
+class Training(Brief):
     """How a network is trained. The defaults are the suite's; a recipe states only what differs.
 
     Args:

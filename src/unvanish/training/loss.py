@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unvanish.names import lookup, nearest
+from unvanish.training.brief import Brief
 
 
 def _cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -73,8 +74,8 @@ DEFAULT_LOSS = {
 }
 
 
-@dataclass(frozen=True)
-class Loss:
+@dataclass(frozen=True, repr=False)
+class Loss(Brief):
     """Which loss to minimise.
 
     Args:

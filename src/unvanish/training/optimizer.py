@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from unvanish.names import lookup, nearest
+from unvanish.training.brief import Brief
 from unvanish.training.muon import MuonWithAdamW, hidden_matrices
 from unvanish.training.regularization import weights_of
 
@@ -24,8 +25,8 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 _DECOUPLED = (torch.optim.AdamW, MuonWithAdamW)
 
 
-@dataclass(frozen=True)
-class Optimizer:
+@dataclass(frozen=True, repr=False)
+class Optimizer(Brief):
     """Which optimizer takes the steps.
 
     Args:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unvanish.training.brief import Brief
 
-@dataclass(frozen=True)
-class Regularization:
+
+@dataclass(frozen=True, repr=False)
+class Regularization(Brief):
     """What keeps the network from learning its training data by heart.
 
     Weights are tensors with two axes or more; biases and gains are never penalised, decayed or constrained.

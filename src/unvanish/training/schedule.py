@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from unvanish.names import lookup
+from unvanish.training.brief import Brief
 
 
 def _constant(_: float) -> float:
@@ -29,8 +30,8 @@ def _one_cycle(progress: float, rise: float = 0.3, start: float = 1 / 25, end: f
 _SHAPES = {"constant": _constant, "linear": _linear, "cosine": _cosine, "one_cycle": _one_cycle}
 
 
-@dataclass(frozen=True)
-class Schedule:
+@dataclass(frozen=True, repr=False)
+class Schedule(Brief):
     """How the learning rate changes, step by step.
 
     Args:

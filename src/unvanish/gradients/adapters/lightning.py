@@ -74,6 +74,9 @@ class GradientMonitor(L.Callback):
         self.session: Session | None = None
         self._hooks = ExitStack()
 
+    def __repr__(self) -> str:
+        return f"GradientMonitor({self.report.steps} steps{', watching' if self.session else ''})"
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the layers."""
         self.report, self.session = Report(), None

@@ -62,7 +62,7 @@ def deltas_of(report: Report) -> list[dict[str, float]]:
 
 
 def time_maps_of(report: Report) -> dict[str, bytes]:
-    """|dL/dh_t| by time and step, for each layer with a state; of sequences of one length, which have the same times."""
+    """|dL/dh_t| by time and step, for each layer with a state: at the times of the first sequences that were read."""
     records = [record for record in report.sample if record.through_time]
     layers = dict.fromkeys(layer for record in records for layer in record.through_time)
     short = short_names(layers)
@@ -100,7 +100,7 @@ def heat_map(
     rows, colours, kinds = cells(columns)
     if len(steps) != len(columns):
         raise ValueError(f"{len(steps)} steps for {len(columns)} columns")
-    canvas = Canvas(WIDTH, min(max(24 * len(rows) + 200, 440), 760), 1)
+    canvas = Canvas(WIDTH, min(max(19 * len(rows) + 160, 380), 620), 1)
     places, names = layer_ticks(rows, 20)
     left, top, right, bottom = 58 + max(map(width_of, names)), 46, WIDTH - 132, canvas.height - 112
     row, column = (bottom - top) / len(rows), (right - left) / len(steps)
@@ -179,7 +179,7 @@ def _draw_scale(canvas: Canvas, left: float, top: float, bottom: float, measure:
 def _draw_kinds(canvas: Canvas, kinds: Mapping[str, str]) -> None:
     """What the colours mean that are none of the scale."""
     x = float(canvas.width - 10)
-    for name, colour in reversed(kinds.items()):
+    for name, colour in reversed([*kinds.items()]):
         x -= width_of(name)
         canvas.text(x, canvas.height - 20, name)
         canvas.box(x - 36, canvas.height - 28, x - 8, canvas.height - 12, colour)

@@ -20,7 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 #: Decades that a scale shows at least, so that a healthy network looks even: a verdict needs three.
 _DECADES = 3.0
 _DELTA = "|δ| = |∂L/∂z|"
-#: TensorBoard shows a picture about half as wide; its letters can be read there still.
+#: TensorBoard shows a picture about half as wide and high; its letters can be read there still.
 _WIDTH = 640
 
 
@@ -84,7 +84,7 @@ def delta_by_depth(
         ValueError: there is no layer.
     """
     layers = layers_of([*curves.values(), expected or {}])
-    canvas = Canvas(_WIDTH, 616, 2)
+    canvas = Canvas(_WIDTH, 460, 2)
     drawn = [curve_of(layers, label, deltas) for label, deltas in curves.items()]
     drawn += [curve_of(layers, "expected from theory", expected)] if expected else []
     lines = textwrap.wrap(title, 46)
