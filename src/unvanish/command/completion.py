@@ -22,13 +22,16 @@ _PACKAGE = Path(unvanish.__file__).parent
 #: What the data tells the network, and what is no key.
 _HIDDEN = {"self", "input_shape", "output_size", "vocabulary_size", "padding_index", "class_path"}
 
+_LINKED = {"model.training.task", "data.seed"}
+
 
 def complete(parser: argparse.ArgumentParser) -> None:
     """Answer the shell and end, where it asks; it does so by variables of the environment."""
     import argcomplete
 
     words = shlex.split(os.environ["COMP_LINE"].partition(" ")[2].rpartition(" ")[0])
-    for verb, of_verb in verbs_of(parser).items():
+    parsers = verbs_of(parser)
+    for verb, of_verb in (parsers | verbs_of(parsers["recipes"])).items():
         config = of_verb._option_string_actions.get("--config")
         if config is not None:
             config.completer = _recipes  # type: ignore[attr-defined]
@@ -61,11 +64,8 @@ def keys_of(words: list[str]) -> list[str]:
         found = ["seed"]
         for group in ("model", "data"):
             found += _arguments(str(config.get(group, {}).get("class_path", "")), f"{group}.")
-        return [
-            *found,
-            *_arguments("lightning.Trainer", "trainer."),
-            *_arguments("unvanish.GradientMonitor", "gradients."),
-        ]
+        found += _arguments("lightning.Trainer", "trainer.")
+        return [*found, *_arguments("unvanish.GradientMonitor", "gradients.")]
     return []
 
 
@@ -81,7 +81,7 @@ def _arguments(path: str, prefix: str) -> Iterator[str]:
         fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
         pairs = [(n.target.id, n.annotation) for n in fields if isinstance(n.target, ast.Name)]
     for name, annotation in pairs:
-        if name in _HIDDEN or (prefix, name) == ("model.training.", "task"):
+        if name in _HIDDEN or f"{prefix}{name}" in _LINKED:
             continue
         if isinstance(annotation, ast.Name) and annotation.id in unvanish.__all__:
             yield from _arguments(f"unvanish.{annotation.id}", f"{prefix}{name}.")

@@ -54,6 +54,5 @@ def recipe_list(width: int | None) -> str:
             head = head_of(packaged() / f"{name}.yaml")
             line = f"  {name:{longest}}  {head.time:>8}  {head.summary}".rstrip()
             lines.append(line if width is None or len(line) <= width else f"{line[: width - 3].rstrip()}...")
-    return "\n".join(
-        [*lines, "", "time: of the training on one or two CPU cores, see the head of each: unvanish recipes show NAME"]
-    ).strip()
+    lines += ["", "times: on one or two CPU cores; `unvanish recipes show NAME` says more"]
+    return "\n".join(lines).strip()

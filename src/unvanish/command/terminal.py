@@ -11,21 +11,10 @@ from typing import TextIO, final
 from rich.console import Console
 from rich.text import Text
 
-_SPELT = str.maketrans(
-    {
-        "±": "+-",
-        "…": "...",
-        "δ": "delta",
-        "∂": "d",
-        "×": "x",
-        "≤": "<=",
-        "²": "2",
-        "−": "-",
-        "▽": "v",
-        "△": "^",
-        "✕": "x",
-    }
-)
+_SPELT = {
+    **{"±": "+-", "…": "...", "δ": "delta", "∂": "d", "≤": "<=", "²": "2"},
+    **{"▽": "v", "△": "^", "✕": "x", "\N{MULTIPLICATION SIGN}": "x", "\N{MINUS SIGN}": "-"},
+}
 _GOOD, _BAD, _UNKNOWN = "bold green", "bold red", "bold yellow"
 
 
@@ -49,7 +38,7 @@ def printable(text: str, encoding: str) -> str:
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
-        return text.translate(_SPELT).encode(encoding, "replace").decode(encoding)
+        return text.translate(str.maketrans(_SPELT)).encode(encoding, "replace").decode(encoding)
     return text
 
 

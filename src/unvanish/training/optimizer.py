@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from unvanish.names import lookup, nearest
-from unvanish.training.brief import Brief
+from unvanish.training.brief import brief
 from unvanish.training.muon import MuonWithAdamW, hidden_matrices
 from unvanish.training.regularization import weights_of
 
@@ -26,7 +26,7 @@ _DECOUPLED = (torch.optim.AdamW, MuonWithAdamW)
 
 
 @dataclass(frozen=True, repr=False)
-class Optimizer(Brief):
+class Optimizer:
     """Which optimizer takes the steps.
 
     Args:
@@ -38,6 +38,8 @@ class Optimizer(Brief):
     name: str = "adam"
     learning_rate: float = 1e-3
     options: dict[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from unvanish.training.brief import Brief
+from unvanish.training.brief import brief
 
 
 @dataclass(frozen=True, repr=False)
-class Regularization(Brief):
+class Regularization:
     """What keeps the network from learning its training data by heart.
 
     Weights are tensors with two axes or more; biases and gains are never penalised, decayed or constrained.
@@ -31,6 +31,8 @@ class Regularization(Brief):
     dropout: float = 0.0
     label_smoothing: float = 0.0
     max_norm: float | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         for name in ("l1", "l2", "weight_decay"):

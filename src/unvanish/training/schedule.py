@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from unvanish.names import lookup
-from unvanish.training.brief import Brief
+from unvanish.training.brief import brief
 
 
 def _constant(_: float) -> float:
@@ -31,7 +31,7 @@ _SHAPES = {"constant": _constant, "linear": _linear, "cosine": _cosine, "one_cyc
 
 
 @dataclass(frozen=True, repr=False)
-class Schedule(Brief):
+class Schedule:
     """How the learning rate changes, step by step.
 
     Args:
@@ -44,6 +44,8 @@ class Schedule(Brief):
     name: str = "constant"
     warmup_steps: int = 0
     final: float = 0.0
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         lookup("schedule", self.name, _SHAPES)

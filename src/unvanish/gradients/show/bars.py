@@ -13,7 +13,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def bar(value: float, *, ascii_only: bool = False) -> str:
-    """A bar of ``WIDTH`` characters on the scale of all runs; empty for 0, and for NaN and infinity, which have none."""
+    """A bar of ``WIDTH`` characters on the scale of all runs; empty for what has no place there: 0, NaN, infinity."""
     eighths = round(8 * WIDTH * place(value)) if 0 < value < math.inf else 0
     whole, rest = divmod(eighths, 8)
     if ascii_only:
@@ -24,8 +24,8 @@ def bar(value: float, *, ascii_only: bool = False) -> str:
 def bars(line: Mapping[str, float], *, ascii_only: bool = False) -> list[str]:
     """A line for each layer, from the input to the loss, and above them one that says what the bars are.
 
-    The first value and the last are printed, and what has no place on the scale: 0, NaN, infinity. Of more than ``ROWS``
-    layers evenly spaced ones are shown, and that is said.
+    The first value and the last are printed, and what has no place on the scale. Of more than ``ROWS`` layers evenly
+    spaced ones are shown, and that is said.
 
     Args:
         line: |delta| by layer, from the first layer to the last; none makes no lines.

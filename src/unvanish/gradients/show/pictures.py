@@ -92,7 +92,7 @@ def delta_by_depth(
         canvas.text(10, 22 + 28 * index, text, size=23)
     columns = min(2 if max(len(curve.label) for curve in drawn) < 24 else 1, len(drawn))
     rows = math.ceil(len(drawn) / columns)
-    top = 32 + 28 * len(lines) + 26 * rows
+    top = 42 + 28 * len(lines) + 26 * rows
     places, names = layer_ticks(layers, 24 if len(layers) <= 24 else 14)
     is_turned = sum(map(len, names)) > 90
     left, right = max(110, round(0.72 * width_of(names[0])) if is_turned else 0), _WIDTH - 14
@@ -119,7 +119,7 @@ def delta_by_depth(
     looks = zip(cycle(COLOURS), cycle("osD^v"), chain([1.7], repeat(1.0)), strict=False)
     for index, (curve, (colour, mark, size)) in enumerate(zip(drawn, looks, strict=False)):
         radius = size * (5 if len(layers) <= 60 else 2.5)
-        x, y = 10 + 310 * (index % columns), top - 14 - 26 * (rows - 1 - index // columns)
+        x, y = 10 + 310 * (index % columns), top - 24 - 26 * (rows - 1 - index // columns)
         canvas.text(x + 48, y, curve.label)
         is_theory = bool(expected) and index == len(drawn) - 1
         points = [at(place, log) for place, log in enumerate(curve.logs)]
@@ -159,6 +159,7 @@ def _decades(low: float, high: float) -> list[int]:
 
 
 def layers_of(columns: Iterable[Mapping[str, float]]) -> list[str]:
+    """The layers of all columns, in the order in which they come; a ValueError where there is none."""
     layers = list(dict.fromkeys(layer for column in columns for layer in column))
     if not layers:
         raise ValueError("there is no layer to draw")
