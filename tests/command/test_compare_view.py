@@ -19,7 +19,8 @@ from unvanish.training.metrics import OBJECTIVES
 
 def result(name, test, **values):
     numbers = {"validation": test - 0.01, "first_over_last_start": 0.5, "first_over_last_end": test, "seconds": 3.0}
-    return Result(name, 0, test=test, verdict="healthy", parameters=7, steps=5, **numbers | values)
+    numbers |= {"parameters": 7, "steps": 5}
+    return Result(name, 0, test=test, verdict="healthy", **numbers | values)
 
 
 def comparison(**tests):
@@ -100,6 +101,7 @@ def test_each_run_has_a_line_while_it_trains_and_all_of_them_one(monkeypatch):
 
     stream = io.StringIO()
     where = Console(file=stream, force_terminal=True, width=80, color_system=None)
+    monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(compare_progress, "console", lambda: where)
     lines = RunLines(4, 1)
     assert lines.is_live

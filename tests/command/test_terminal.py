@@ -17,6 +17,14 @@ from unvanish.gradients.show.bars import bar, bars
 SMALL = ["--model.hidden_sizes=[7]", "--trainer.max_epochs=3"]
 
 
+@pytest.fixture(autouse=True)
+def usual(monkeypatch):
+    """Whatever the tests run in, they are about a usual terminal."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def screen(width=60, **options):
     """A terminal, and what was written to it."""
     stream = io.StringIO()
@@ -37,7 +45,6 @@ def test_a_sentence_wraps_at_words_on_a_terminal_and_stays_whole_in_a_pipe(capsy
 
 def test_each_finding_s_name_has_a_colour_unless_no_color_is_set(monkeypatch):
     text = "gradients after 10 steps: vanishing: a gets less.\nand steps too small: b."
-    monkeypatch.delenv("NO_COLOR", raising=False)
     stream, where = screen(color_system="standard")
     terminal.say(text, where)
     assert stream.getvalue().count("\x1b[1;31m") == 2
@@ -101,7 +108,7 @@ def fit_on(monkeypatch, where, *words):
 def test_on_a_terminal_each_epoch_has_a_row_and_the_best_are_marked(workplace, monkeypatch):
     stream, where = screen(80, color_system=None)
     fit_on(monkeypatch, where)
-    shown = re.sub(r"\x1b\[[\d;?]*\w|\r", "", stream.getvalue())
+    shown = re.sub(r"\x1b\[[\d;?]*\w", "", stream.getvalue()).replace("\r", "\n")
     rows = re.findall(r"^ +(\d)/3 .*$", shown, re.MULTILINE)
     assert rows == ["1", "2", "3"]
     metrics = (workplace / "runs/mlp/wine/1/metrics.csv").read_text().splitlines()
@@ -178,5 +185,5 @@ def test_the_keys_that_complete_are_those_that_a_recipe_has(name):
     parser = Experiment.parse(load([name]), ["--data.path=x", "--data.target=y"] if name == "mlp/csv" else []).parser
     linked = {"data.seed", "model.training.task"}
     hidden = {"input_shape", "output_size", "vocabulary_size", "padding_index"}
-    keys = {key for key in parser.get_defaults().keys() if key.rpartition(".")[2] not in hidden} - linked
+    keys = {key for key in list(parser.get_defaults().keys()) if key.rpartition(".")[2] not in hidden} - linked
     assert set(keys_of([name])) == keys
