@@ -61,6 +61,14 @@ def test_the_table_fits_the_terminal_and_says_what_it_goes_without(width):
         assert (head in shown.lines[0]) != (head in told), head
 
 
+def test_an_encoding_without_the_sign_gets_another_and_columns_stay_in_line():
+    rows = [Row(name, [result(name, x), result(name, x + 0.1)]) for name, x in (("a", 0.5), ("b", 0.7))]
+    head, *lines = view(Comparison(rows, OBJECTIVES["multiclass"], None), None, "ascii").lines
+    assert lines[0].index("+-") == lines[1].index("+-")
+    place = head.index("best validation")
+    assert [line[place - 2 : place + 6] for line in lines] == ["  0.5400", "  0.7400"]
+
+
 def test_what_two_variants_differ_in_is_found():
     rows = [{"recipe": "a", "seed": 0, "x": 1, "y": "b"}, {"recipe": "c", "seed": 0, "x": 2, "y": "b", "z": 3}]
     assert differing(rows) == {"x", "z"}

@@ -26,7 +26,7 @@ from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.command.hparams import differing, row
 from unvanish.command.main import quieten
 from unvanish.command.run_folder import check_replaceable, new_folder
-from unvanish.command.terminal import console, printable, say, table_width
+from unvanish.command.terminal import console, say, table_width
 from unvanish.command.threads import share_of_threads
 from unvanish.training import OBJECTIVES
 from unvanish.training.metrics import Objective
@@ -84,11 +84,11 @@ def compare(options: Namespace, overrides: list[str]) -> int:
 
 def _show(comparison: Comparison) -> None:
     where = console()
-    shown = view(comparison, table_width(where))
+    shown = view(comparison, table_width(where), where.encoding)
     where.print()
     for index, line in enumerate(shown.lines):
         style = "bold" if index == 0 else "green" if index in shown.best else ""
-        where.print(Text(printable(line, where.encoding), style), soft_wrap=True)
+        where.print(Text(line, style), soft_wrap=True)
     where.print()
     for note in shown.notes:
         say(note, where)

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from unvanish.command.compare_table import LEGEND, Comparison
+from unvanish.command.terminal import printable
 from unvanish.gradients.judge.diagnosis import table
 
 #: What a narrow terminal goes without, in this order.
@@ -27,14 +28,15 @@ class View(NamedTuple):
     notes: list[str]
 
 
-def view(comparison: Comparison, width: int | None) -> View:
+def view(comparison: Comparison, width: int | None, encoding: str = "utf-8") -> View:
     """The columns in which variants differ, as many as there is room for; the best rows are marked with ``*``.
 
     Args:
         comparison: What is shown.
         width: Of the terminal; None where there is no limit.
+        encoding: Of what it is printed to.
     """
-    heads, *rows = comparison.cells()
+    heads, *rows = ([printable(cell, encoding) for cell in line] for line in comparison.cells())
     columns = {head: [row[index] for row in rows] for index, head in enumerate(heads)}
     best = _best(comparison)
     names = columns.pop("variant")
