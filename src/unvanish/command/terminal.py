@@ -11,7 +11,7 @@ from typing import TextIO, final
 from rich.console import Console
 from rich.text import Text
 
-_SPELT = {
+_SPELT: dict[str, str | int | None] = {
     **{"±": "+-", "…": "...", "δ": "delta", "∂": "d", "≤": "<=", "²": "2"},
     **{"▽": "v", "△": "^", "✕": "x", "\N{MULTIPLICATION SIGN}": "x", "\N{MINUS SIGN}": "-"},
 }
