@@ -84,6 +84,9 @@ def test_bars_print_the_first_value_the_last_and_what_has_no_place():
     assert [row[23:].strip() for row in rows] == ["1.0e-17", "exactly 0", "nan", "", "5.0e-01"]
     assert all(row.isascii() for row in bars(line, ascii_only=True))
     assert bars({}) == []
+    by_time = bars({"t = 1": 1e-9, "t = 50": 1e-3, "t = 100": 1.0}, layer="rnn", ascii_only=True)
+    assert by_time[0] == "|dL/dh| by time, rnn, log scale from 1e-18 to 1e+1"
+    assert [row[:7].rstrip() for row in by_time[1:]] == ["t = 1", "t = 50", "t = 100"]
 
 
 def test_of_many_layers_evenly_spaced_ones_are_shown_and_that_is_said():

@@ -75,7 +75,7 @@ def test_a_nan_column_can_be_seen_in_the_picture():
 def test_a_picture_has_a_size_that_can_be_read(depth, steps):
     picture = pixels(heat_map.heat_map(list(range(steps)), [net(depth, 0.9)] * steps))
     assert picture.shape[1] == 680
-    assert 380 <= picture.shape[0] <= 620
+    assert 470 <= picture.shape[0] <= 620
 
 
 def test_the_scale_is_the_same_in_every_picture_and_what_lies_beyond_has_the_colour_of_its_end():

@@ -14,6 +14,7 @@ from unvanish.command.run_folder import new_run
 from unvanish.command.terminal import console, has_unicode, style_of
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
+from unvanish.gradients.layers import short_names
 from unvanish.gradients.show.bars import bars
 
 
@@ -48,9 +49,15 @@ def fit(options: Namespace, overrides: list[str]) -> int:
 
 
 def _show_bars(report: Report) -> None:
-    """|delta| by layer, in the last steps."""
+    """|delta| by layer, in the last steps, and of the first recurrent layer |dL/dh_t| by time."""
     if not report.steps:
         return
     where, end = console(), report.end
-    for index, line in enumerate(bars(end.line, ascii_only=not has_unicode(where))):
-        where.print(Text(line, style_of(end.name) if index else ""), soft_wrap=True)
+    parts = [bars(end.line, ascii_only=not has_unicode(where))]
+    times = next((record.through_time for record in reversed(report.last) if record.through_time), {})
+    for layer, norms in [*times.items()][:1]:
+        by_time = {f"t = {t}": norm for t, norm in norms.items()}
+        parts.append(bars(by_time, layer=short_names([*end.line, layer])[layer], ascii_only=not has_unicode(where)))
+    for lines in parts:
+        for index, line in enumerate(lines):
+            where.print(Text(line, style_of(end.name) if index else ""), soft_wrap=True)

@@ -21,14 +21,15 @@ def bar(value: float, *, ascii_only: bool = False) -> str:
     return ("█" * whole + _EIGHTHS[rest].strip()).ljust(WIDTH)
 
 
-def bars(line: Mapping[str, float], *, ascii_only: bool = False) -> list[str]:
+def bars(line: Mapping[str, float], *, layer: str = "", ascii_only: bool = False) -> list[str]:
     """A line for each layer, from the input to the loss, and above them one that says what the bars are.
 
     The first value and the last are printed, and what has no place on the scale. Of more than ``ROWS`` layers evenly
     spaced ones are shown, and that is said.
 
     Args:
-        line: |delta| by layer, from the first layer to the last; none makes no lines.
+        line: |delta| by layer, from the first layer to the last; none makes no lines. Or |dL/dh_t| by time.
+        layer: Where the line is by time, of which layer it is.
         ascii_only: Whether the terminal has no blocks.
     """
     if not line:
@@ -39,11 +40,12 @@ def bars(line: Mapping[str, float], *, ascii_only: bool = False) -> list[str]:
     names = short_names(layers)
     width = min(max(len(names[layer]) for layer in chosen), 24)
     some = f"; {count} of {len(layers)} layers, evenly spaced" if count < len(layers) else ""
-    name = "|dL/dz|" if ascii_only else "|δ| = |∂L/∂z|"
-    lines = [f"{name} by layer, log scale from 1e{LOWEST} to 1e{HIGHEST:+}{some}"]
-    for layer in chosen:
-        value = line[layer]
+    name = "|δ| = |∂L/∂z| by layer" if not layer else f"|∂L/∂h| by time, {layer}"
+    head = f"{name}, log scale from 1e{LOWEST} to 1e{HIGHEST:+}{some}"
+    lines = [head.replace("|δ| = ", "").replace("∂", "d") if ascii_only else head]
+    for row in chosen:
+        value = line[row]
         is_odd = value == 0 or not math.isfinite(value)
-        said = "exactly 0" if value == 0 else f"{value:.1e}" if is_odd or layer in (layers[0], layers[-1]) else ""
-        lines.append(f"{names[layer][-24:]:{width}}  {bar(value, ascii_only=ascii_only)}  {said}".rstrip())
+        said = "exactly 0" if value == 0 else f"{value:.1e}" if is_odd or row in (layers[0], layers[-1]) else ""
+        lines.append(f"{names[row][-24:]:{width}}  {bar(value, ascii_only=ascii_only)}  {said}".rstrip())
     return lines

@@ -20,8 +20,8 @@ _MISSING = "#EEEEEE"
 #: TensorBoard shows a picture about half as wide; its letters can be read there still.
 WIDTH = 680
 _PANELS = 6
-_SCALE = "the same scale in every run"
-_DELTA, _STATE = "|δ| = |∂L/∂z|", "|∂L/∂h| at time t"
+_SCALE = "the same in every run"
+_DELTA, _STATE = "|δ| = |∂L/∂z|", "|∂L/∂h| at t"
 
 
 class Cells(NamedTuple):
@@ -100,12 +100,14 @@ def heat_map(
     rows, colours, kinds = cells(columns)
     if len(steps) != len(columns):
         raise ValueError(f"{len(steps)} steps for {len(columns)} columns")
-    canvas = Canvas(WIDTH, min(max(19 * len(rows) + 160, 380), 620), 1)
+    canvas = Canvas(WIDTH, min(max(19 * len(rows) + 160, 470), 620), 1)
     places, names = layer_ticks(rows, 20)
     left, top, right, bottom = 58 + max(map(width_of, names)), 46, WIDTH - 132, canvas.height - 112
     row, column = (bottom - top) / len(rows), (right - left) / len(steps)
     canvas.text(10, 22, title, size=22)
-    canvas.text(18, (top + bottom) / 2, f"{axis[0]}, {axis[1].format(len(rows))} at the bottom", "mm", angle=90)
+    canvas.text(
+        18, (top + bottom) / 2, f"{axis[0]}, {axis[1].format(len(rows))} at the bottom", "mm", size=17, angle=90
+    )
     canvas.box(left, top, right, bottom, _MISSING, None)
     canvas.cells(colours[::-1], left, top, right, bottom)
     for place, name in zip(places, names, strict=True):
