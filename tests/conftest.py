@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 
@@ -9,3 +11,13 @@ def workplace(tmp_path, monkeypatch):
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def own_log():
+    """A command sets the log up for its process; the next test has its own."""
+    log = logging.getLogger("unvanish")
+    handlers, level = log.handlers, log.level
+    yield
+    log.handlers = handlers
+    log.setLevel(level)

@@ -60,7 +60,7 @@ def run(installed, workplace, *words):
 def test_the_wheel_brings_the_recipes(installed, workplace):
     listed = run(installed, workplace, "recipes", "list")
     files = {p.relative_to(ROOT / "recipes").with_suffix("").as_posix() for p in (ROOT / "recipes").rglob("*.yaml")}
-    assert set(listed.splitlines()[1:]) == files
+    assert {line.split()[0] for line in listed.splitlines() if line.startswith("  ")} == files
     assert "quickstart" in files
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from benchmarks.papers import __main__ as papers
+from unvanish.gradients.show.bars import bar
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -28,3 +29,11 @@ def test_the_raw_loop_of_the_readme_ends_in_a_verdict(capsys):
     exec(code, namespace)
     assert namespace["report"].steps == 131
     assert capsys.readouterr().out.startswith("vanishing: 0 gets ")
+
+
+def test_the_bars_of_the_readme_are_those_that_fit_prints():
+    rows = re.findall(r"^(?:hidden\.0|output) +(.{20})  +(\d\.\de-\d\d)$", TEXT, re.MULTILINE)
+    assert len(rows) == 2
+    for drawn, value in rows:
+        # What is printed has two digits, an eighth of a character less than one.
+        assert drawn in {bar(float(value) * factor) for factor in (0.96, 1, 1.04)}

@@ -200,8 +200,8 @@ def _first_over_last_in_training(run: Run) -> list[float]:
     """|delta|^2 of the first layer over that of the last, in the steps 0, 1 and 9, as TensorBoard shows them."""
     events = EventAccumulator(str(run.folder), size_guidance={"scalars": 0})  # all of them
     events.Reload()
-    ratios = {event.step: event.value for event in events.Scalars("gradient/first_over_last")}
-    return [ratios[step] ** 2 for step in (0, 1, 9)]
+    ratios = {event.step: event.value for event in events.Scalars("Overview/first_over_last_log10")}
+    return [10 ** (2 * ratios[step]) for step in (0, 1, 9)]
 
 
 def last_loss(run: Run, steps: int = 20) -> float:

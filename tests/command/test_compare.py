@@ -66,11 +66,14 @@ def test_the_table_says_what_the_runs_kept(two, capsys):
     folder = two / "runs/two/1"
     kept = found(folder)
     assert (kept["metric"], kept["target"]) == ("accuracy", 0.5)
-    table = shown[shown.index("\nvariant ") + 1 :].splitlines()
+    table = shown[shown.index("\n  variant ") + 1 :].splitlines()
     assert table[0].split()[:3] == ["variant", "test", "accuracy"]
+    best = max(round(variant["test_mean"], 4) for variant in kept["variants"])
+    for variant, line in zip(kept["variants"], table[1:3], strict=True):
+        assert line.startswith("* " if round(variant["test_mean"], 4) == best else "  ")
     rows = list(csv.DictReader((folder / "comparison.csv").read_text().splitlines()))
     for variant, line, row in zip(kept["variants"], table[1:3], rows, strict=True):
-        assert variant["variant"] == line.split()[0] == row["variant"]
+        assert variant["variant"] == line[2:].split()[0] == row["variant"]
         runs = variant["runs"]
         assert [run["seed"] for run in runs] == variant["seeds"] == [0, 1, 2]
         tests = torch.tensor([run["test"] for run in runs], dtype=torch.float64)
@@ -133,7 +136,7 @@ def test_a_curve_ends_where_the_first_seed_stops_and_breaks_where_there_is_no_nu
 def test_what_has_finished_is_not_trained_again_and_what_was_interrupted_is(two, capsys, monkeypatch):
     once = compare_run.Run.train
 
-    def interrupted(run):
+    def interrupted(run, tell=None):
         if run.variant == "tanh":
             emptied_run(run.folder)
             (run.folder / "config.yaml").write_text(run.experiment().resolved())
@@ -173,7 +176,7 @@ def test_a_failing_run_is_a_row_that_says_so_and_is_tried_again(workplace, capsy
     assert compare("bad.yaml", "--out=here") == 1
     shown = capsys.readouterr().out
     assert "1/2 bad, seed 0: failed: " in shown
-    assert "failed: " in next(line for line in shown.splitlines() if line.startswith("bad "))
+    assert "failed: " in next(line for line in shown.splitlines() if line.startswith("  bad "))
     bad, good = found(workplace / "here")["variants"]
     assert bad["test_mean"] == "nan"
     assert bad["runs"][0]["error"]
@@ -259,7 +262,7 @@ def test_recipes_and_comparisons_stand_side_by_side(two):
 def test_a_lower_error_is_the_better_one_and_a_target_may_never_be_reached(workplace, capsys):
     assert compare("mlp/diabetes", "--set=model.activation=tanh,relu", "--target=1e-3", "--out=here") == 0
     shown = capsys.readouterr().out
-    assert shown.count("never") == 2
+    assert "The same in all: to 0.001 never" in shown
     for variant in found(workplace / "here")["variants"]:
         assert variant["target_steps"] == variant["target_seconds"] == "inf"
         (run,) = variant["runs"]
@@ -282,7 +285,7 @@ def test_seeds_that_reach_the_target_are_counted_and_numbers_that_are_none_are_s
     assert "to 0.5" in column
     assert first[column["to 0.5"]] == "50 steps, 5.0 s (2 of 3)"
     assert second[column["to 0.5"]] == "50 steps, 5.0 s"
-    assert (first[column["end"]], second[column["end"]]) == ("nan", "2.0e+00")
+    assert (first[column["first/last, end"]], second[column["first/last, end"]]) == ("nan", "2.0e+00")
     assert (first[column["noise scale"]], second[column["noise scale"]]) == ("", "3")  # it is not always known
     assert "best validation" not in column  # in no row
     assert third[column["verdict"]] == "failed: no memory"
@@ -333,4 +336,4 @@ def test_last_weights_are_tested_where_no_checkpoint_is_kept_and_none_where_ther
     assert "h_1/h_T, start" in table.splitlines()[0]
     assert width(workplace / "there/comparison.png") == pytest.approx(3 * PANEL, abs=LEGEND)
     assert main(["fit", "-c", "recurrent/text", *text]) == 0
-    assert "next: unvanish validate -c " in capsys.readouterr().out
+    assert "next: unvanish validate runs" in capsys.readouterr().out

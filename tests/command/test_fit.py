@@ -48,10 +48,10 @@ def test_a_run_s_folder_holds_all_that_is_promised(workplace, capsys):
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["hidden_sizes"] == [7]
     assert yaml.safe_load((folder / "hparams.yaml").read_text())["recipe"] == "mlp/wine"
     found = EventAccumulator(str(folder)).Reload()
-    assert {"train/loss", "val/accuracy", "gradient_norm/output", "delta_rms/output"} <= set(found.Tags()["scalars"])
+    assert {"train/loss", "val/accuracy", "gradient_norm/output", "delta_log10/output"} <= set(found.Tags()["scalars"])
     shown = capsys.readouterr().out
     assert "tensorboard --logdir runs" in shown
-    assert "epoch 2  " in shown
+    assert re.search(r"^ +2/2  +[\d.]+  +[\d.]+  +0\.\d+[* ]  +0\.003  +\S+e[+-]\d\d  +\S+s$", shown, re.MULTILINE)
 
 
 def test_hparams_holds_a_short_flat_row_with_real_metrics(workplace):
@@ -60,8 +60,11 @@ def test_hparams_holds_a_short_flat_row_with_real_metrics(workplace):
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     for name in (b"activation", b"initialization", b"normalization", b"residual", b"learning_rate", b"seed"):
         assert name in content
-    best = events.Scalars("hparams/best_val_accuracy")[-1].value
-    assert best == max(event.value for event in events.Scalars("val/accuracy"))
+    scores = [(event.step, event.value) for event in events.Scalars("Overview/score")]
+    accuracies = [event.value for event in events.Scalars("val/accuracy")]
+    assert [score for _, score in scores] == accuracies
+    assert events.Scalars("hparams/best_score")[-1].value == max(accuracies)
+    assert events.Tags()["scalars"].count("hparams/first_over_last_log10") == 1
     assert "hp_metric" not in events.Tags()["scalars"]
 
 
@@ -259,4 +262,4 @@ def test_the_next_step_is_one_that_the_data_allows(workplace, capsys):
     ):
         assert main([*words, *shares]) == 0
         shown = capsys.readouterr().out
-        assert ("next: tensorboard" if verb is None else f"next: unvanish {verb} -c runs/recurrent/text/") in shown
+        assert ("next: tensorboard" if verb is None else f"next: unvanish {verb} runs/recurrent/text/") in shown

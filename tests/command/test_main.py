@@ -6,6 +6,7 @@ import torch
 
 import unvanish
 from unvanish.command.main import main
+from unvanish.gradients import Record
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ def test_version(capsys):
 def test_the_public_names_are_there_and_no_others():
     for name in unvanish.__all__:
         assert getattr(unvanish, name).__name__ == name
+    assert {name for name in dir(unvanish) if not name.startswith("_")} == set(unvanish.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'MPL'"):
         unvanish.MPL  # noqa: B018
 
@@ -86,3 +88,16 @@ def test_doctor_names_a_version_that_is_too_old(capsys, monkeypatch):
     monkeypatch.setattr("unvanish.command.doctor.version", lambda name: "2.6.3" if name == "lightning" else "99")
     assert main(["doctor"]) == 1
     assert "lightning 2.6.3 is too old or too new: pip install 'lightning>=2.6.6'" in capsys.readouterr().out
+
+
+def test_what_is_printed_of_public_objects_is_a_line_and_says_what_is_not_the_default():
+    sgd = unvanish.Optimizer("sgd", 0.1)
+    assert repr(unvanish.Training()) == "Training()"
+    assert repr(unvanish.Training(optimizer=sgd)) == "Training(optimizer=Optimizer(name='sgd', learning_rate=0.1))"
+    assert repr(unvanish.GradientMonitor()) == "GradientMonitor(0 steps)"
+    data = unvanish.Images("digits")
+    assert repr(data) == "Images(digits)"
+    assert len(data.splits.train[0]) == 1294
+    assert str(data) == "Images(digits, train: 1294, validation: 144, test: 359)"
+    record = Record(3, 0.0, {"delta_norm": {"a": 1.0, "b": 2.0}, "delta_rms": {"a": 1.0}})
+    assert repr(record) == "Record(step=3, 2 quantities of 2 layers)"

@@ -12,7 +12,8 @@ from torch.utils.tensorboard import SummaryWriter
 from unvanish.gradients import Record, Report
 from unvanish.gradients.measure import octave_counts
 from unvanish.gradients.show.events import CHARTED_LAYERS, CHARTED_SUMS, CHARTS, EventWriter, histogram
-from unvanish.gradients.show.pictures import heat_map_of
+from unvanish.gradients.show.heat_map import heat_map_of, time_maps_of
+from unvanish.gradients.show.pictures import picture_of
 
 #: What is charted of layers; sums of the residual stream have names of their own.
 CHARTED = [quantity for quantity in CHARTS if quantity != "stream_norm"]
@@ -27,7 +28,7 @@ def record_of(step, layers, *, full=True, cosine=False, **more):
     """A record whose values tell the quantity, the layer and the step."""
     quantities = [
         "gradient_norm",
-        *(["delta_norm", *MEASURED] if full else []),
+        *(["delta_norm", "delta_rms", *MEASURED[1:]] if full else []),
         *(["gradient_cosine"] if cosine else []),
     ]
     values = {quantity: {layer: step + index / 1024 for index, layer in enumerate(layers)} for quantity in quantities}
@@ -72,17 +73,23 @@ def run_of(steps, layers, counts=None):
 
 def test_each_value_of_a_step_is_written_under_its_quantity_and_the_layer_s_short_name(written):
     layers = layers_of(3)
-    log = written([record_of(7, layers, cosine=True)], summary={"gradient/first_over_last": 0.25})
+    sums = {"gradient/first_over_last": 0.25, "gradient/first_over_last_log10": -0.6, "gradient/decay_per_layer": 0.7}
+    record = record_of(7, layers, cosine=True)
+    record.totals["loss"] = 2.5
+    log = written([record], summary=sums)
     names = ["blocks.0", "blocks.1", "head"]
     tags = {f"{quantity}/{name}" for quantity in CHARTED for name in names}
-    assert set(log.Tags()["scalars"]) == tags | {"gradient/norm", "gradient/first_over_last"}
+    headline = {"Overview/loss", "Overview/first_over_last_log10"}
+    assert set(log.Tags()["scalars"]) == tags | headline | {"gradient/norm", "gradient/decay_per_layer"}
+    assert sorted(log.Tags()["scalars"])[:2] == sorted(headline)
     for quantity in CHARTED:
         for index, name in enumerate(names):
             value = 7 + index / 1024
             expected = math.log10(value) if quantity == "delta_log10" else value
             assert points(log, f"{quantity}/{name}") == [(7, pytest.approx(expected, rel=1e-6))]
     assert points(log, "gradient/norm") == [(7, 3.0)]
-    assert points(log, "gradient/first_over_last") == [(7, 0.25)]
+    assert points(log, "Overview/first_over_last_log10") == [(7, pytest.approx(-0.6))]
+    assert points(log, "Overview/loss") == [(7, 2.5)]
     assert log.Scalars("gradient/norm")[0].wall_time == 1e9 + 7
 
 
@@ -97,10 +104,9 @@ def test_nan_and_infinity_are_written_as_such(written):
     values = dict(zip(layers, (math.nan, math.inf, 0.0, 1e300), strict=True))
     record = Record(0, 0.0, {"gradient_norm": values, "delta_norm": values, "delta_rms": values})
     log = written([record], summary={"gradient/decay_per_layer": math.nan})
-    assert math.isnan(log.Scalars("delta_rms/first")[0].value)
     assert math.isnan(log.Scalars("gradient/decay_per_layer")[0].value)
     assert math.isnan(log.Scalars("delta_log10/first")[0].value)
-    assert log.Scalars("delta_rms/middle")[0].value == log.Scalars("delta_log10/middle")[0].value == math.inf
+    assert log.Scalars("delta_log10/middle")[0].value == math.inf
     assert log.Scalars("delta_log10/zero")[0].value == -math.inf
     assert log.Scalars("delta_log10/last")[0].value == 300
     assert log.Scalars("gradient_norm/last")[0].value == math.inf  # of float32, which TensorBoard's scalars are
@@ -113,7 +119,7 @@ def test_a_long_run_stays_within_what_tensorboard_keeps(written, total_steps):
     for tag in log.Tags()["scalars"]:
         assert len(log.Scalars(tag)) <= 1000, tag
     every, full, cosine = (
-        [step for step, _ in points(log, tag)] for tag in ("gradient/norm", "delta_rms/a", "gradient_cosine/a")
+        [step for step, _ in points(log, tag)] for tag in ("gradient/norm", "update_ratio/a", "gradient_cosine/a")
     )
     # All three kinds of steps are there, the first steps whole, and the end too.
     assert every[:50] == list(range(50))
@@ -121,7 +127,7 @@ def test_a_long_run_stays_within_what_tensorboard_keeps(written, total_steps):
     for steps, at_least in ((set(every) - set(full) - set(cosine), 60), (full, 60), (cosine, 60)):
         assert len(steps) >= at_least
         assert max(steps) > 90_000
-    assert points(log, "delta_rms/a") == [(step, step) for step in full]
+    assert points(log, "update_ratio/a") == [(step, step) for step in full]
     histograms = [event.step for event in log.Histograms("gradient_log10/a")]
     assert histograms[0] == 0
     assert 15 <= len(histograms) <= 100
@@ -161,7 +167,7 @@ def test_however_deep_a_network_is_it_gets_fewer_than_500_tags(written):
     log = written([record, record_of(1, layers)], summary={f"gradient/{index}": 1.0 for index in range(4)})
     tags = log.Tags()
     assert len(tags["scalars"]) + len(tags["histograms"]) < 500
-    charted = [tag.removeprefix("delta_rms/") for tag in tags["scalars"] if tag.startswith("delta_rms/")]
+    charted = [tag.removeprefix("delta_log10/") for tag in tags["scalars"] if tag.startswith("delta_log10/")]
     assert len(charted) == CHARTED_LAYERS
     assert (charted[0], charted[-1]) == ("blocks.0", "head")
     indices = [int(name.removeprefix("blocks.")) for name in charted[:-1]]
@@ -177,10 +183,13 @@ def test_the_gradient_through_time_is_written_by_time(written):
     shorter = {"rnn.cell": {1: 0.25, 40: 1.0, 80: 3.0}}
     layers = ["rnn.cell", "rnn.head"]
     log = written([record_of(0, layers, through_time=first), record_of(1, layers, through_time=shorter)])
-    tags = [tag for tag in log.Tags()["scalars"] if tag.startswith("dh_norm/")]
-    assert tags == [f"dh_norm/cell/t{t}" for t in ("0001", "0050", "0100")]
-    assert points(log, "dh_norm/cell/t0001") == [(0, 0.125), (1, 0.25)]
-    assert points(log, "dh_norm/cell/t0100") == [(0, 2.0)]
+    tags = [tag for tag in log.Tags()["scalars"] if tag.startswith("dh_log10/")]
+    assert tags == [f"dh_log10/cell/t{t}" for t in ("0001", "0050", "0100")]
+    assert points(log, "dh_log10/cell/t0001") == [
+        (0, pytest.approx(math.log10(0.125))),
+        (1, pytest.approx(math.log10(0.25))),
+    ]
+    assert points(log, "dh_log10/cell/t0100") == [(0, pytest.approx(math.log10(2.0)))]
 
 
 def test_histograms_count_magnitudes_by_octave_on_a_log10_axis(written):
@@ -217,22 +226,23 @@ def test_the_custom_scalars_page_has_a_chart_for_every_quantity(written):
         record_of(1, ["rnn.a", "rnn.b"], through_time={"rnn.a": {1: 1.0, 9: 1.0}}),
         record_of(2, ["rnn.a", "rnn.b"]),
     ]
-    log = written(records, summary={"gradient/first_over_last": 1.0})
+    log = written(records, summary={"gradient/first_over_last_log10": 0.0})
     (event,) = log.Tensors("custom_scalars__config__")
     assert event.step == 1
     assert log.summary_metadata["custom_scalars__config__"].plugin_data.plugin_name == "custom_scalars"
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     (category,) = layout.category
     patterns = [pattern for chart in category.chart for pattern in chart.multiline.tag]
-    summary = ["^gradient/first_over_last$", "^gradient/norm$"]
-    assert patterns == [*summary, *(f"^{quantity}/" for quantity in CHARTED), "^dh_norm/a/t"]
+    summary = ["^Overview/first_over_last_log10$", "^gradient/norm$"]
+    assert patterns == [*summary, *(f"^{quantity}/" for quantity in CHARTED), "^dh_log10/a/t"]
 
 
 def test_the_verdict_and_the_heat_map_are_written(tmp_path):
     report = Report()
-    report.add([record_of(step, layers_of(3)) for step in range(4)])
+    report.add([record_of(step, layers_of(3), through_time={"net.head": {1: 0.5, 9: 2.0}}) for step in range(4)])
     with SummaryWriter(tmp_path) as writer:
         events = EventWriter(writer)
+        events.write(report.first[0], {})
         events.tell(report)
         events.close(report)
     log = read(tmp_path)
@@ -242,6 +252,10 @@ def test_the_verdict_and_the_heat_map_are_written(tmp_path):
     assert log.summary_metadata["gradient/verdict"].plugin_data.plugin_name == "text"
     (image,) = log.Images("gradient/delta_heat_map")
     assert image.encoded_image_string == heat_map_of(report)
+    (verdict,) = log.Images("Overview/verdict")
+    assert verdict.encoded_image_string == picture_of(report)
+    (through_time,) = log.Images("gradient/dh_heat_map/head")
+    assert through_time.encoded_image_string == time_maps_of(report)["net.head"]
     from PIL import Image
 
     (tmp_path / "image.png").write_bytes(image.encoded_image_string)

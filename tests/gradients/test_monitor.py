@@ -62,7 +62,11 @@ def fit(folder, model, monitor, *callbacks, **options):
 def series(folder):
     """Every scalar of the event file: tag -> {step: value}."""
     events = EventAccumulator(str(folder / "run"), size_guidance={"scalars": 0}).Reload()
-    return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+    found = {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+    deltas = {tag: points for tag, points in found.items() if tag.startswith("delta_log10/")}
+    return found | {
+        tag.replace("log10", "rms"): {step: 10**log for step, log in points.items()} for tag, points in deltas.items()
+    }
 
 
 @pytest.mark.parametrize("normalization", ["none", "batch"])
@@ -91,15 +95,15 @@ def test_after_ten_steps_everything_is_measured_at_every_nth_and_in_between_grad
     found = series(tmp_path)
     full = [*range(10), 12, 16]
     for name in TAGS.values():
-        for quantity in ("gradient_norm", "delta_rms", "update_ratio", "activation_std"):
+        for quantity in ("gradient_norm", "delta_log10", "update_ratio", "activation_std"):
             assert list(found[f"{quantity}/{name}"]) == full, quantity
         assert list(found[f"gradient_cosine/{name}"]) == sorted({step + 1 for step in full})
     for name in list(TAGS.values())[:2]:
         assert list(found[f"dead_share/{name}"]) == full
     assert list(found["gradient/norm"]) == list(range(20))
-    ratios, factors = found["gradient/first_over_last"], found["gradient/decay_per_layer"]
+    logs, factors = found["Overview/first_over_last_log10"], found["gradient/decay_per_layer"]
     for step in full:
-        assert factors[step] ** 2 == pytest.approx(ratios[step], rel=1e-5)
+        assert factors[step] ** 2 == pytest.approx(10 ** logs[step], rel=1e-5)
 
 
 def test_one_event_holds_all_values_of_a_step(tmp_path):
@@ -107,7 +111,7 @@ def test_one_event_holds_all_values_of_a_step(tmp_path):
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0}).Reload()
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("gradient_norm", "delta", "activation"))]
     times = {tag: [event.wall_time for event in events.Scalars(tag)] for tag in tags}
-    assert len(tags) == 5 * len(LAYERS)
+    assert len(tags) == 4 * len(LAYERS)
     assert all(of_tag == times[tags[0]] for of_tag in times.values())
 
 

@@ -125,10 +125,11 @@ def test_several_loggers_and_a_file_get_the_same(tmp_path, expected):
     lines = [json.loads(line) for line in (tmp_path / "new" / "gradients.jsonl").read_text().splitlines()]
     steps = {line["step"]: line for line in lines if "verdict" not in line}
     assert [*steps] == [*range(STEPS)]
-    for name in SUMS - {"gradient/norm"}:
-        assert {event.step: event.value for event in events.Scalars(name)} == approximately(
-            {step: metrics[name] for step, metrics in first.items()}
+    for name, group in (("first_over_last_log10", "Overview"), ("decay_per_layer", "gradient")):
+        assert {event.step: event.value for event in events.Scalars(f"{group}/{name}")} == approximately(
+            {step: metrics[f"gradient/{name}"] for step, metrics in first.items()}
         )
+    for name in SUMS - {"gradient/norm"}:
         assert {step: line[name] for step, line in steps.items() if name in line} == approximately(
             {step: metrics[name] for step, metrics in first.items()}
         )

@@ -175,7 +175,7 @@ def losses(folder, ratios=(1e3, 1.0, 1e-2), **last):
             old.unlink()
         with SummaryWriter(path) as writer:
             for step, ratio in zip((0, 1, 9), ratios, strict=True):
-                writer.add_scalar("gradient/first_over_last", ratio, step)
+                writer.add_scalar("Overview/first_over_last_log10", math.log10(ratio), step)
     return {f"{kind},num_layers={n}": [run(kind, 0.5)] for kind in ("plain", "resnet") for n in (20, 56)}
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self, final
@@ -11,6 +11,8 @@ from typing import Any, Self, final
 import lightning as L
 
 from unvanish.command.checkpoints import checkpoint_of, load_weights
+from unvanish.command.compare_deltas import keep_deltas
+from unvanish.command.compare_progress import Step, Teller
 from unvanish.command.errors import WrongInputError, one_line
 from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import Recipe
@@ -112,6 +114,7 @@ class Run:
         recipe: What is trained.
         overrides: What was typed over it.
         parent: The comparison's folder.
+        differing: In which columns of TensorBoard's HPARAMS page the variants differ.
     """
 
     variant: str
@@ -119,6 +122,12 @@ class Run:
     recipe: Recipe
     overrides: tuple[str, ...]
     parent: Path
+    differing: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Its name on a live line."""
+        return f"{self.variant}, seed {self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -142,12 +151,16 @@ class Run:
         """Whether there is the result of another configuration in its place."""
         return (self.folder / RESULT).is_file() and self.kept() is None
 
-    def train(self) -> Result:
-        """Train, test and keep the result; a failure is one too, but is not kept."""
+    def train(self, tell: Callable[[Step], Any] | None = None) -> Result:
+        """Train, test and keep the result; a failure is one too, but is not kept.
+
+        Args:
+            tell: Is told how far it has come.
+        """
         emptied_run(self.folder)  # of an interrupted run, or another one of this name
         try:
             with restored_threads():
-                result = self._trained()
+                result = self._trained(tell)
         except Exception as error:  # the other runs are worth their time all the same
             return Result(self.variant, self.seed, one_line(error) or type(error).__name__)
         unfinished = self.folder / f"{RESULT}.unfinished"
@@ -155,13 +168,14 @@ class Run:
         unfinished.rename(self.folder / RESULT)
         return result
 
-    def _trained(self) -> Result:
+    def _trained(self, tell: Callable[[Step], Any] | None) -> Result:
         experiment = self.experiment()
         built = experiment.build()
         metric = OBJECTIVES[built.model.settings.task].metric
         curve = LearningCurve()
-        built.trainer_options["callbacks"].append(curve)
-        run = train(experiment, built, self.folder, gradients=True, quiet=True)
+        built.trainer_options["callbacks"] += [curve, *([Teller(self.label, tell)] if tell else [])]
+        run = train(experiment, built, self.folder, gradients=True, quiet=True, differing=self.differing)
+        keep_deltas(run.report, self.folder)
         trainer, steps = run.trainer, run.trainer.global_step
         steps_per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
         if any(self.folder.glob("checkpoints/*.ckpt")):

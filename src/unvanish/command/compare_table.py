@@ -12,7 +12,6 @@ from statistics import mean, median, stdev
 from typing import Any, NamedTuple
 
 from unvanish.command.compare_run import Result
-from unvanish.gradients.judge.diagnosis import table
 from unvanish.gradients.judge.report import json_number
 from unvanish.training.metrics import Objective
 
@@ -109,10 +108,10 @@ class Comparison(NamedTuple):
             ("best validation", lambda row: _with_spread(row["validation_mean"], row["validation_std"])),
             (f"to {self.target}", _to_target),
             ("first/last, start", lambda row: format(row["first_over_last_start"], ".1e")),
-            ("end", lambda row: format(row["first_over_last_end"], ".1e")),
+            ("first/last, end", lambda row: format(row["first_over_last_end"], ".1e")),
             ("factor a layer", lambda row: format(row["factor_per_layer"], ".3f")),
             ("h_1/h_T, start", lambda row: _number(row["early_over_late_start"], ".0e")),
-            ("end", lambda row: _number(row["early_over_late_end"], ".0e")),
+            ("h_1/h_T, end", lambda row: _number(row["early_over_late_end"], ".0e")),
             ("first update", lambda row: _number(row["first_update_ratio"], ".0e")),
             ("noise scale", lambda row: _number(row["noise_scale"], ".2g")),
             ("verdict", lambda row: row["verdict"]),
@@ -124,10 +123,6 @@ class Comparison(NamedTuple):
         filled = [[head, *map(show, rows)] for head, show in columns]
         said = [column for column in filled if any(cell not in {"", "nan"} for cell in column[1:])]
         return [list(line) for line in zip(*said, strict=True)]
-
-    def __str__(self) -> str:
-        head, *rows = self.cells()
-        return f"{table(head, rows)}\n\n{_LEGEND}"
 
     def save(self, folder: Path) -> None:
         """Write comparison.md, comparison.csv and comparison.json, which has every run."""
@@ -146,7 +141,7 @@ class Comparison(NamedTuple):
         ]
         values = {"metric": self.objective.metric, "target": self.target, "variants": numbers}
         for suffix, content in (
-            ("md", f"{markdown}\n{_LEGEND}\n"),
+            ("md", f"{markdown}\n{' '.join(sentence for _, sentence in LEGEND)}\n"),
             ("csv", text.getvalue()),
             ("json", json.dumps(values, indent=2, allow_nan=False) + "\n"),
         ):
@@ -157,13 +152,22 @@ _MEDIANS = (
     *("first_over_last_start", "first_over_last_end", "factor_per_layer", "early_over_late_start"),
     *("early_over_late_end", "first_update_ratio", "noise_scale"),
 )
-_LEGEND = (
-    "Metrics: mean and standard deviation over seeds; times: means; the rest: medians. first/last: |dL/dz| of the\n"
-    "first layer over that of the last, in the first ten steps, and in the last ten that were measured. h_1/h_T:\n"
-    "|dL/dh_t| (of an LSTM, of h and its cell) of the first time step over that of the last, in the tenth step, and\n"
-    "in the last that was measured. first update: |dW|/|W| of the first layer in the first ten steps. noise scale: in\n"
-    "samples, over the second half; empty where that does not tell it. verdict: on the first ten steps, then on the\n"
-    "last where that is another."
+#: What columns mean, by their heads; what has none is said of all.
+LEGEND = (
+    ((), "Metrics: mean and standard deviation over seeds; times: means; the rest: medians."),
+    (
+        ("first/last, start", "first/last, end"),
+        "first/last: |dL/dz| of the first layer over that of the last, in the first ten steps, and in the last ten "
+        "that were measured.",
+    ),
+    (
+        ("h_1/h_T, start", "h_1/h_T, end"),
+        "h_1/h_T: |dL/dh_t| (of an LSTM, of h and its cell) of the first time step over that of the last, in the tenth "
+        "step, and in the last that was measured.",
+    ),
+    (("first update",), "first update: |dW|/|W| of the first layer in the first ten steps."),
+    (("noise scale",), "noise scale: in samples, over the second half; empty where that does not tell it."),
+    (("verdict",), "verdict: on the first ten steps, then on the last where that is another."),
 )
 
 

@@ -1,5 +1,6 @@
 """``unvanish validate``, ``test`` and ``predict``: what a trained network is worth, and what it says."""
 
+import json
 from argparse import Namespace
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,7 @@ from unvanish.command.experiment import Built, Experiment
 from unvanish.command.recipes import load
 from unvanish.command.run import CONFIG, has_validation_split
 from unvanish.data import InMemoryData
+from unvanish.gradients.judge.report import json_number
 
 
 def evaluate(options: Namespace, overrides: list[str]) -> int:
@@ -26,7 +28,11 @@ def evaluate(options: Namespace, overrides: list[str]) -> int:
     run = trainer.validate if options.verb == "validate" else trainer.test
     with as_wrong_input():
         (metrics,) = run(built.model, built.data, verbose=False)
-    print(f"{checkpoint}: " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+    if options.json:
+        numbers = {name: json_number(value) for name, value in metrics.items()}
+        print(json.dumps({"checkpoint": str(checkpoint), "metrics": numbers}, indent=2, allow_nan=False))
+    else:
+        print(f"{checkpoint}: " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     return 0
 
 

@@ -12,9 +12,9 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
+from unvanish.command.hints import hint
 from unvanish.command.recipes import Config, Recipe, flat
 from unvanish.gradients import GradientMonitor
-from unvanish.names import nearest
 from unvanish.training import ReferenceModule
 
 # What the data knows of itself is not asked of the user.
@@ -142,7 +142,7 @@ def _explain(error: Exception, parser: ArgumentParser, overrides: list[str], rec
     text = str(error)
     if unknown := re.match(r"unrecognized arguments: --([^\s=]+)", text):
         key = unknown[1]
-        reason = f"unknown key {key!r}{nearest(key, list(parser.get_defaults().keys()))}"
+        reason = f"unknown key {key!r}{hint(key, list(parser.get_defaults().keys()))}"
     elif named := re.match(r'Parser key "([^"]+)"', text):
         key = named[1]
         expected = re.findall(r"Expected a (.+?)(?:\. Got value.*)?$", text, re.MULTILINE)

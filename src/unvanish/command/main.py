@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -12,13 +13,14 @@ from typing import NoReturn
 
 import unvanish
 from unvanish.command import recipes
+from unvanish.command.arguments import understood
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import WrongInputError
 
 _EPILOG = """\
 Each key of a recipe is an option too:
-  unvanish fit -c mlp/digits --model.activation=tanh --trainer.max_epochs=5
-and `unvanish fit -c mlp/digits --help` lists them all.
+  unvanish fit mlp/digits --model.activation=tanh --trainer.max_epochs=5
+and `unvanish fit mlp/digits --help` lists them all.
 """
 _TRAINED = ("validate", "test", "predict")
 
@@ -42,12 +44,23 @@ def main(argv: list[str] | None = None) -> int:
     sys.path.append("")  # a recipe may name a class in a file of the current folder
     wait_briefly()
     try:
-        options, rest = _parser().parse_known_args(argv)
+        parser = _parser()
+        if "_ARGCOMPLETE" in os.environ:
+            from unvanish.command.completion import complete
+
+            complete(parser)
+        words = understood(sys.argv[1:] if argv is None else argv, parser)
+        if not words:
+            parser.print_help()
+            return 0
+        options, rest = parser.parse_known_args(words)
         if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check"):
             raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
         return _run(options, rest)
     except WrongInputError as error:
-        print(f"unvanish: {error}", file=sys.stderr)
+        from unvanish.command.terminal import console, say
+
+        say(f"unvanish: {error}", console(sys.stderr))
         return 2
     except KeyboardInterrupt:
         print("unvanish: interrupted", file=sys.stderr)
@@ -71,7 +84,7 @@ def _parser() -> _Parser:
         action="append",
         default=[],
         metavar="RECIPE",
-        help="a file or a packaged name; repeat to overlay",
+        help="a file or a packaged name, with or without -c; repeat to overlay",
     )
     recipe.add_argument("--variant", metavar="NAME", help="which one, where RECIPE is a comparison")
     recipe.add_argument("-h", "--help", action="store_true", help="show this, and with -c the recipe's keys as well")
@@ -94,8 +107,9 @@ def _parser() -> _Parser:
     fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
     diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
     _add_diagnose(diagnose)
-    add("validate", "print a trained network's metrics on the validation split", recipe, checkpoint, runs)
-    add("test", "print a trained network's metrics on the test split", recipe, checkpoint, runs)
+    for verb, split in (("validate", "validation"), ("test", "test")):
+        evaluate = add(verb, f"print a trained network's metrics on the {split} split", recipe, checkpoint, runs)
+        evaluate.add_argument("--json", action="store_true", help="print JSON and nothing else")
     predict = add("predict", "write a trained network's predictions to a CSV file", recipe, checkpoint, runs)
     predict.add_argument("--out", metavar="FILE", help="the CSV file (default: predictions.csv in the run's folder)")
     generate = add("generate", "print text that a trained next-token network continues", recipe, checkpoint, runs)
@@ -175,10 +189,12 @@ def quieten(stream: str) -> None:
     """Let our own words through, and of Lightning's only warnings: each run brings two advertisements."""
     import lightning.pytorch  # noqa: F401 - sets the level of its logger
 
+    from unvanish.command.terminal import LogLines
+
     if int(os.environ.get("LOCAL_RANK", "0")):
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - the first of several processes speaks
     ours = logging.getLogger("unvanish")
-    ours.handlers = [logging.StreamHandler(getattr(sys, stream))]
+    ours.handlers = [LogLines(stream)]
     ours.setLevel(logging.INFO)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")
@@ -204,5 +220,7 @@ def _recipes(options: argparse.Namespace) -> int:
     elif options.action == "copy":
         print(recipes.copy(options.name, Path(options.target)))
     else:
-        print("\n".join(recipes.names()))
+        from unvanish.command.recipe_list import recipe_list
+
+        print(recipe_list(shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
     return 0

@@ -1,15 +1,14 @@
 """A training run, and the folder that keeps it."""
 
-import math
 import signal
-import sys
 import time
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple, final
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
@@ -18,11 +17,13 @@ from unvanish.command.checkpoints import BEST, LAST
 from unvanish.command.errors import as_wrong_input
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.fixes import change_of
+from unvanish.command.hparams import HparamsRow, row, unusual
+from unvanish.command.progress import EpochTable
 from unvanish.command.recipes import Config
 from unvanish.command.run_folder import remove
 from unvanish.command.threads import choose_threads
 from unvanish.data import InMemoryData
-from unvanish.gradients import GradientMonitor, Report
+from unvanish.gradients import Report
 from unvanish.training import OBJECTIVES
 
 CONFIG = "config.yaml"
@@ -45,7 +46,14 @@ class Run(NamedTuple):
 
 
 def train(
-    experiment: Experiment, built: Built, folder: Path, *, gradients: bool, quiet: bool, ckpt_path: Path | None = None
+    experiment: Experiment,
+    built: Built,
+    folder: Path,
+    *,
+    gradients: bool,
+    quiet: bool,
+    ckpt_path: Path | None = None,
+    differing: Collection[str] = (),
 ) -> Run:
     """Fit a network; its logs, checkpoints and reports go to ``folder``. The number of threads may change.
 
@@ -56,6 +64,7 @@ def train(
         gradients: Whether to record them.
         quiet: Whether to print nothing.
         ckpt_path: A checkpoint of the same network to go on from.
+        differing: In which columns of the HPARAMS page it differs from those beside it; what is unusual where empty.
 
     Raises:
         WrongInputError: the trainer refuses its arguments; the folder is gone again.
@@ -68,7 +77,8 @@ def train(
     best = LaterBest(checkpoints, BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
     # save_last of the first would copy the best checkpoint, not the last.
     last = ModelCheckpoint(checkpoints, LAST.removesuffix(".ckpt"), save_on_train_epoch_end=True)
-    on_terminal = sys.stdout.isatty() and not quiet
+    has_own_bar = any(isinstance(callback, ProgressBar) for callback in options["callbacks"])
+    shows_table = not quiet and not has_own_bar and options["enable_progress_bar"] is not False
     table = CSVLogger(folder.parent, "", folder.name)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Experiment logs directory .* exists")  # with nothing but a marker in it
@@ -77,7 +87,7 @@ def train(
     defaults = {
         "logger": [TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False), table],
         "default_root_dir": folder,
-        "enable_progress_bar": on_terminal,
+        "enable_progress_bar": shows_table or has_own_bar,
         "enable_model_summary": False,
         "log_every_n_steps": _log_interval(options, data),
     }
@@ -88,8 +98,8 @@ def train(
     callbacks = [
         *([monitor] if gradients else []),
         *([LearningRateMonitor("step")] if options["logger"] and not model.settings.schedule.is_constant else []),
-        *([] if quiet or on_terminal else [EpochLines()]),
-        HparamsRow(_row(experiment), best, monitor),
+        *([EpochTable(monitor, objective)] if shows_table else []),
+        HparamsRow(row(experiment), differing or unusual(experiment), best, monitor),
         *([last] if keeps else []),
         *([best] if keeps and options["limit_val_batches"] != 0 else []),
         *options["callbacks"],
@@ -153,23 +163,6 @@ def _steps(options: Config, data: L.LightningDataModule) -> int:
     return min((steps for steps in known if steps > 0), default=0)
 
 
-def _score(best: ModelCheckpoint) -> float:
-    return math.nan if best.best_model_score is None else float(best.best_model_score)
-
-
-def _row(experiment: Experiment) -> Config:
-    """What tells runs apart, short enough to read: names and numbers, no nesting."""
-    arguments = experiment.arguments
-    optimizer = arguments.model.training.optimizer
-    return {
-        "recipe": experiment.recipe.name,
-        "seed": arguments.seed,
-        **{key: str(value) for key, value in vars(arguments.model).items() if key != "training"},
-        "optimizer": optimizer.name,
-        "learning_rate": optimizer.learning_rate,
-    }
-
-
 @final
 class LaterBest(ModelCheckpoint):
     """Keeps the best epoch, and of equal ones the latest: a small validation split is full of ties."""
@@ -178,51 +171,3 @@ class LaterBest(ModelCheckpoint):
         """Whether an epoch of this metric is kept."""
         is_tie = current is not None and bool(current == self.best_model_score)
         return is_tie or super().check_monitor_top_k(trainer, current)
-
-
-@final
-class HparamsRow(L.Callback):
-    """A run's row on TensorBoard's HPARAMS page: how it was set up and what came of it."""
-
-    def __init__(self, row: Config, best: ModelCheckpoint, monitor: GradientMonitor) -> None:
-        self.row, self.best, self.monitor = row, best, monitor
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say how the run is set up; a logger would keep an empty hparams.yaml otherwise."""
-        for logger in trainer.loggers:
-            logger.log_hyperparams(self.row)
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the row."""
-        outcome = {"hparams/best_" + str(self.best.monitor).replace("/", "_"): _score(self.best)}
-        if self.monitor.report.steps:
-            outcome["hparams/first_over_last_at_end"] = self.monitor.report.end.first_over_last
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(self.row, outcome, trainer.global_step)
-
-
-@final
-class EpochLines(L.Callback):
-    """One line an epoch, but not more than one a second, where there is no terminal for a progress bar."""
-
-    def __init__(self) -> None:
-        self._printed = 0.0
-        self._line = ""
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print the epoch's metrics."""
-        values = trainer.callback_metrics.items()
-        metrics = "  ".join(f"{name} {value:.4g}" for name, value in values if "learning_rate" not in name)
-        self._line = f"epoch {trainer.current_epoch + 1}  {metrics}"
-        if time.monotonic() - self._printed >= 1:
-            self._print()
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print the last epoch's, if that has not been done."""
-        self._print()
-
-    def _print(self) -> None:
-        if self._line:
-            print(self._line, flush=True)
-        self._line, self._printed = "", time.monotonic()

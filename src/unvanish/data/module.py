@@ -74,6 +74,17 @@ class InMemoryData(LightningDataModule, ABC):
         self.augmentation = augmentation
         self.pixels: PixelScale | None = None
 
+    def __repr__(self) -> str:
+        """Which data, and once they are read how many rows each split has."""
+        name = getattr(self, "dataset", None) or getattr(self, "path", None)
+        words = [str(name)] if name else []
+        if "splits" in self.__dict__:
+            parts = {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}
+            words += [f"{split}: {len(tensors[0])}" for split, tensors in parts.items() if tensors]
+        return f"{type(self).__name__}({', '.join(words)})"
+
+    __str__ = __repr__  # Lightning's would read all the data, and fails where a split is absent
+
     @property
     @abstractmethod
     def description(self) -> Description:

@@ -55,7 +55,7 @@ def _joined(field_: Field, names: Sequence[str], numbers: Sequence[float]) -> di
     return joined
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """What was measured at one optimizer step.
 
@@ -101,6 +101,10 @@ class Record:
     gated: tuple[str, ...] = ()
     normalizations: tuple[str, ...] = ()
     dropout: float = 0.0
+
+    def __repr__(self) -> str:
+        names = dict.fromkeys(layer for layers in self.values.values() for layer in layers)
+        return f"Record(step={self.step}, {len(self.values)} quantities of {len(names)} layers)"
 
     def of(self, quantity: Quantity) -> dict[str, float]:
         """A quantity by layer; empty where it was not measured."""

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 import torch
 
 from unvanish.names import lookup
+from unvanish.training.brief import brief
 from unvanish.training.loss import DEFAULT_LOSS, Loss
 from unvanish.training.optimizer import Optimizer
 from unvanish.training.regularization import Regularization
 from unvanish.training.schedule import Schedule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Training:
     """How a network is trained. The defaults are the suite's; a recipe states only what differs.
 
@@ -28,6 +29,8 @@ class Training:
     regularization: Regularization = field(default_factory=Regularization)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         lookup("task", self.task, DEFAULT_LOSS)

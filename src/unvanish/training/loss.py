@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unvanish.names import lookup, nearest
+from unvanish.training.brief import brief
 
 
 def _cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -73,7 +74,7 @@ DEFAULT_LOSS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loss:
     """Which loss to minimise.
 
@@ -84,6 +85,8 @@ class Loss:
 
     name: str = "auto"
     options: dict[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def build(self, task: str, label_smoothing: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss of ``task`` as a function ``(logits, y) -> scalar``.

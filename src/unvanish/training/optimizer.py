@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from unvanish.names import lookup, nearest
+from unvanish.training.brief import brief
 from unvanish.training.muon import MuonWithAdamW, hidden_matrices
 from unvanish.training.regularization import weights_of
 
@@ -24,7 +25,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 _DECOUPLED = (torch.optim.AdamW, MuonWithAdamW)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Optimizer:
     """Which optimizer takes the steps.
 
@@ -37,6 +38,8 @@ class Optimizer:
     name: str = "adam"
     learning_rate: float = 1e-3
     options: dict[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:

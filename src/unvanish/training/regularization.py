@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unvanish.training.brief import brief
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Regularization:
     """What keeps the network from learning its training data by heart.
 
@@ -29,6 +31,8 @@ class Regularization:
     dropout: float = 0.0
     label_smoothing: float = 0.0
     max_norm: float | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         for name in ("l1", "l2", "weight_decay"):

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from unvanish.names import lookup
+from unvanish.training.brief import brief
 
 
 def _constant(_: float) -> float:
@@ -29,7 +30,7 @@ def _one_cycle(progress: float, rise: float = 0.3, start: float = 1 / 25, end: f
 _SHAPES = {"constant": _constant, "linear": _linear, "cosine": _cosine, "one_cycle": _one_cycle}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Schedule:
     """How the learning rate changes, step by step.
 
@@ -43,6 +44,8 @@ class Schedule:
     name: str = "constant"
     warmup_steps: int = 0
     final: float = 0.0
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         lookup("schedule", self.name, _SHAPES)

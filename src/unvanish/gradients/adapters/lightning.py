@@ -77,6 +77,9 @@ class GradientMonitor(L.Callback):
         self.session: Session | None = None
         self._hooks = ExitStack()
 
+    def __repr__(self) -> str:
+        return f"GradientMonitor({self.report.steps} steps{', watching' if self.session else ''})"
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the layers."""
         self.report, self.session = Report(), None
@@ -196,6 +199,11 @@ class GradientMonitor(L.Callback):
             losses = [value for name, value in logged if "val" in name and name.endswith("loss")]
             if losses:
                 self.report.validated(float(losses[0]))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write what the epoch has brought, for whoever looks at it then."""
+        if self.session is not None:
+            self.session.after_epoch()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the rest and the report."""

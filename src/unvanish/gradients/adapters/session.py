@@ -79,8 +79,15 @@ class Session:
     def _after_step(self, recorder: GradientRecorder) -> None:
         missing = self.report.window - self.report.steps
         due = self.flush_every_n_steps if missing <= 0 else min(missing, self.flush_every_n_steps)
-        if recorder.pending_steps < due:
-            return
+        if recorder.pending_steps >= due:
+            self._take(recorder)
+
+    def after_epoch(self) -> None:
+        """Write what has been recorded: an epoch is short, or its end is worth the wait for the device."""
+        self.run(lambda recorder: self._take(recorder) if recorder.pending_steps else None)
+
+    def _take(self, recorder: GradientRecorder) -> None:
+        missing = self.report.window - self.report.steps
         self._flush(recorder)
         if self.report.steps >= self._next_verdict:
             # Four times as many steps from one to the next are enough for 2.6 million, with ten verdicts.

@@ -1,7 +1,8 @@
 """Writes records to TensorBoard: one ``Summary`` a step, however many layers there are.
 
 Of each tag TensorBoard keeps 1,000 scalars, drawn by chance, and 10 images, and many tags slow it down. So a long run
-is thinned evenly before it is written, and of a deep network evenly spaced layers are charted.
+is thinned evenly before it is written, and of a deep network evenly spaced layers are charted. It sorts tags as text,
+capitals first: ``Overview`` is what a reader sees first.
 """
 
 import json
@@ -29,13 +30,17 @@ from unvanish.gradients.quantities.delta import DELTA_RMS
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
 from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.record import Record
-from unvanish.gradients.show import pictures
+from unvanish.gradients.show.heat_map import heat_map_of, time_maps_of
+from unvanish.gradients.show.pictures import picture_of
 from unvanish.gradients.show.runs import summary_of
 from unvanish.page.quantities import TAB
 
+OVERVIEW = "Overview"
 #: A vanishing gradient looks like zero on TensorBoard's axes, which are linear until somebody asks for more.
 _LOG, _LOG_TITLE = "delta_log10", "log10 of the RMS of delta"
-CHARTS = {_LOG: _LOG_TITLE} | {quantity.name: quantity.title for quantity in QUANTITIES if quantity.charted}
+CHARTS = {_LOG: _LOG_TITLE} | {q.name: q.title for q in QUANTITIES if q.charted and q is not DELTA_RMS}
+#: The logarithm of this is written in its place, where it is read first.
+_RATIO, _RATIO_LOG = "gradient/first_over_last", f"{OVERVIEW}/first_over_last_log10"
 #: At 9 tags a layer, 8 times a recurrent layer and a dozen of the run's own, under 500 tags in all.
 CHARTED_LAYERS = 42
 CHARTED_RECURRENT_LAYERS = 8
@@ -52,10 +57,11 @@ OUT_OF_TURN = 50
 class EventWriter:
     """Writes what a recorder gives to one TensorBoard log.
 
-    Scalars are ``<quantity>/<layer>`` for each of ``CHARTS``, ``dh_norm/<layer>/t0001`` of a recurrent layer, and
-    ``gradient/norm``, ``gradient/norm_clipped``, ``gradient/non_finite`` and ``gradient/zeros`` over all layers; the
-    histograms ``gradient_log10/<layer>`` have log10 of the magnitudes in dL/dW on their axis. Layers' names are short.
-    The custom scalars page gets a chart for each quantity.
+    Scalars are ``Overview/loss`` and ``Overview/first_over_last_log10``; ``<quantity>/<layer>`` for each of ``CHARTS``,
+    ``dh_log10/<layer>/t0001`` of a recurrent layer; and ``gradient/norm``, ``gradient/norm_clipped``,
+    ``gradient/non_finite`` and ``gradient/zeros`` over all layers; the histograms ``gradient_log10/<layer>`` have log10
+    of the magnitudes in dL/dW on their axis. Layers' names are short. The custom scalars page gets a chart for each
+    quantity, the images page the verdict with |delta| by depth, and heat maps by step.
 
     Args:
         writer: The log.
@@ -88,6 +94,7 @@ class EventWriter:
         if not (self._scalars.is_due(kind, record.step) or has_histograms or self._is_alarming(record)):
             return
         self._chart_new_layers(record)
+        summary = _headline(record, summary)
         values = [*self._scalar_values(record), *_values(_totals(record) | {**summary})]
         if has_histograms:
             values += (
@@ -111,9 +118,13 @@ class EventWriter:
         self._add([text, _tensor_value("gradient/summary", TAB, summary)], report.last_step, time.time())
 
     def close(self, report: Report) -> None:
-        """Write the heat map of the whole run."""
+        """Write what is seen first, the verdict above |delta| by depth, and the heat maps of the whole run."""
         if report.has_deltas:
-            self._image("gradient/delta_heat_map", pictures.heat_map_of(report), report.last_step)
+            self._image(f"{OVERVIEW}/verdict", picture_of(report), report.last_step)
+            self._image("gradient/delta_heat_map", heat_map_of(report), report.last_step)
+        for layer, png in time_maps_of(report).items():
+            if layer in self._times:
+                self._image(f"gradient/dh_heat_map/{self._names[layer]}", png, report.last_step)
 
     def _image(self, tag: str, png: bytes, step: int) -> None:
         width, height = struct.unpack(">II", png[16:24])  # the header of the format's first chunk
@@ -166,7 +177,7 @@ class EventWriter:
             norms = record.through_time.get(layer, {})
             for t in times:
                 if t in norms:
-                    yield Summary.Value(tag=f"dh_norm/{self._names[layer]}/t{t:04}", simple_value=norms[t])
+                    yield Summary.Value(tag=f"dh_log10/{self._names[layer]}/t{t:04}", simple_value=log10(norms[t]))
 
 
 @final
@@ -236,6 +247,14 @@ def _markdown(report: Report) -> str:
     )
 
 
+def _headline(record: Record, summary: Mapping[str, float]) -> dict[str, float]:
+    """What sums a step up, what is read first with its tag; no linear twin of a logarithm."""
+    first = {f"{OVERVIEW}/loss": record.totals["loss"]} if "loss" in record.totals else {}
+    if f"{_RATIO}_log10" in summary:
+        first[_RATIO_LOG] = summary[f"{_RATIO}_log10"]
+    return first | {tag: value for tag, value in summary.items() if tag not in (_RATIO, f"{_RATIO}_log10")}
+
+
 def _totals(record: Record) -> dict[str, float]:
     totals = {
         tag: record.totals[quantity]
@@ -266,7 +285,8 @@ def _layout(record: Record, summary: Mapping[str, float], recurrent: list[str]) 
     quantities = [q for q in CHARTS if q in record.values or q in (_LOG, GRADIENT_COSINE.name)]
     charts = [_chart(tag, f"^{re.escape(tag)}$") for tag in (*summary, "gradient/norm")]
     charts += [_chart(f"{quantity}: {CHARTS[quantity]}", f"^{quantity}/") for quantity in quantities]
-    charts += [_chart(f"dh_norm: norm of dL/dh_t, {name}", f"^dh_norm/{re.escape(name)}/t") for name in recurrent]
+    title = "dh_log10: log10 of the norm of dL/dh_t"
+    charts += [_chart(f"{title}, {name}", f"^dh_log10/{re.escape(name)}/t") for name in recurrent]
     return layout_pb2.Layout(category=[layout_pb2.Category(title="gradients by layer", chart=charts)])
 
 

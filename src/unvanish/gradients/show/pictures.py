@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, cycle, repeat
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,30 +16,23 @@ from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.record import Record
 from unvanish.gradients.show.canvas import Canvas, Point, width_of
 
-#: What has no place on a logarithmic scale; both are far from any of cividis, also for the colour-blind.
-BROKEN, ZERO = "#FF00FF", "#FFFFFF"
-_MISSING = "#EEEEEE"
 #: Okabe and Ito's colours.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 #: Decades that a scale shows at least, so that a healthy network looks even: a verdict needs three.
 _DECADES = 3.0
 _DELTA = "|δ| = |∂L/∂z|"
-_WIDTH = 980
+#: TensorBoard shows a picture about half as wide and high; its letters can be read there still.
+_WIDTH = 640
 
 
 def picture_of(report: Report) -> bytes:
     """|delta| by depth in the first steps and in the last, and as theory expects it, as PNG."""
     windows = [records for records in (report.first, report.last) if records]
-    curves = {f"steps {_span(records)}": _line(records) for records in windows}
+    curves = {f"steps {_span(records)}": line_of(records) for records in windows}
     return delta_by_depth(curves, report.expected or None, f"{report.end.name} after {report.steps} steps")
 
 
-def heat_map_of(report: Report) -> bytes:
-    """|delta| by depth and step, as PNG."""
-    return heat_map([record.step for record in report.sample], [_line([record]) for record in report.sample])
-
-
-def _line(records: Sequence[Record]) -> dict[str, float]:
+def line_of(records: Sequence[Record]) -> dict[str, float]:
     """The gradient along the longest trunk; where autograd's graph has told none, of all layers."""
     trunks = [trunk for record in records[-1:] for trunk in record.trunks[:1]]
     line = in_line(records, trunks[0]) if trunks else {}
@@ -50,85 +42,6 @@ def _line(records: Sequence[Record]) -> dict[str, float]:
 def _span(records: Sequence[Record]) -> str:
     first, last = records[0].step, records[-1].step
     return str(first) if first == last else f"{first} to {last}"
-
-
-class Cells(NamedTuple):
-    """What a heat map shows.
-
-    Args:
-        layers: Of the rows.
-        colours: (rows, columns, RGBA), transparent where nothing was measured; the first layer comes first.
-        low: log10 of the darkest.
-        high: log10 of the brightest.
-        kinds: Which cells are none of the scale: by name, with the colour of each kind.
-    """
-
-    layers: list[str]
-    colours: NDArray[np.uint8]
-    low: float
-    high: float
-    kinds: dict[str, str]
-
-
-def cells(deltas: Sequence[Mapping[str, float]]) -> Cells:
-    """Each layer's colour at each step; arguments as of ``heat_map``."""
-    layers = _layers(deltas)
-    values = np.array([[column.get(layer, math.nan) for column in deltas] for layer in layers])
-    missing = np.array([[layer not in column for column in deltas] for layer in layers])
-    broken, zero = ~np.isfinite(values) & ~missing, values == 0
-    hidden = missing | broken | zero
-    logs = np.log10(values, where=~hidden, out=np.zeros_like(values))
-    low, high = _limits(logs[~hidden])
-    colours = mpl.colormaps["cividis"]((logs - low) / (high - low), bytes=True)
-    colours[broken], colours[zero], colours[missing] = (255, 0, 255, 255), 255, 0
-    found = {"NaN or infinite": (broken, BROKEN), "exactly 0": (zero, ZERO), "not measured": (missing, _MISSING)}
-    return Cells(layers, colours, low, high, {name: colour for name, (where, colour) in found.items() if where.any()})
-
-
-def heat_map(steps: Sequence[int], deltas: Sequence[Mapping[str, float]]) -> bytes:
-    """A PNG of log10 |delta|: a row a layer, the input below, and a column a step, all of one width.
-
-    Args:
-        steps: Numbers of the steps, at most 256.
-        deltas: |delta| at each of them, by the full names of the layers, in the order of the forward pass.
-
-    Raises:
-        ValueError: there is no layer, or not a number for each column.
-    """
-    layers, colours, low, high, kinds = cells(deltas)
-    if len(steps) != len(deltas):
-        raise ValueError(f"{len(steps)} steps for {len(deltas)} columns")
-    canvas = Canvas(_WIDTH, min(max(28 * len(layers) + 224, 448), 896), 1)
-    places, names = _layer_ticks(layers, 24)
-    left, top, right, bottom = 60 + max(map(width_of, names)), 49, 820, canvas.height - 119
-    row, column = (bottom - top) / len(layers), (right - left) / len(steps)
-    canvas.text(left, 24, "The gradient that reaches each layer", size=23)
-    canvas.text(22, (top + bottom) / 2, f"layer, the first of {len(layers)} at the bottom", "mm", angle=90)
-    canvas.box(left, top, right, bottom, _MISSING, None)
-    canvas.cells(colours[::-1], left, top, right, bottom)
-    for place, name in zip(places, names, strict=True):
-        canvas.text(left - 12, bottom - (place + 0.5) * row, name, "rm")
-        canvas.line([(left - 6, bottom - (place + 0.5) * row), (left, bottom - (place + 0.5) * row)], "black")
-    for place in _spread(len(steps), 8):
-        canvas.text(left + (place + 0.5) * column, bottom + 22, f"{steps[place]:,}", "mm")
-        canvas.line([(left + (place + 0.5) * column, bottom), (left + (place + 0.5) * column, bottom + 6)], "black")
-    is_even = len(set(np.diff(steps).tolist())) <= 1
-    label = "optimizer step" if is_even else "optimizer step (a column for each measured)"
-    canvas.text((left + right) / 2, bottom + 54, label, "mm")
-    scale = mpl.colormaps["cividis"](np.linspace(1, 0, 256), bytes=True)[:, None]
-    canvas.cells(scale, 840, top, 868, bottom)
-    for decade in _decades(low, high):
-        y = bottom - (decade - low) / (high - low) * (bottom - top)
-        canvas.line([(868, y), (874, y)], "black")
-        canvas.text(880, y, str(decade))
-    canvas.text(_WIDTH - 22, (top + bottom) / 2, f"log₁₀ {_DELTA} (L2 norm)", "mm", angle=90)
-    x = float(_WIDTH - 10)
-    for name, colour in reversed(kinds.items()):
-        x -= width_of(name)
-        canvas.text(x, canvas.height - 24, name)
-        canvas.box(x - 36, canvas.height - 32, x - 8, canvas.height - 16, colour)
-        x -= 60
-    return canvas.png()
 
 
 class Curve(NamedTuple):
@@ -171,17 +84,17 @@ def delta_by_depth(
     Raises:
         ValueError: there is no layer.
     """
-    layers = _layers([*curves.values(), expected or {}])
-    canvas = Canvas(_WIDTH, 616, 2)
+    layers = layers_of([*curves.values(), expected or {}])
+    canvas = Canvas(_WIDTH, 460, 2)
     drawn = [curve_of(layers, label, deltas) for label, deltas in curves.items()]
     drawn += [curve_of(layers, "expected from theory", expected)] if expected else []
-    lines = textwrap.wrap(title, 75)
+    lines = textwrap.wrap(title, 46)
     for index, text in enumerate(lines):
         canvas.text(10, 22 + 28 * index, text, size=23)
-    columns = min(3 if max(len(curve.label) for curve in drawn) < 24 else 1, len(drawn))
+    columns = min(2 if max(len(curve.label) for curve in drawn) < 24 else 1, len(drawn))
     rows = math.ceil(len(drawn) / columns)
-    top = 32 + 28 * len(lines) + 26 * rows
-    places, names = _layer_ticks(layers, 24 if len(layers) <= 24 else 14)
+    top = 42 + 28 * len(lines) + 26 * rows
+    places, names = layer_ticks(layers, 24 if len(layers) <= 24 else 14)
     is_turned = sum(map(len, names)) > 90
     left, right = max(110, round(0.72 * width_of(names[0])) if is_turned else 0), _WIDTH - 14
     bottom = canvas.height - 60 - (round(0.75 * max(map(width_of, names))) if is_turned else 26)
@@ -207,7 +120,7 @@ def delta_by_depth(
     looks = zip(cycle(COLOURS), cycle("osD^v"), chain([1.7], repeat(1.0)), strict=False)
     for index, (curve, (colour, mark, size)) in enumerate(zip(drawn, looks, strict=False)):
         radius = size * (5 if len(layers) <= 60 else 2.5)
-        x, y = 10 + 320 * (index % columns), top - 14 - 26 * (rows - 1 - index // columns)
+        x, y = 10 + 310 * (index % columns), top - 24 - 26 * (rows - 1 - index // columns)
         canvas.text(x + 48, y, curve.label)
         is_theory = bool(expected) and index == len(drawn) - 1
         points = [at(place, log) for place, log in enumerate(curve.logs)]
@@ -246,17 +159,18 @@ def _decades(low: float, high: float) -> list[int]:
     return [*range(math.ceil(low / stride) * stride, math.floor(high) + 1, stride)]
 
 
-def _layers(columns: Iterable[Mapping[str, float]]) -> list[str]:
+def layers_of(columns: Iterable[Mapping[str, float]]) -> list[str]:
+    """The layers of all columns, in the order in which they come; a ValueError where there is none."""
     layers = list(dict.fromkeys(layer for column in columns for layer in column))
     if not layers:
         raise ValueError("there is no layer to draw")
     return layers
 
 
-def _layer_ticks(layers: list[str], count: int) -> tuple[list[int], list[str]]:
+def layer_ticks(layers: list[str], count: int) -> tuple[list[int], list[str]]:
     """Where to write which layer's name."""
     names = list(short_names(layers).values())
-    places = _spread(len(layers), count)
+    places = spread(len(layers), count)
     return places, [_shortened(names[place]) for place in places]
 
 
@@ -267,7 +181,7 @@ def _shortened(name: str) -> str:
     return name[-24:]
 
 
-def _spread(length: int, count: int) -> list[int]:
+def spread(length: int, count: int) -> list[int]:
     """At most ``count`` indices of ``length``, evenly spaced but for the last, which is always among them."""
     stride = max(math.ceil((length - 1) / (count - 1)), 1)
     places = list(range(0, length, stride))

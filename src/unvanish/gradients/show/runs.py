@@ -12,7 +12,7 @@ from unvanish.gradients.judge.seen import medians
 from unvanish.gradients.layers import short_names
 from unvanish.gradients.measure import OCTAVES
 from unvanish.gradients.quantities import QUANTITIES
-from unvanish.gradients.quantities.delta import DELTA_RMS
+from unvanish.gradients.quantities.delta import DELTA_NORM, DELTA_RMS
 from unvanish.gradients.record import Record
 from unvanish.page import packed, shown
 from unvanish.page.matrix import evenly
@@ -148,7 +148,7 @@ def _expected(
     expected: Mapping[str, float], records: Sequence[Record], names: Mapping[str, str]
 ) -> dict[str, float | str]:
     """log10 of the RMS of delta that theory expects: it speaks of norms, and a layer's size is their ratio."""
-    rms, norms = medians(records, DELTA_RMS.name), medians(records, "delta_norm")
+    rms, norms = medians(records, DELTA_RMS), medians(records, DELTA_NORM)
     ratios = {layer: rms[layer] / norms[layer] for layer in rms if norms.get(layer, 0.0) > 0}
     usual = median(ratios.values()) if ratios else 1.0
     return {

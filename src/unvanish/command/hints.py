@@ -1,0 +1,49 @@
+"""What was meant by a key that no recipe has: the short words that other programs take, and misspelt ones."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from unvanish.names import nearest
+
+#: For a word that people type, what it is, and the end of the key.
+_SHORT = {
+    "lr": ("the learning rate", "optimizer.learning_rate"),
+    "epochs": ("the number of epochs", "trainer.max_epochs"),
+    "num_epochs": ("the number of epochs", "trainer.max_epochs"),
+    "steps": ("the number of steps", "trainer.max_steps"),
+    "bs": ("the batch size", "data.batch_size"),
+    "optim": ("the optimizer", "optimizer.name"),
+    "optimizer": ("the optimizer", "optimizer.name"),
+    "scheduler": ("the schedule", "schedule.name"),
+    "schedule": ("the schedule", "schedule.name"),
+    "wd": ("weight decay", "regularization.weight_decay"),
+    "loss": ("the loss", "loss.name"),
+    "layers": ("the number of layers", "model.num_layers"),
+    "depth": ("the number of layers", "model.num_layers"),
+    "hidden": ("the sizes of the hidden layers", "model.hidden_sizes"),
+    "device": ("the device", "trainer.accelerator"),
+    "gpus": ("the number of devices", "trainer.devices"),
+    "clip": ("the norm that gradients are clipped to", "trainer.gradient_clip_val"),
+    "warmup": ("the number of warmup steps", "schedule.warmup_steps"),
+}
+
+
+def hint(key: str, keys: Collection[str]) -> str:
+    """What to say behind ``unknown key``; nothing where nothing comes near.
+
+    Args:
+        key: As it was typed, without its hyphens.
+        keys: All that there are.
+    """
+    word = key.replace("-", "_").lower()
+    what, end = _SHORT.get(word, (f"{word.replace('_', ' ')}", word))
+    found = [known for known in keys if known == end or known.endswith(f".{end}")]
+    if len(found) == 1:
+        return f"; {'' if word in _SHORT else 'the '}{what} is {found[0]}"
+    if found:
+        return f"; did you mean {' or '.join(map(repr, found[:3]))}?"
+    if close := nearest(key, keys):
+        return close
+    ends = {known.rpartition(".")[2]: known for known in keys}
+    matches = get_close_matches(word, ends, n=1)
+    return f"; did you mean {ends[matches[0]]!r}?" if matches else ""

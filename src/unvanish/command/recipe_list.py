@@ -1,0 +1,58 @@
+"""``unvanish recipes``: each with its one-line summary and its time, as the head of its file says them."""
+
+import re
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from unvanish.command.recipes import names, packaged
+
+
+class Head(NamedTuple):
+    """What the comment at the head of a recipe says.
+
+    Args:
+        summary: Its first sentence.
+        time: Of the training, such as 7 s; empty where it says none.
+    """
+
+    summary: str
+    time: str
+
+
+def head_of(path: Path) -> Head:
+    """The head of a recipe: a line with its command, then what it shows, then what to expect and the time."""
+    lines: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    time = next((line.removeprefix("time:").strip() for line in lines if line.startswith("time:")), "")
+    said = " ".join(line for line in _before_figures(lines) if not line.startswith("unvanish "))
+    sentence = re.split(r"(?<=[^A-Z].[.?])\s+(?=[A-Z-])", said, maxsplit=1)[0]
+    measured = re.match(r"(?:about )?[\d.,]+ (?:s|seconds|min|minutes|h)\b", time)
+    return Head(sentence.rstrip("."), measured[0].replace("seconds", "s").replace("minutes", "min") if measured else "")
+
+
+def _before_figures(lines: list[str]) -> list[str]:
+    end = next((k for k, line in enumerate(lines) if line.startswith(("expect:", "time:"))), len(lines))
+    return lines[:end]
+
+
+def recipe_list(width: int | None) -> str:
+    """All packaged recipes by family, a line each.
+
+    Args:
+        width: Of the terminal, to which summaries are cut; None leaves them whole.
+    """
+    known = names()
+    longest = max(map(len, known))
+    lines = []
+    for family, group in groupby(known, lambda name: name.rpartition("/")[0]):
+        lines += ["", family or "to begin with"]
+        for name in group:
+            head = head_of(packaged() / f"{name}.yaml")
+            line = f"  {name:{longest}}  {head.time:>8}  {head.summary}".rstrip()
+            lines.append(line if width is None or len(line) <= width else f"{line[: width - 3].rstrip()}...")
+    lines += ["", "times: on one or two CPU cores; `unvanish recipes show NAME` says more"]
+    return "\n".join(lines).strip()
