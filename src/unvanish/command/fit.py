@@ -1,32 +1,48 @@
 """``unvanish fit``."""
 
+import shlex
 from argparse import Namespace
 from pathlib import Path
 
-from unvanish.command.checkpoints import load_weights
+from unvanish.command.checkpoints import check_resumable, load_weights
+from unvanish.command.errors import StoppedError, WrongInputError
 from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
-from unvanish.command.run import CONFIG, has_test_split, has_validation_split, train
-from unvanish.command.run_folder import new_run
+from unvanish.command.resume import Start, resumed
+from unvanish.command.run import CONFIG, Keeping, has_test_split, has_validation_split, train
+from unvanish.command.run_folder import new_run, occupied
 from unvanish.command.threads import restored_threads
 
 
 def fit(options: Namespace, overrides: list[str]) -> int:
-    """Train a recipe's network in a new run folder."""
+    """Train a recipe's network in a new run folder, or go on in the one of an interrupted run."""
+    if not options.checkpoint_minutes >= 0:
+        raise WrongInputError(f"--checkpoint-minutes is {options.checkpoint_minutes}; it must not be negative")
     recipe = load(options.config, options.variant)
     experiment = Experiment.parse(recipe, overrides)
-    built = experiment.build()
     ckpt_path = Path(options.ckpt_path) if options.ckpt_path else None
-    if ckpt_path:
-        load_weights(ckpt_path, built.model)
-    folder = new_run(Path(options.runs) / recipe.name)
-    parameters = sum(p.numel() for p in built.model.parameters())
-    print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}")
-    with restored_threads():
-        run = train(experiment, built, folder, gradients=options.gradients, quiet=False, ckpt_path=ckpt_path)
+    start = resumed(experiment, Path(options.runs), ckpt_path) if options.resume else Start(None, ckpt_path)
+    built = experiment.build()
+    if start.checkpoint:
+        check_resumable(start.checkpoint, load_weights(start.checkpoint, built.model))
+    folder = start.folder or new_run(Path(options.runs) / recipe.name)
+    keeping = Keeping(options.checkpoint_minutes, options.on_nonfinite, goes_on=start.folder is not None)
+    with occupied(folder), restored_threads():
+        parameters = sum(p.numel() for p in built.model.parameters())
+        print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}{start}")
+        try:
+            run = train(experiment, built, folder, options.gradients, keeping=keeping, ckpt_path=start.checkpoint)
+        except StoppedError as stop:
+            words = [] if options.gradients else ["--no-gradients"]
+            if options.on_nonfinite != "stop":
+                words.append(f"--on-nonfinite={options.on_nonfinite}")
+            command = shlex.join(["unvanish", "fit", "-c", str(folder / CONFIG), *words, "--resume"])
+            raise StoppedError(f"{stop}: `{command}`" if folder.is_dir() else str(stop), stop.signum) from stop
     if not any(folder.glob("checkpoints/*.ckpt")):
         print("no checkpoint was kept: the run was over before it began, or keeps none")
         return 0
+    if run.skipped:
+        print(f"{run.skipped} steps were skipped: their loss or gradient was not finite")
     if run.best.best_model_score is not None:
         print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
     splits = {"test": has_test_split(built.data), "validate": has_validation_split(built.data)}

@@ -1,24 +1,29 @@
 """A training run, and the folder that keeps it."""
 
 import math
-import signal
 import sys
 import time
-import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple, final
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
 
-from unvanish.command.checkpoints import BEST, LAST
-from unvanish.command.errors import as_wrong_input
+from unvanish.command.best import Best
+from unvanish.command.checkpoint_file import CheckpointFiles
+from unvanish.command.checkpoints import BEST
+from unvanish.command.endings import ending
 from unvanish.command.experiment import Built, Experiment
+from unvanish.command.finite import IGNORE, STOP, FiniteSteps
+from unvanish.command.identity import identity_of
+from unvanish.command.keeper import Keeper
 from unvanish.command.recipes import Config
-from unvanish.command.run_folder import remove
+from unvanish.command.run_folder import write_text
+from unvanish.command.run_logs import RunLogs, marks_of
 from unvanish.command.threads import choose_threads
 from unvanish.data import InMemoryData
 from unvanish.gradients import GradientMonitor, Report
@@ -35,45 +40,67 @@ class Run(NamedTuple):
         best: The callback that kept the best checkpoint, by its ``monitor``.
         report: What the gradients did; empty where they were not recorded.
         seconds: Time that the training took.
+        skipped: Steps that were skipped as their loss or gradient was not finite.
     """
 
     trainer: L.Trainer
     best: ModelCheckpoint
     report: Report
     seconds: float
+    skipped: int = 0
+
+
+class Keeping(NamedTuple):
+    """How a run is kept from being lost.
+
+    Args:
+        minutes: Longest time between two checkpoints.
+        on_nonfinite: stop, skip or ignore: what is done at a loss or gradient that is NaN or infinite.
+        goes_on: Whether the folder holds the run that goes on.
+    """
+
+    minutes: float = 5.0
+    on_nonfinite: str = STOP
+    goes_on: bool = False
 
 
 def train(
-    experiment: Experiment, built: Built, folder: Path, *, gradients: bool, quiet: bool, ckpt_path: Path | None = None
+    experiment: Experiment,
+    built: Built,
+    folder: Path,
+    gradients: bool = True,
+    *,
+    quiet: bool = False,
+    keeping: Keeping | None = None,
+    ckpt_path: Path | None = None,
 ) -> Run:
     """Fit a network; its logs, checkpoints and reports go to ``folder``. The number of threads may change.
 
     Args:
         experiment: What is trained.
         built: Its network and data.
-        folder: A run's folder, with nothing but its marker in it.
+        folder: A run's folder: with nothing but its marker in it, or with the run that goes on.
         gradients: Whether to record them.
-        quiet: Whether to print nothing.
+        quiet: Whether to print nothing, and to leave it to others to listen to signals.
+        keeping: When checkpoints are written.
         ckpt_path: A checkpoint of the same network to go on from.
 
     Raises:
-        WrongInputError: the trainer refuses its arguments; the folder is gone again.
+        WrongInputError: the trainer refuses its arguments, or the checkpoint; a new folder is gone again.
+        FailedError: the loss or a gradient is not finite, or the disk is full.
+        StoppedError: it was told to stop.
     """
     model, data, options, monitor = built
+    keeping = keeping or Keeping()
     monitor.verbose = monitor.verbose and not quiet
     objective = OBJECTIVES[model.settings.task]
-    checkpoints = folder / "checkpoints"
-    best = LaterBest(checkpoints, BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
-    # save_last of the first would copy the best checkpoint, not the last.
-    last = ModelCheckpoint(checkpoints, LAST.removesuffix(".ckpt"), save_on_train_epoch_end=True)
+    best = Best(folder / "checkpoints", BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
     on_terminal = sys.stdout.isatty() and not quiet
-    table = CSVLogger(folder.parent, "", folder.name)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Experiment logs directory .* exists")  # with nothing but a marker in it
-        _ = table.experiment
-    (folder / CONFIG).write_text(experiment.resolved(), encoding="utf-8")
+    identity = identity_of(data)
+    logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
+    write_text(folder / CONFIG, experiment.resolved())
     defaults = {
-        "logger": [TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False), table],
+        "logger": [logs.events, logs.table],
         "default_root_dir": folder,
         "enable_progress_bar": on_terminal,
         "enable_model_summary": False,
@@ -83,33 +110,50 @@ def train(
     if not has_validation_split(data):
         options["limit_val_batches"] = 0
     keeps = options["enable_checkpointing"] is not False
+    has_best = keeps and options["limit_val_batches"] != 0
+    # Lightning would add a checkpoint of its own where it sees none.
+    options["enable_checkpointing"] = has_best or any(isinstance(c, Checkpoint) for c in options["callbacks"])
+    keeper = Keeper(
+        folder,
+        logs,
+        minutes=keeping.minutes,
+        keeps=keeps,
+        identity=identity,
+        keeps_broken=keeping.on_nonfinite == IGNORE,
+    )
+    finite = FiniteSteps(keeping.on_nonfinite, monitor)
+    finite.restore_buffers = keeper.restore_buffers
     callbacks = [
+        keeper,  # before all others: what they do in a step is not done yet when it is kept
         *([monitor] if gradients else []),
+        *([finite] if keeping.on_nonfinite != IGNORE else []),
         *([LearningRateMonitor("step")] if options["logger"] and not model.settings.schedule.is_constant else []),
         *([] if quiet or on_terminal else [EpochLines()]),
         HparamsRow(_row(experiment), best, monitor),
-        *([last] if keeps else []),
-        *([best] if keeps and options["limit_val_batches"] != 0 else []),
+        *([best] if has_best else []),
         *options["callbacks"],
     ]
     trainer: L.Trainer | None = None
+    start = time.perf_counter()
     try:
         trainer = L.Trainer(**options | {"callbacks": callbacks})
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = CheckpointFiles()
         if (threads := choose_threads(trainer, model, data)) and not quiet:
             print(threads)
         L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
-        start = time.perf_counter()
-        trainer.fit(model, data, ckpt_path=ckpt_path)
-    except SystemExit as error:
-        # Lightning leaves with 0 when it is told to terminate.
-        raise SystemExit(128 + signal.SIGTERM if trainer and trainer.received_sigterm else error.code) from error
-    except Exception:
-        if trainer is not None and trainer.global_step:
+        with nullcontext() if quiet else keeper.listening():
+            trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    except BaseException as error:
+        if not quiet and keeper.signum is None and isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-        remove(folder)  # nothing was trained
-        with as_wrong_input():
+        told = ending(error, keeper, trainer, monitor.report if gradients else Report(), ckpt_path)
+        if told is error:
             raise
-    return Run(trainer, best, monitor.report, time.perf_counter() - start)
+        raise told from error
+    if gradients and monitor.report.failure is not None:
+        raise ending(monitor.report.failure, keeper, trainer, monitor.report, ckpt_path)
+    return Run(trainer, best, monitor.report, time.perf_counter() - start, finite.skipped)
 
 
 def has_validation_split(data: L.LightningDataModule) -> bool:
@@ -152,16 +196,6 @@ def _row(experiment: Experiment) -> Config:
         "optimizer": optimizer.name,
         "learning_rate": optimizer.learning_rate,
     }
-
-
-@final
-class LaterBest(ModelCheckpoint):
-    """Keeps the best epoch, and of equal ones the latest: a small validation split is full of ties."""
-
-    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
-        """Whether an epoch of this metric is kept."""
-        is_tie = current is not None and bool(current == self.best_model_score)
-        return is_tie or super().check_monitor_top_k(trainer, current)
 
 
 @final

@@ -42,6 +42,10 @@ class Report:
         self.chain: Chain | None = None
         #: What could not be measured.
         self.notes: list[str] = []
+        #: Steps that were skipped, by a gradient scaler or on purpose; they are not among ``steps``.
+        self.skipped = 0
+        #: What has kept the report from being written.
+        self.failure: OSError | None = None
         #: The first record that was not finite, if the run has not recovered since: later ones hide where it began.
         self.broken: Record | None = None
         #: By the part of the network that an optimizer has stepped.
@@ -194,6 +198,7 @@ class Report:
         return {
             **as_dict(verdict),
             "steps": self.steps,
+            "skipped_steps": self.skipped,
             "trend": json_number(self.trend),
             "noise_scale": json_number(self.noise_scale),
             "start": {key: as_dict(start)[key] for key in ("verdict", "first_over_last", "factor_per_layer")},
