@@ -1,4 +1,4 @@
-"""Four short runs, each with dropout; between them batch statistics, augmentation, schedules, accumulation, clipping."""
+"""Four short runs with dropout; between them batch statistics, augmentation, schedules, accumulation, clipping."""
 
 _IMAGES = {"data.batch_size": 64, "data.augmentation.crop": 1}
 

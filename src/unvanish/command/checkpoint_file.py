@@ -80,9 +80,9 @@ def read(path: Path) -> dict[str, Any]:
         EOFError,
         pickle.UnpicklingError,
     ) as error:
-        raise WrongInputError(f"{path} is no checkpoint that can be loaded: {_reason(error)}") from error
+        raise WrongInputError(f"{path} is not a checkpoint that can be loaded: {_reason(error)}") from error
     if not isinstance(checkpoint, dict):
-        raise WrongInputError(f"{path} is no checkpoint: it holds {type(checkpoint).__name__}, not a dict")
+        raise WrongInputError(f"{path} is not a checkpoint: it holds {type(checkpoint).__name__}, not a dict")
     return checkpoint
 
 

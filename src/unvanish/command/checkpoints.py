@@ -47,7 +47,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise WrongInputError(f"{path} is damaged: it was written with a checksum, and has none")
     for key, kind in (("state_dict", Tensor), ("hyper_parameters", object)):
         if not _is_table(checkpoint.get(key), kind):
-            raise WrongInputError(f"{path} is no checkpoint of a network: {key} {_what(checkpoint, key)}")
+            raise WrongInputError(f"{path} is not a checkpoint of a network: {key} {_what(checkpoint, key)}")
     return checkpoint
 
 

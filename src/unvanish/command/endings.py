@@ -31,23 +31,25 @@ def ending(
     """
     folder = keeper.path.parents[1]
     has_steps = trainer is not None and trainer.global_step > 0
-    goes_on = keeper.logs.goes_on
     is_gone = not folder.is_dir()
-    if not has_steps and not goes_on and not keeper.is_done:
+    if not (has_steps or keeper.logs.goes_on):
         remove(folder)  # nothing was trained
     if isinstance(error, Stopped | SIGTERMException | KeyboardInterrupt | SystemExit):
         signum = keeper.signum or (signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT)
-        return StoppedError(_where(keeper, signal.Signals(signum).name, folder), signum)
+        return StoppedError(_where(keeper, signal.Signals(signum).name), signum)
     if isinstance(error, NonFinite):
         return FailedError(f"{_born(error, report)}; {_kept(keeper)}; --on-nonfinite skip or ignore trains on")
     if is_gone:
         return FailedError(f"{folder} is gone: somebody has removed the run while it was trained")
-    if disk := next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in _DISK), None):
-        what = disk.strerror or type(disk).__name__
-        return FailedError(f"{what}: {disk.filename or folder}; {_kept(keeper)}")
-    if keeper.has_started or has_steps:
-        return error
-    if checkpoint is not None and isinstance(error, Exception):
+    disk = next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in _DISK), None)
+    if disk is not None:
+        return FailedError(f"{disk.strerror}: {disk.filename or folder}; {_kept(keeper)}")
+    return error if keeper.has_started or has_steps else _refused(error, checkpoint)
+
+
+def _refused(error: BaseException, checkpoint: Path | None) -> BaseException:
+    """Of what was raised before the first step: what Lightning has against its arguments, or a checkpoint's content."""
+    if checkpoint is not None and isinstance(error, Exception) and not isinstance(error, WrongInputError):
         return WrongInputError(f"{checkpoint} cannot be gone on from: {one_line(error) or type(error).__name__}")
     try:
         with as_wrong_input():
@@ -58,14 +60,10 @@ def ending(
         return error
 
 
-def _where(keeper: Keeper, name: str, folder: Path) -> str:
+def _where(keeper: Keeper, name: str) -> str:
     if keeper.kept_step is None:
-        return (
-            f"stopped by {name} before a step was kept; begin anew"
-            if folder.is_dir()
-            else (f"stopped by {name} before the first step; nothing was kept")
-        )
-    return f"stopped by {name}, {keeper.path} is of step {keeper.kept_step}; go on with"
+        return f"stopped by {name}; nothing was kept, as no step was made"
+    return f"stopped by {name}; {keeper.path} is of step {keeper.kept_step}"
 
 
 def _kept(keeper: Keeper) -> str:

@@ -13,8 +13,9 @@ class FailedError(Exception):
     """A run cannot go on; the message says why in one line. Exit code 1, as for any error."""
 
 
-class StoppedError(Exception):
-    """A run was told to stop, and its state is kept; the message says where, and how to go on.
+class StoppedError(BaseException):
+    """A run was told to stop, and its state is kept; the message says where, and how to go on. No handler of errors
+    is to take it for one.
 
     Args:
         message: One line.

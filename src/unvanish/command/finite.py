@@ -13,7 +13,7 @@ from unvanish.gradients import GradientMonitor
 log = logging.getLogger("unvanish.command")
 
 STOP, SKIP, IGNORE = "stop", "skip", "ignore"
-#: Steps between two looks at a device, which has to be waited for.
+#: Steps between two looks at a device, which has to be waited for; and those that are skipped in a row, at most.
 _EVERY = 100
 
 
@@ -45,7 +45,7 @@ class FiniteSteps(L.Callback):
     def __init__(self, action: str, monitor: GradientMonitor) -> None:
         self.action, self.monitor = action, monitor
         monitor.leaves_out_non_finite = action == SKIP
-        self.skipped = 0
+        self.skipped = self._in_a_row = 0
         #: Undoes what a pass without a step has done to buffers.
         self.restore_buffers: Any = None
         self._loss: Tensor | None = None
@@ -72,10 +72,14 @@ class FiniteSteps(L.Callback):
         if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(bool(what), all=False):
             what = what or "gradient"
         if not what:
+            self._in_a_row = 0
             return
         if self.action == STOP:
             raise NonFinite(trainer.global_step, what)
         self.skipped += 1
+        self._in_a_row += 1
+        if self._in_a_row >= _EVERY:
+            raise NonFinite(trainer.global_step, f"{what} of {_EVERY} steps in a row")
         if self.skipped == 1:
             log.warning("the %s is not finite in step %d, which is skipped", what, trainer.global_step)
         for parameter in parameters:

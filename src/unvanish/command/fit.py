@@ -24,7 +24,9 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     start = resumed(experiment, Path(options.runs), ckpt_path) if options.resume else Start(None, ckpt_path)
     built = experiment.build()
     if start.checkpoint:
-        check_resumable(start.checkpoint, load_weights(start.checkpoint, built.model))
+        checkpoint = load_weights(start.checkpoint, built.model)
+        check_resumable(start.checkpoint, checkpoint)
+        start = start._replace(step=checkpoint["global_step"])
     folder = start.folder or new_run(Path(options.runs) / recipe.name)
     keeping = Keeping(options.checkpoint_minutes, options.on_nonfinite, goes_on=start.folder is not None)
     with occupied(folder), restored_threads():
@@ -33,11 +35,10 @@ def fit(options: Namespace, overrides: list[str]) -> int:
         try:
             run = train(experiment, built, folder, options.gradients, keeping=keeping, ckpt_path=start.checkpoint)
         except StoppedError as stop:
-            words = [] if options.gradients else ["--no-gradients"]
-            if options.on_nonfinite != "stop":
-                words.append(f"--on-nonfinite={options.on_nonfinite}")
-            command = shlex.join(["unvanish", "fit", "-c", str(folder / CONFIG), *words, "--resume"])
-            raise StoppedError(f"{stop}: `{command}`" if folder.is_dir() else str(stop), stop.signum) from stop
+            raise StoppedError(f"{stop}{_how_to_go_on(options, folder)}", stop.signum) from stop
+    if start.folder and run.trainer.global_step == start.step:
+        print("nothing is left to train: say a larger --trainer.max_epochs or --trainer.max_steps to go on")
+        return 0
     if not any(folder.glob("checkpoints/*.ckpt")):
         print("no checkpoint was kept: the run was over before it began, or keeps none")
         return 0
@@ -49,3 +50,13 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     words = [f"unvanish {verb} -c {folder / CONFIG}" for verb, is_there in splits.items() if is_there][:1]
     print("next:", "\n      ".join([*words, f"tensorboard --logdir {options.runs}"]))
     return 0
+
+
+def _how_to_go_on(options: Namespace, folder: Path) -> str:
+    """The command that does so, where there is anything to go on from."""
+    if not any(folder.glob("checkpoints/*.ckpt")):
+        return ""
+    words = ["unvanish", "fit", "-c", str(folder / CONFIG), "--resume"]
+    words += [] if options.gradients else ["--no-gradients"]
+    words += [] if options.on_nonfinite == "stop" else [f"--on-nonfinite={options.on_nonfinite}"]
+    return f"; go on with `{shlex.join(words)}`"

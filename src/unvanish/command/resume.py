@@ -25,13 +25,15 @@ class Start(NamedTuple):
     Args:
         folder: Of the run that goes on; None for a new one.
         checkpoint: What it goes on from; None for its beginning.
+        step: Of this checkpoint.
     """
 
     folder: Path | None
     checkpoint: Path | None
+    step: int = 0
 
     def __str__(self) -> str:
-        return f", from {self.checkpoint}" if self.checkpoint else ""
+        return f", from step {self.step} of {self.checkpoint}" if self.checkpoint else ""
 
 
 def resumed(experiment: Experiment, runs: Path, checkpoint: Path | None) -> Start:

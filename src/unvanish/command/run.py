@@ -1,6 +1,7 @@
 """A training run, and the folder that keeps it."""
 
 import math
+import signal
 import sys
 import time
 from contextlib import nullcontext
@@ -17,13 +18,14 @@ from unvanish.command.best import Best
 from unvanish.command.checkpoint_file import CheckpointFiles
 from unvanish.command.checkpoints import BEST
 from unvanish.command.endings import ending
+from unvanish.command.errors import StoppedError
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.finite import IGNORE, STOP, FiniteSteps
 from unvanish.command.identity import identity_of
 from unvanish.command.keeper import Keeper
 from unvanish.command.recipes import Config
 from unvanish.command.run_folder import write_text
-from unvanish.command.run_logs import RunLogs, marks_of
+from unvanish.command.run_logs import RunLogs, marks_of, told_once
 from unvanish.command.threads import choose_threads
 from unvanish.data import InMemoryData
 from unvanish.gradients import GradientMonitor, Report
@@ -142,14 +144,14 @@ def train(
         if (threads := choose_threads(trainer, model, data)) and not quiet:
             print(threads)
         L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
-        with nullcontext() if quiet else keeper.listening():
+        with told_once(), nullcontext() if quiet else keeper.listening():
             trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except BaseException as error:
-        if not quiet and keeper.signum is None and isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
         told = ending(error, keeper, trainer, monitor.report if gradients else Report(), ckpt_path)
         if told is error:
             raise
+        if quiet and isinstance(told, StoppedError):
+            raise SystemExit(128 + told.signum) if told.signum == signal.SIGTERM else KeyboardInterrupt from error
         raise told from error
     if gradients and monitor.report.failure is not None:
         raise ending(monitor.report.failure, keeper, trainer, monitor.report, ckpt_path)

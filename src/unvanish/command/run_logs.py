@@ -1,5 +1,8 @@
 """The curves of a run: metrics.csv and TensorBoard's events, with marks up to which a checkpoint has them."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -40,6 +43,22 @@ class RunLogs:
             self.events.experiment.flush()
         sizes = {path.name: path.stat().st_size for path in self.folder.glob(_EVENTS)}
         return {"rows": self.table.rows, "events": sizes}
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Keep TensorBoard's thread from printing that the disk is full: its next write says so, and ends the run."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def marks_of(checkpoint: Path, identity: str) -> tuple[dict[str, Any], int]:

@@ -81,6 +81,8 @@ class GradientMonitor(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the layers."""
         self.report, self.session, self._trainer = Report(), None, trainer
+        if not trainer.ckpt_path:  # what was loaded to be tested is not what this goes on from
+            self._resumed = {}
         if "report" in self._resumed:
             report_state.load(self.report, self._resumed["report"])
         log_dir = trainer.log_dir  # which all ranks ask for, as it is broadcast

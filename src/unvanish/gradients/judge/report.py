@@ -210,9 +210,11 @@ class Report:
         }
 
     def save(self, path: Path) -> None:
-        """Write ``as_dict`` as JSON."""
+        """Write ``as_dict`` as JSON, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        unfinished.write_text(json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        unfinished.replace(path)
 
 
 def _together(verdicts: Mapping[str, Verdict]) -> list[Finding]:
