@@ -97,6 +97,6 @@ def _show(shared: mmap.mmap) -> None:
 
         return shown
 
-    keeper.Keeper.on_train_batch_start = on_train_batch_start  # type: ignore[method-assign]
+    keeper.Keeper.on_train_batch_start = on_train_batch_start  # type: ignore[method-assign, assignment]
     checkpoint_file.write = during(WRITING, write)
     _EvaluationLoop.run = during(VALIDATION, validate)  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ SIZES = (1, 10, 100)
 
 
 def seconds_to_write(megabytes: int, folder: Path, times: int = 5) -> dict[str, float]:
-    """Medians: this package's way, which waits for the disk, Lightning's, which does not, and a look at the checksum."""
+    """Medians: our way, which waits for the disk, Lightning's, which does not, and a look at the checksum."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint: dict[str, Any] = {"state_dict": {"weight": torch.randn(megabytes * 2**20 // 4)}}
     path = folder / "timed.ckpt"

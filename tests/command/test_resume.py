@@ -148,7 +148,7 @@ def test_resume_refuses_data_that_have_changed(workplace, capsys):
     (workplace / "t.csv").write_text("\n".join(["x,y", *(f"{x},{x % 3}" for x in range(90))]))
     words = ["fit", "-c", "mlp/csv", "--data.path=t.csv", "--data.target=y", "--trainer.max_epochs=1"]
     assert main(words) == 0
-    (workplace / "t.csv").write_text("\n".join(["x,y", *(f"{x + 1},{x % 3}" for x in range(90))]))
+    (workplace / "t.csv").write_text("\n".join(["x,y", *(f"{x * x},{x % 3}" for x in range(90))]))
     assert main([*words, "--trainer.max_epochs=2", "--resume"]) == 2
     assert "of other data: those of the recipe have changed since" in capsys.readouterr().err
 
@@ -210,12 +210,12 @@ def test_a_checkpoint_from_elsewhere_begins_a_new_run(workplace):
 
 
 def test_killed_runs_end_where_others_do_and_damaged_checkpoints_are_refused(workplace):
-    """A sample of `make trust`: each signal, SIGKILL among them, on one family."""
-    words = ["--families", "recurrent", "--rounds", "1", "--files", "30"]
+    """A sample of `make trust`: the signal that no process hears."""
+    words = ["--families", "recurrent", "--signals", "SIGKILL", "--rounds", "1", "--files", "30"]
     root = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
     path = os.pathsep.join([os.path.join(root, "src"), root])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     command = [sys.executable, "-m", "benchmarks.trust", *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 of 3 runs ended where one that was left alone does" in done.stdout.replace("\n", " ")
+    assert "1 of 1 runs ended where one that was left alone does" in done.stdout.replace("\n", " ")

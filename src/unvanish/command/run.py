@@ -22,7 +22,7 @@ from unvanish.command.errors import StoppedError
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.finite import IGNORE, STOP, FiniteSteps
 from unvanish.command.identity import identity_of
-from unvanish.command.keeper import Keeper
+from unvanish.command.keeper import Keeper, Stopped
 from unvanish.command.recipes import Config
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs, marks_of, told_once
@@ -146,6 +146,8 @@ def train(
         L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
         with told_once(), nullcontext() if quiet else keeper.listening():
             trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+            if keeper.signum is not None:  # it came too late to stop anything, and is obeyed all the same
+                raise Stopped
     except BaseException as error:
         told = ending(error, keeper, trainer, monitor.report if gradients else Report(), ckpt_path)
         if told is error:

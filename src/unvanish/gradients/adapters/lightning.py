@@ -141,6 +141,9 @@ class GradientMonitor(L.Callback):
         if self._resumed:
             session.restore(self._resumed, self._keys(trainer))
             self._resumed = {}
+        self._open_sinks(trainer, session)
+
+    def _open_sinks(self, trainer: L.Trainer, session: Session) -> None:
         steps = trainer.estimated_stepping_batches
         total = int(steps) if 0 < steps < math.inf else None
         if trainer.is_global_zero:
@@ -237,8 +240,11 @@ class GradientMonitor(L.Callback):
         self._close(is_done=False)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Let go of the layers, also where there was nothing left to train."""
-        self._close(is_done=False)
+        """Let go of the layers; where there was nothing left to train, the end of the report may still be."""
+        is_over = bool(self._resumed)
+        if self.session is not None and is_over:
+            self._open_sinks(trainer, self.session)
+        self._close(is_done=is_over)
 
     def _close(self, *, is_done: bool) -> None:
         if self.session is None:
