@@ -30,7 +30,7 @@ def ending(
         checkpoint: What the run began from.
     """
     folder = keeper.path.parents[1]
-    has_steps = trainer is not None and trainer.global_step > 0
+    has_steps = trainer is not None and keeper.has_started and trainer.global_step > 0
     is_gone = not folder.is_dir()
     if not (has_steps or keeper.logs.goes_on):
         remove(folder)  # nothing was trained
@@ -44,7 +44,7 @@ def ending(
     disk = next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in _DISK), None)
     if disk is not None:
         return FailedError(f"{disk.strerror}: {disk.filename or folder}; {_kept(keeper)}")
-    return error if keeper.has_started or has_steps else _refused(error, checkpoint)
+    return error if has_steps else _refused(error, checkpoint)
 
 
 def _refused(error: BaseException, checkpoint: Path | None) -> BaseException:
