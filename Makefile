@@ -62,6 +62,9 @@ remedies: .venv/package  ## Try remedies on networks that do not learn, and see 
 papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 
+trust: .venv/package  ## Kill runs and damage checkpoints, count what is lost (about 6 minutes)
+	$(BIN)/python -m benchmarks.trust
+
 gpu: .venv/package  ## See what this does on a GPU, and write benchmarks/GPU.md (about 8 minutes; data in DATA=data)
 	$(BIN)/python -m benchmarks.gpu --root $(DATA)
 
@@ -69,4 +72,4 @@ clean:  ## Remove environments, caches and builds; runs stay
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies papers gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies papers trust gpu clean

@@ -10,6 +10,7 @@ from unvanish.command.checkpoint_file import has_checksum, newest_good, read, wr
 from unvanish.command.errors import WrongInputError
 from unvanish.command.main import main
 from unvanish.command.place import BATCH
+from unvanish.gradients import Report
 
 TRAIN = ["fit", "-c", "mlp/wine", "--model.hidden_sizes=[7]", "--trainer.max_epochs=2"]
 
@@ -100,7 +101,7 @@ def test_a_report_that_finds_no_room_is_1(workplace, capsys, monkeypatch):
     def full(self, path):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("unvanish.gradients.judge.report.Report.save", full)
+    monkeypatch.setattr(Report, "save", full)
     assert main(TRAIN) == 1
     assert "No space left on device: runs/mlp/wine/1/gradient_report.json; " in capsys.readouterr().err
 
