@@ -62,7 +62,7 @@ remedies: .venv/package  ## Try remedies on networks that do not learn, and see 
 papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 
-trust: .venv/package  ## Kill runs and damage checkpoints, count what is lost (about 6 minutes)
+trust: .venv/package  ## Kill runs and damage checkpoints, count what is lost (about 10 minutes)
 	$(BIN)/python -m benchmarks.trust
 
 gpu: .venv/package  ## See what this does on a GPU, and write benchmarks/GPU.md (about 8 minutes; data in DATA=data)
