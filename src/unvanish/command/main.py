@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"unvanish: {error}", file=sys.stderr)
         return 1
     except StoppedError as error:
-        print(f"unvanish: {error}", file=sys.stderr)
+        if not int(os.environ.get("LOCAL_RANK", "0")):  # the first of several processes speaks
+            print(f"unvanish: {error}", file=sys.stderr)
         return 128 + error.signum
     except KeyboardInterrupt:
         print("unvanish: interrupted", file=sys.stderr)
