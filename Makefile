@@ -68,6 +68,9 @@ papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MN
 tab: .venv/tools  ## Measure how long TensorBoard's tab Gradients takes to show six runs (chromium and chromedriver)
 	$(BIN)/python -m benchmarks.tab
 
+trust: .venv/package  ## Kill runs and damage checkpoints, count what is lost (about 10 minutes)
+	$(BIN)/python -m benchmarks.trust
+
 gpu: .venv/package  ## See what this does on a GPU, and write benchmarks/GPU.md (about 8 minutes; data in DATA=data)
 	$(BIN)/python -m benchmarks.gpu --root $(DATA)
 
@@ -75,4 +78,4 @@ clean:  ## Remove environments, caches and builds; runs stay
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies papers tab gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies papers tab trust gpu clean

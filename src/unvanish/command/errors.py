@@ -1,4 +1,4 @@
-"""Wrong input is answered in one line, and with exit code 2."""
+"""What is answered in one line: wrong input, exit code 2, and what has failed or was stopped meanwhile."""
 
 import re
 from collections.abc import Iterator
@@ -7,6 +7,24 @@ from contextlib import contextmanager
 
 class WrongInputError(Exception):
     """What the user gave cannot be used; the message says what is wrong, where, and what was meant."""
+
+
+class FailedError(Exception):
+    """A run cannot go on; the message says why in one line. Exit code 1, as for any error."""
+
+
+class StoppedError(BaseException):
+    """A run was told to stop, and its state is kept; the message says where, and how to go on. No handler of errors
+    is to take it for one.
+
+    Args:
+        message: One line.
+        signum: What told it so; the exit code is 128 more.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
 
 
 @contextmanager

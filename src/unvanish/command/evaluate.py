@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unvanish.command.checkpoints import checkpoint_of, load_weights, newest_run
-from unvanish.command.errors import WrongInputError, as_wrong_input
+from unvanish.command.errors import FailedError, WrongInputError, as_wrong_input
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.recipes import load
 from unvanish.command.run import CONFIG, has_validation_split
@@ -42,9 +42,13 @@ def predict(options: Namespace, overrides: list[str]) -> int:
     if built.model.settings.task == "next_token":
         raise WrongInputError("predict is for tasks with one answer a row; of next_token, see `unvanish generate`")
     target = Path(options.out) if options.out else checkpoint.absolute().parents[1] / "predictions.csv"
+    if options.out and target.exists() and not options.overwrite:
+        raise WrongInputError(f"{target} exists already: --overwrite replaces it")
     with as_wrong_input():
         batches = cast("list[Tensor]", quiet_trainer(built).predict(built.model, built.data))
-        table = _table(torch.cat(batches).float().cpu(), built)
+        outputs = torch.cat(batches).float().cpu()
+        _check_finite(outputs, checkpoint)
+        table = _table(outputs, built)
         if isinstance(built.data, InMemoryData) and (rows := built.data.splits.rows):
             table.index = pd.Index(rows)
     with as_wrong_input("cannot write the predictions: "):
@@ -76,6 +80,14 @@ def quiet_trainer(built: Built) -> L.Trainer:
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "callbacks": None}
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     return L.Trainer(**built.trainer_options | alone | quiet)
+
+
+def _check_finite(outputs: Tensor, checkpoint: Path) -> None:
+    """NaN is no prediction: of a class it would be taken for the first."""
+    broken = (~outputs.isfinite().reshape(len(outputs), -1).all(dim=1)).nonzero()
+    if len(broken):
+        rows = f"{len(broken)} of {len(outputs)} rows, the first of them row {int(broken[0])}"
+        raise FailedError(f"{checkpoint} answers NaN or infinity for {rows}; nothing was written")
 
 
 def _table(outputs: Tensor, built: Built) -> pd.DataFrame:

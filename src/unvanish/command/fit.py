@@ -1,16 +1,19 @@
 """``unvanish fit``."""
 
+import shlex
 from argparse import Namespace
 from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.text import Text
 
-from unvanish.command.checkpoints import load_weights
+from unvanish.command.checkpoints import check_resumable, load_weights
+from unvanish.command.errors import StoppedError, WrongInputError
 from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
-from unvanish.command.run import CONFIG, has_test_split, has_validation_split, train
-from unvanish.command.run_folder import new_run
+from unvanish.command.resume import Start, resumed
+from unvanish.command.run import CONFIG, Keeping, has_test_split, has_validation_split, train
+from unvanish.command.run_folder import new_run, occupied
 from unvanish.command.terminal import console, has_unicode, style_of
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
@@ -19,21 +22,35 @@ from unvanish.gradients.show.bars import bars
 
 
 def fit(options: Namespace, overrides: list[str]) -> int:
-    """Train a recipe's network in a new run folder."""
+    """Train a recipe's network in a new run folder, or go on in the one of an interrupted run."""
+    if not options.checkpoint_minutes >= 0:
+        raise WrongInputError(f"--checkpoint-minutes is {options.checkpoint_minutes}; it must not be negative")
     recipe = load(options.config, options.variant)
     experiment = Experiment.parse(recipe, overrides)
-    built = experiment.build()
     ckpt_path = Path(options.ckpt_path) if options.ckpt_path else None
-    if ckpt_path:
-        load_weights(ckpt_path, built.model)
-    folder = new_run(Path(options.runs) / recipe.name)
-    parameters = sum(p.numel() for p in built.model.parameters())
-    print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}")
-    with restored_threads():
-        run = train(experiment, built, folder, gradients=options.gradients, quiet=False, ckpt_path=ckpt_path)
+    start = resumed(experiment, Path(options.runs), ckpt_path) if options.resume else Start(None, ckpt_path)
+    built = experiment.build()
+    if start.checkpoint:
+        checkpoint = load_weights(start.checkpoint, built.model)
+        check_resumable(start.checkpoint, checkpoint)
+        start = start._replace(step=checkpoint["global_step"])
+    folder = start.folder or new_run(Path(options.runs) / recipe.name)
+    keeping = Keeping(options.checkpoint_minutes, options.on_nonfinite, goes_on=start.folder is not None)
+    with occupied(folder), restored_threads():
+        parameters = sum(p.numel() for p in built.model.parameters())
+        print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}{start}")
+        try:
+            run = train(experiment, built, folder, options.gradients, keeping=keeping, ckpt_path=start.checkpoint)
+        except StoppedError as stop:
+            raise StoppedError(f"{stop}{_how_to_go_on(options, folder)}", stop.signum) from stop
+    if start.folder and run.trainer.global_step == start.step:
+        print("nothing is left to train: say a larger --trainer.max_epochs or --trainer.max_steps to go on")
+        return 0
     if not any(folder.glob("checkpoints/*.ckpt")):
         print("no checkpoint was kept: the run was over before it began, or keeps none")
         return 0
+    if run.skipped:
+        print(f"{run.skipped} steps were skipped: their loss or gradient was not finite")
     if built.monitor.verbose:
         _show_bars(run.report)
     if run.best.best_model_score is not None:
@@ -46,6 +63,16 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     if words:
         print("next:", "\n      ".join(words))
     return 0
+
+
+def _how_to_go_on(options: Namespace, folder: Path) -> str:
+    """The command that does so, where there is anything to go on from."""
+    if not any(folder.glob("checkpoints/*.ckpt")):
+        return ""
+    words = ["unvanish", "fit", "-c", str(folder / CONFIG), "--resume"]
+    words += [] if options.gradients else ["--no-gradients"]
+    words += [] if options.on_nonfinite == "stop" else [f"--on-nonfinite={options.on_nonfinite}"]
+    return f"; go on with `{shlex.join(words)}`"
 
 
 def _show_bars(report: Report) -> None:

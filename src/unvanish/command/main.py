@@ -15,7 +15,7 @@ import unvanish
 from unvanish.command import recipes
 from unvanish.command.arguments import understood
 from unvanish.command.environment import wait_briefly
-from unvanish.command.errors import WrongInputError
+from unvanish.command.errors import FailedError, StoppedError, WrongInputError
 
 _EPILOG = """\
 Each key of a recipe is an option too:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: The words after ``unvanish``; those of the process where None.
 
     Returns:
-        0 done, 1 failed, 2 wrong input, 130 interrupted.
+        0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
     """
     sys.path.append("")  # a recipe may name a class in a file of the current folder
     wait_briefly()
@@ -62,6 +62,13 @@ def main(argv: list[str] | None = None) -> int:
 
         say(f"unvanish: {error}", console(sys.stderr))
         return 2
+    except FailedError as error:
+        print(f"unvanish: {error}", file=sys.stderr)
+        return 1
+    except StoppedError as error:
+        if not int(os.environ.get("LOCAL_RANK", "0")):  # the first of several processes speaks
+            print(f"unvanish: {error}", file=sys.stderr)
+        return 128 + error.signum
     except KeyboardInterrupt:
         print("unvanish: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -90,7 +97,7 @@ def _parser() -> _Parser:
     recipe.add_argument("-h", "--help", action="store_true", help="show this, and with -c the recipe's keys as well")
     checkpoint = _Parser(add_help=False, allow_abbrev=False)
     checkpoint.add_argument(
-        "--ckpt_path", metavar="FILE", help="a checkpoint to go on from (fit) or to use (default: best)"
+        "--ckpt_path", metavar="FILE", help="a checkpoint to begin a new run from (fit) or to use (default: best)"
     )
     runs = _Parser(add_help=False, allow_abbrev=False)
     runs.add_argument("--runs", default="runs", metavar="DIR", help="where runs are kept (default: runs)")
@@ -105,6 +112,7 @@ def _parser() -> _Parser:
 
     fit = add("fit", "train a network from a recipe", recipe, checkpoint, runs)
     fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
+    _add_keeping(fit)
     diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
     _add_diagnose(diagnose)
     for verb, split in (("validate", "validation"), ("test", "test")):
@@ -112,6 +120,7 @@ def _parser() -> _Parser:
         evaluate.add_argument("--json", action="store_true", help="print JSON and nothing else")
     predict = add("predict", "write a trained network's predictions to a CSV file", recipe, checkpoint, runs)
     predict.add_argument("--out", metavar="FILE", help="the CSV file (default: predictions.csv in the run's folder)")
+    predict.add_argument("--overwrite", action="store_true", help="replace what --out names")
     generate = add("generate", "print text that a trained next-token network continues", recipe, checkpoint, runs)
     generate.add_argument("--prompt", default="\n", metavar="TEXT", help="what it goes on from (default: a new line)")
     generate.add_argument("--tokens", type=int, default=500, metavar="N", help="how many to add (default: 500)")
@@ -139,6 +148,27 @@ def _parser() -> _Parser:
     check.add_argument("--padding-index", type=int, metavar="N", help="with PATH: the token that fills a text up")
     add("doctor", "print versions and devices, and what is broken")
     return parser
+
+
+def _add_keeping(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the newest run of this recipe, in its folder; with --ckpt_path with that checkpoint's run",
+    )
+    fit.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=5.0,
+        metavar="N",
+        help="longest time that a killed run may lose (default: 5)",
+    )
+    fit.add_argument(
+        "--on-nonfinite",
+        choices=("stop", "skip", "ignore"),
+        default="stop",
+        help="at a NaN or infinite loss or gradient: stop the run, skip the step, or train on (default: stop)",
+    )
 
 
 def _add_diagnose(diagnose: argparse.ArgumentParser) -> None:
@@ -198,7 +228,6 @@ def quieten(stream: str) -> None:
     ours.setLevel(logging.INFO)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")
-    warnings.filterwarnings("ignore", "The dirpath has changed")  # a resumed run has a folder of its own
 
 
 def _help(options: argparse.Namespace) -> int:

@@ -2,25 +2,31 @@
 
 import signal
 import time
-import warnings
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
 
-from unvanish.command.checkpoints import BEST, LAST
-from unvanish.command.errors import as_wrong_input
+from unvanish.command.best import Best
+from unvanish.command.checkpoint_file import CheckpointFiles
+from unvanish.command.checkpoints import BEST
+from unvanish.command.endings import ending
+from unvanish.command.errors import StoppedError
 from unvanish.command.experiment import Built, Experiment
+from unvanish.command.finite import IGNORE, STOP, FiniteSteps
 from unvanish.command.fixes import change_of
 from unvanish.command.hparams import HparamsRow, row, unusual
+from unvanish.command.identity import identity_of
+from unvanish.command.keeper import Keeper, Stopped
 from unvanish.command.progress import EpochTable
 from unvanish.command.recipes import Config
-from unvanish.command.run_folder import remove
+from unvanish.command.run_folder import write_text
+from unvanish.command.run_logs import RunLogs, marks_of, told_once
 from unvanish.command.threads import choose_threads
 from unvanish.data import InMemoryData
 from unvanish.gradients import Report
@@ -37,21 +43,38 @@ class Run(NamedTuple):
         best: The callback that kept the best checkpoint, by its ``monitor``.
         report: What the gradients did; empty where they were not recorded.
         seconds: Time that the training took.
+        skipped: Steps that were skipped as their loss or gradient was not finite.
     """
 
     trainer: L.Trainer
     best: ModelCheckpoint
     report: Report
     seconds: float
+    skipped: int = 0
+
+
+class Keeping(NamedTuple):
+    """How a run is kept from being lost.
+
+    Args:
+        minutes: Longest time between two checkpoints.
+        on_nonfinite: stop, skip or ignore: what is done at a loss or gradient that is NaN or infinite.
+        goes_on: Whether the folder holds the run that goes on.
+    """
+
+    minutes: float = 5.0
+    on_nonfinite: str = STOP
+    goes_on: bool = False
 
 
 def train(
     experiment: Experiment,
     built: Built,
     folder: Path,
+    gradients: bool = True,
     *,
-    gradients: bool,
-    quiet: bool,
+    quiet: bool = False,
+    keeping: Keeping | None = None,
     ckpt_path: Path | None = None,
     differing: Collection[str] = (),
 ) -> Run:
@@ -60,32 +83,31 @@ def train(
     Args:
         experiment: What is trained.
         built: Its network and data.
-        folder: A run's folder, with nothing but its marker in it.
+        folder: A run's folder: with nothing but its marker in it, or with the run that goes on.
         gradients: Whether to record them.
-        quiet: Whether to print nothing.
+        quiet: Whether to print nothing, and to leave it to others to listen to signals.
+        keeping: When checkpoints are written.
         ckpt_path: A checkpoint of the same network to go on from.
         differing: In which columns of the HPARAMS page it differs from those beside it; what is unusual where empty.
 
     Raises:
-        WrongInputError: the trainer refuses its arguments; the folder is gone again.
+        WrongInputError: the trainer refuses its arguments, or the checkpoint; a new folder is gone again.
+        FailedError: the loss or a gradient is not finite, or the disk is full.
+        StoppedError: it was told to stop.
     """
     model, data, options, monitor = built
+    keeping = keeping or Keeping()
     monitor.verbose = monitor.verbose and not quiet
     monitor.change_of = change_of(model.hparams, options["gradient_clip_val"], _steps(options, data))
     objective = OBJECTIVES[model.settings.task]
-    checkpoints = folder / "checkpoints"
-    best = LaterBest(checkpoints, BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
-    # save_last of the first would copy the best checkpoint, not the last.
-    last = ModelCheckpoint(checkpoints, LAST.removesuffix(".ckpt"), save_on_train_epoch_end=True)
+    best = Best(folder / "checkpoints", BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
     has_own_bar = any(isinstance(callback, ProgressBar) for callback in options["callbacks"])
     shows_table = not quiet and not has_own_bar and options["enable_progress_bar"] is not False
-    table = CSVLogger(folder.parent, "", folder.name)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Experiment logs directory .* exists")  # with nothing but a marker in it
-        _ = table.experiment
-    (folder / CONFIG).write_text(experiment.resolved(), encoding="utf-8")
+    identity = identity_of(data)
+    logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
+    write_text(folder / CONFIG, experiment.resolved())
     defaults = {
-        "logger": [TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False), table],
+        "logger": [logs.events, logs.table],
         "default_root_dir": folder,
         "enable_progress_bar": shows_table or has_own_bar,
         "enable_model_summary": False,
@@ -95,33 +117,52 @@ def train(
     if not has_validation_split(data):
         options["limit_val_batches"] = 0
     keeps = options["enable_checkpointing"] is not False
+    has_best = keeps and options["limit_val_batches"] != 0
+    # Lightning would add a checkpoint of its own where it sees none.
+    options["enable_checkpointing"] = has_best or any(isinstance(c, Checkpoint) for c in options["callbacks"])
+    keeper = Keeper(
+        folder,
+        logs,
+        minutes=keeping.minutes,
+        keeps=keeps,
+        identity=identity,
+        keeps_broken=keeping.on_nonfinite == IGNORE,
+    )
+    finite = FiniteSteps(keeping.on_nonfinite, monitor)
+    finite.restore_buffers = keeper.restore_buffers
     callbacks = [
+        keeper,  # before all others: what they do in a step is not done yet when it is kept
         *([monitor] if gradients else []),
+        *([finite] if keeping.on_nonfinite != IGNORE else []),
         *([LearningRateMonitor("step")] if options["logger"] and not model.settings.schedule.is_constant else []),
         *([EpochTable(monitor, objective)] if shows_table else []),
         HparamsRow(row(experiment), differing or unusual(experiment), best, monitor),
-        *([last] if keeps else []),
-        *([best] if keeps and options["limit_val_batches"] != 0 else []),
+        *([best] if has_best else []),
         *options["callbacks"],
     ]
     trainer: L.Trainer | None = None
+    start = time.perf_counter()
     try:
         trainer = L.Trainer(**options | {"callbacks": callbacks})
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = CheckpointFiles()
         if (threads := choose_threads(trainer, model, data)) and not quiet:
             print(threads)
         L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
-        start = time.perf_counter()
-        trainer.fit(model, data, ckpt_path=ckpt_path)
-    except SystemExit as error:
-        # Lightning leaves with 0 when it is told to terminate.
-        raise SystemExit(128 + signal.SIGTERM if trainer and trainer.received_sigterm else error.code) from error
-    except Exception:
-        if trainer is not None and trainer.global_step:
+        with told_once(), nullcontext() if quiet else keeper.listening():
+            trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+            if keeper.signum is not None:  # it came too late to stop anything, and is obeyed all the same
+                raise Stopped
+    except BaseException as error:
+        told = ending(error, keeper, trainer, monitor.report if gradients else Report(), ckpt_path)
+        if told is error:
             raise
-        remove(folder)  # nothing was trained
-        with as_wrong_input():
-            raise
-    return Run(trainer, best, monitor.report, time.perf_counter() - start)
+        if quiet and isinstance(told, StoppedError):
+            raise SystemExit(128 + told.signum) if told.signum == signal.SIGTERM else KeyboardInterrupt from error
+        raise told from error
+    if gradients and monitor.report.failure is not None:
+        raise ending(monitor.report.failure, keeper, trainer, monitor.report, ckpt_path)
+    return Run(trainer, best, monitor.report, time.perf_counter() - start, finite.skipped)
 
 
 def has_validation_split(data: L.LightningDataModule) -> bool:
@@ -161,13 +202,3 @@ def _steps(options: Config, data: L.LightningDataModule) -> int:
     epochs = options["max_epochs"] if options["max_epochs"] is not None else 1000
     known = [options["max_steps"], (_steps_of_epoch(options, data) or 0) * epochs]
     return min((steps for steps in known if steps > 0), default=0)
-
-
-@final
-class LaterBest(ModelCheckpoint):
-    """Keeps the best epoch, and of equal ones the latest: a small validation split is full of ties."""
-
-    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
-        """Whether an epoch of this metric is kept."""
-        is_tie = current is not None and bool(current == self.best_model_score)
-        return is_tie or super().check_monitor_top_k(trainer, current)

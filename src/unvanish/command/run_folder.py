@@ -2,10 +2,16 @@
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from unvanish.command.errors import WrongInputError, as_wrong_input
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 MARKER = ".unvanish-run"
 _NOTE = "A run of unvanish is kept here. Where this file is, `unvanish compare` may remove what is beside it.\n"
@@ -29,16 +35,48 @@ def new_folder(parent: Path) -> Path:
 
 def new_run(parent: Path) -> Path:
     """The same with a run's marker; a further process of a run on many devices gets the folder of the first."""
-    if int(os.environ.get("LOCAL_RANK", "0")):
-        # Lightning starts this process anew for each further device.
-        folder = Path(os.environ.get("UNVANISH_RUN", ""))
-        if not _is_marked(folder):
-            raise WrongInputError("LOCAL_RANK is set, and UNVANISH_RUN is no run: a run starts its further processes")
+    if folder := of_first_process():
         return folder
     folder = new_folder(parent)
     _mark(folder)
-    os.environ["UNVANISH_RUN"] = str(folder)
+    tell_processes(folder)
     return folder
+
+
+def of_first_process() -> Path | None:
+    """The run that a further process of it belongs to; None in the first."""
+    if not int(os.environ.get("LOCAL_RANK", "0")):
+        return None
+    # Lightning starts this process anew for each further device.
+    folder = Path(os.environ.get("UNVANISH_RUN", ""))
+    if not is_marked(folder):
+        raise WrongInputError("LOCAL_RANK is set, and UNVANISH_RUN is no run: a run starts its further processes")
+    return folder
+
+
+def tell_processes(folder: Path) -> None:
+    """Let further processes of a run know its folder."""
+    os.environ["UNVANISH_RUN"] = str(folder)
+
+
+@contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Have a run's folder alone; the system lets go of it when the process ends, however that is.
+
+    Raises:
+        WrongInputError: another process trains there.
+    """
+    with ExitStack() as stack:
+        if fcntl is not None and not int(os.environ.get("LOCAL_RANK", "0")):
+            with as_wrong_input("cannot write the run: "):
+                file = stack.enter_context((folder / MARKER).open("rb"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise WrongInputError(f"{folder} is being trained by another process") from error
+            except OSError:  # a file system without locks
+                pass
+        yield
 
 
 def emptied_run(folder: Path) -> None:
@@ -59,20 +97,21 @@ def check_replaceable(folder: Path) -> None:
     if folder.is_symlink():
         raise WrongInputError(f"{folder} is a link; what is behind it is no run's to replace: remove the link")
     with as_wrong_input("cannot write the run: "):
-        if folder.exists() and any(folder.iterdir()) and not _is_marked(folder):
+        if folder.exists() and any(folder.iterdir()) and not is_marked(folder):
             raise WrongInputError(f"{folder} holds no {MARKER}, so no run made it: move it away, nothing is removed")
 
 
 def remove(folder: Path) -> None:
     """Remove a run's folder; any other stays."""
-    if _is_marked(folder):
+    if is_marked(folder):
         with suppress(OSError):  # another process of the same run may do so too
             _empty(folder)
             (folder / MARKER).unlink()
             folder.rmdir()
 
 
-def _is_marked(folder: Path) -> bool:
+def is_marked(folder: Path) -> bool:
+    """Whether a run was kept there."""
     return not folder.is_symlink() and (folder / MARKER).is_file()
 
 
@@ -80,6 +119,13 @@ def _mark(folder: Path) -> None:
     """Before anything else is written there, so that an interrupted run is known as one."""
     with as_wrong_input("cannot write the run: "):
         (folder / MARKER).write_text(_NOTE, encoding="utf-8")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
 
 
 def _empty(folder: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unvanish.gradients.adapters.session import Session
-from unvanish.gradients.judge import Report
+from unvanish.gradients.judge import Report, report_state
 from unvanish.gradients.layers import first_tensor
 from unvanish.gradients.recorder import GradientRecorder
 from unvanish.gradients.show.events import EventWriter
@@ -75,6 +75,10 @@ class GradientMonitor(L.Callback):
         #: As of ``Report``.
         self.change_of: Callable[[str], Mapping[str, Any]] | None = None
         self.session: Session | None = None
+        #: Whether steps with a gradient that is not finite are left out of the report, as they are skipped.
+        self.leaves_out_non_finite = False
+        self._resumed: dict[str, Any] = {}
+        self._trainer: L.Trainer | None = None
         self._hooks = ExitStack()
 
     def __repr__(self) -> str:
@@ -82,8 +86,12 @@ class GradientMonitor(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the layers."""
-        self.report, self.session = Report(), None
+        self.report, self.session, self._trainer = Report(), None, trainer
         self.report.change_of = self.change_of or self.report.change_of
+        if not trainer.ckpt_path:  # what was loaded to be tested is not what this goes on from
+            self._resumed = {}
+        if "report" in self._resumed:
+            report_state.load(self.report, self._resumed["report"])
         log_dir = trainer.log_dir  # which all ranks ask for, as it is broadcast
         try:
             recorder = GradientRecorder(
@@ -100,7 +108,9 @@ class GradientMonitor(L.Callback):
                 folder=Path(log_dir) if loggers and log_dir and trainer.is_global_zero else None,
                 flush_every_n_steps=self.flush_every_n_steps,
                 say=lambda verdict: pl_module.print(verdict) if self.verbose else None,
-                is_skipped=lambda record: _scaler(trainer) is not None and not record.is_finite,
+                is_skipped=lambda record: (
+                    not record.is_finite and (self.leaves_out_non_finite or _scaler(trainer) is not None)
+                ),
             )
         except Exception as error:  # of whatever kind: the training is not ours
             log.warning("gradients are not recorded: %s", error)
@@ -132,8 +142,15 @@ class GradientMonitor(L.Callback):
 
         plugin._clip_gradients = clip_and_read  # type: ignore[method-assign]
         self._hooks.callback(lambda: plugin.__dict__.pop("_clip_gradients", None))
-        self._probe = ChainProbe(pl_module)
-        self._hooks.callback(self._probe.close)
+        if not self.report.steps:
+            self._probe = ChainProbe(pl_module)
+            self._hooks.callback(self._probe.close)
+        if self._resumed:
+            session.restore(self._resumed, self._keys(trainer))
+            self._resumed = {}
+        self._open_sinks(trainer, session)
+
+    def _open_sinks(self, trainer: L.Trainer, session: Session) -> None:
         steps = trainer.estimated_stepping_batches
         total = int(steps) if 0 < steps < math.inf else None
         if trainer.is_global_zero:
@@ -205,6 +222,27 @@ class GradientMonitor(L.Callback):
         if self.session is not None:
             self.session.after_epoch()
 
+    def gradients_are_finite(self) -> bool | None:
+        """Whether those of the step that was read last are; None where none was, or they are on a device."""
+        return None if self.session is None else self.session.is_finite()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the report has seen, and where the recorder is; empty where nothing is recorded."""
+        if self.session is None or self._trainer is None:
+            return {}
+        return self.session.state(self._trainer.global_step, self._keys(self._trainer))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with it in the next training."""
+        self._resumed = state_dict
+
+    @staticmethod
+    def _keys(trainer: L.Trainer) -> list[frozenset[int] | None]:
+        return [
+            frozenset(id(p) for group in optimizer.param_groups for p in group["params"])
+            for optimizer in trainer.optimizers
+        ]
+
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the rest and the report."""
         self._close(is_done=True)
@@ -214,8 +252,11 @@ class GradientMonitor(L.Callback):
         self._close(is_done=False)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Let go of the layers, also where there was nothing left to train."""
-        self._close(is_done=False)
+        """Let go of the layers; where there was nothing left to train, the end of the report may still be."""
+        is_over = bool(self._resumed)
+        if self.session is not None and is_over:
+            self._open_sinks(trainer, self.session)
+        self._close(is_done=is_over)
 
     def _close(self, *, is_done: bool) -> None:
         if self.session is None:

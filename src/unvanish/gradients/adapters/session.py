@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, final
 
 from unvanish import page
-from unvanish.gradients.judge import Report
+from unvanish.gradients.adapters import recorder_state
+from unvanish.gradients.judge import Report, report_state
 from unvanish.gradients.judge.report import summary
 from unvanish.gradients.record import Record
 from unvanish.gradients.recorder import GradientRecorder
@@ -80,13 +81,13 @@ class Session:
         missing = self.report.window - self.report.steps
         due = self.flush_every_n_steps if missing <= 0 else min(missing, self.flush_every_n_steps)
         if recorder.pending_steps >= due:
-            self._take(recorder)
+            self._write(recorder)
 
     def after_epoch(self) -> None:
         """Write what has been recorded: an epoch is short, or its end is worth the wait for the device."""
-        self.run(lambda recorder: self._take(recorder) if recorder.pending_steps else None)
+        self.run(lambda recorder: self._write(recorder) if recorder.pending_steps else None)
 
-    def _take(self, recorder: GradientRecorder) -> None:
+    def _write(self, recorder: GradientRecorder) -> None:
         missing = self.report.window - self.report.steps
         self._flush(recorder)
         if self.report.steps >= self._next_verdict:
@@ -115,6 +116,7 @@ class Session:
             if self.folder is not None:
                 self._save(self.folder)
         except Exception as error:  # of whatever kind: the training is not ours
+            self.report.failure = error if isinstance(error, OSError) else None
             log.warning("the report on the gradients is not complete: %s: %s", type(error).__name__, error)
 
     def _save(self, folder: Path) -> None:
@@ -126,15 +128,53 @@ class Session:
 
             (folder / "gradient_report.png").write_bytes(picture_of(self.report))
 
+    def is_finite(self) -> bool | None:
+        """Whether the gradients of the step that was read last are; None where they are on a device, or none was."""
+        return None if self.is_over else recorder_state.is_finite(self.recorder)
+
+    def state(self, before: int, keys: Sequence[frozenset[int] | None]) -> dict[str, Any]:
+        """What a checkpoint holds, so that the report is on the whole run; what was recorded is written.
+
+        Args:
+            before: The step that is the next; one that has begun it without an end is not in the state.
+            keys: The parameters of each optimizer, as the recorder was told of them.
+        """
+        found: dict[str, Any] = {}
+
+        def take(recorder: GradientRecorder) -> None:
+            records = recorder.flush()
+            self._take(recorder, [record for record in records if record.step < before])
+            found.update(
+                report=report_state.dump(self.report),
+                recorder=recorder_state.dump(recorder, keys),
+                next_verdict=self._next_verdict,
+                notes=list(self._notes),
+            )
+            self._take(recorder, [record for record in records if record.step >= before])
+
+        self.run(take)
+        return found
+
+    def restore(self, state: dict[str, Any], keys: Sequence[frozenset[int] | None]) -> None:
+        """Go on where a checkpoint was written; the report is restored by whoever has made it."""
+        self._next_verdict = state["next_verdict"]
+        self._notes += [note for note in state["notes"] if note not in self._notes]
+        self._warned.update(self.report.notes)
+        self.run(lambda recorder: recorder_state.load(recorder, state["recorder"], keys))
+
     def _flush(self, recorder: GradientRecorder) -> None:
-        records = recorder.flush()
+        self._take(recorder, recorder.flush())
+
+    def _take(self, recorder: GradientRecorder, records: Sequence[Record]) -> None:
         self.report.notes = [*self._notes, *recorder.notes]
         for note in self.report.notes:
             if note not in self._warned:
                 self._warned.add(note)
                 log.warning("%s", note)
         for record in records:
-            if not self._is_skipped(record):
+            if self._is_skipped(record):
+                self.report.skipped += 1
+            else:
                 self.report.add([record])
             if self.sinks:
                 found = summary(record, self.report)

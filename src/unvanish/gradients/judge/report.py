@@ -46,6 +46,10 @@ class Report(Displayed):
         self.notes: list[str] = []
         #: Which keys of a recipe a remedy changes, and to what, where there is a recipe.
         self.change_of: Callable[[str], Mapping[str, Any]] = _no_change
+        #: Steps that were skipped, by a gradient scaler or on purpose; they are not among ``steps``.
+        self.skipped = 0
+        #: What has kept the report from being written.
+        self.failure: OSError | None = None
         #: The first record that was not finite, if the run has not recovered since: later ones hide where it began.
         self.broken: Record | None = None
         #: By the part of the network that an optimizer has stepped.
@@ -210,6 +214,7 @@ class Report(Displayed):
         return {
             **as_dict(verdict),
             "steps": self.steps,
+            "skipped_steps": self.skipped,
             "trend": json_number(self.trend),
             "noise_scale": json_number(self.noise_scale),
             "start": {key: as_dict(start)[key] for key in ("verdict", "first_over_last", "factor_per_layer")},
@@ -221,9 +226,11 @@ class Report(Displayed):
         }
 
     def save(self, path: Path) -> None:
-        """Write ``as_dict`` as JSON."""
+        """Write ``as_dict`` as JSON, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        unfinished.write_text(json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        unfinished.replace(path)
 
 
 def _no_change(_: str) -> Mapping[str, Any]:

@@ -1,0 +1,44 @@
+"""The checkpoint of a run's best epoch."""
+
+import warnings
+from pathlib import Path
+from typing import Any, final
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+
+@final
+class Best(ModelCheckpoint):
+    """Keeps the best epoch, and of equal ones the latest: a small validation split is full of ties.
+
+    An epoch whose validation loss is NaN or infinite is never the best, and a run that goes on knows the best before,
+    wherever its folder has been moved to.
+    """
+
+    def __init__(self, folder: Path, name: str, monitor: str, mode: str) -> None:
+        super().__init__(folder, name, monitor, mode=mode, enable_version_counter=False)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """As Lightning does, without its warning of a folder that a run that goes on has filled."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+            super().setup(trainer, pl_module, stage)
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
+        """Whether an epoch of this metric is kept."""
+        loss = trainer.callback_metrics.get("val/loss")
+        if current is None or not all(bool(value.isfinite()) for value in (current, loss) if value is not None):
+            return False
+        is_tie = bool(current == self.best_model_score)
+        return is_tie or super().check_monitor_top_k(trainer, current)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best of a run that goes on; of another run it is no matter of this one."""
+        here = self.format_checkpoint_name({})
+        score = state_dict["best_model_score"]
+        if score is None or not Path(here).is_file():
+            return
+        found = {"best_model_path": here, "kth_best_model_path": here, "last_model_path": "", "dirpath": self.dirpath}
+        super().load_state_dict(state_dict | found | {"best_k_models": {here: score}})

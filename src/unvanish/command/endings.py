@@ -1,0 +1,89 @@
+"""What is said of a run that has not come to its end."""
+
+import errno
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from unvanish.command.errors import FailedError, StoppedError, WrongInputError, as_wrong_input, one_line
+from unvanish.command.finite import NonFinite
+from unvanish.command.keeper import Keeper, Stopped
+from unvanish.command.run_folder import remove
+from unvanish.gradients import Report
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+
+
+def ending(
+    error: BaseException, keeper: Keeper, trainer: L.Trainer | None, report: Report, checkpoint: Path | None
+) -> BaseException:
+    """What to raise in the place of an error; a bug of the user's stays as it is. A new run without a step is removed.
+
+    Args:
+        error: What has ended the run.
+        keeper: Knows what was kept of it.
+        trainer: None where there was none yet.
+        report: What the gradients did.
+        checkpoint: What the run began from.
+    """
+    folder = keeper.path.parents[1]
+    has_steps = trainer is not None and keeper.has_started and trainer.global_step > 0
+    is_gone = not folder.is_dir()
+    if not (has_steps or keeper.logs.goes_on):
+        remove(folder)  # nothing was trained
+    if isinstance(error, Stopped | SIGTERMException | KeyboardInterrupt | SystemExit):
+        signum = keeper.signum or (signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT)
+        return StoppedError(_where(keeper, signal.Signals(signum).name), signum)
+    if isinstance(error, NonFinite):
+        return FailedError(f"{_born(error, report)}; {_kept(keeper)}; --on-nonfinite skip or ignore trains on")
+    if is_gone:
+        return FailedError(f"{folder} is gone: somebody has removed the run while it was trained")
+    disk = next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in _DISK), None)
+    if disk is not None:
+        return FailedError(f"{disk.strerror}: {disk.filename or folder}; {_kept(keeper)}")
+    return error if has_steps else _refused(error, checkpoint)
+
+
+def _refused(error: BaseException, checkpoint: Path | None) -> BaseException:
+    """Of what was raised before the first step: what Lightning has against its arguments, or a checkpoint's content."""
+    if checkpoint is not None and isinstance(error, Exception) and not isinstance(error, WrongInputError):
+        return WrongInputError(f"{checkpoint} cannot be gone on from: {one_line(error) or type(error).__name__}")
+    try:
+        with as_wrong_input():
+            raise error
+    except WrongInputError as told:
+        return told
+    except BaseException:
+        return error
+
+
+def _where(keeper: Keeper, name: str) -> str:
+    if keeper.kept_step is None:
+        return f"stopped by {name}; nothing was kept, as no step was made"
+    return f"stopped by {name}; {keeper.path} is of step {keeper.kept_step}"
+
+
+def _kept(keeper: Keeper) -> str:
+    if keeper.kept_step is None:
+        return "no checkpoint had been written"
+    return f"{keeper.path} is of step {keeper.kept_step}"
+
+
+def _born(error: NonFinite, report: Report) -> str:
+    """Where NaN has come from, as the judge sees it."""
+    found = [finding for finding in report.end.findings if finding.name == "nan"] if report.steps else []
+    step = report.broken.step if report.broken is not None else error.step
+    where = f": {found[0].evidence}" if found else ""
+    try_ = f"; try {', '.join(found[0].remedies)}" if found and found[0].remedies else ""
+    return f"the {error.what} is not finite in step {step}{where}{try_}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

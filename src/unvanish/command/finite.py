@@ -1,0 +1,127 @@
+"""What a run does at a loss or a gradient that is NaN or infinite."""
+
+import logging
+import math
+from typing import Any, final
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from unvanish.gradients import GradientMonitor
+
+log = logging.getLogger("unvanish.command")
+
+STOP, SKIP, IGNORE = "stop", "skip", "ignore"
+#: Steps between two looks at a device, which has to be waited for; and those that are skipped in a row, at most.
+_EVERY = 100
+
+
+class NonFinite(Exception):  # noqa: N818 - what it says is said by whoever catches it
+    """A loss or gradient is NaN or infinite.
+
+    Args:
+        step: Of the optimizer, the first that was seen.
+        what: The loss, or the gradient.
+    """
+
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(f"the {what} is not finite in step {step}")
+        self.step, self.what = step, what
+
+
+@final
+class FiniteSteps(L.Callback):
+    """Stops a run at a loss or gradient that is not finite, or has no step made of it.
+
+    On the CPU, and to skip a step, each step is looked at before it is made; on an accelerator every hundredth, as
+    looking means to wait for the device. A gradient scaler skips steps by itself: then the loss alone counts.
+
+    Args:
+        action: stop or skip.
+        monitor: What has read the gradients already, where it has.
+    """
+
+    def __init__(self, action: str, monitor: GradientMonitor) -> None:
+        self.action, self.monitor = action, monitor
+        monitor.leaves_out_non_finite = action == SKIP
+        self.skipped = self._in_a_row = 0
+        #: Undoes what a pass without a step has done to buffers.
+        self.restore_buffers: Any = None
+        self._loss: Tensor | None = None
+        self._waiting: list[tuple[int, Tensor]] = []
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        """Keep the loss; of accumulated ones any."""
+        self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        """Look at the loss and the gradients, or put that off."""
+        loss, self._loss = self._loss, None
+        has_scaler = getattr(trainer.precision_plugin, "scaler", None) is not None
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        device = parameters[0].device if parameters else torch.device("cpu")
+        if self.action == STOP and device.type != "cpu":
+            self._put_off(trainer, loss, [] if has_scaler else parameters)
+            return
+        what = ""
+        if loss is not None and not math.isfinite(float(loss)):
+            what = "loss"
+        elif not has_scaler and not self._are_finite(parameters):
+            what = "gradient"
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(bool(what), all=False):
+            what = what or "gradient"
+        if not what:
+            self._in_a_row = 0
+            return
+        if self.action == STOP:
+            raise NonFinite(trainer.global_step, what)
+        self.skipped += 1
+        self._in_a_row += 1
+        if self._in_a_row >= _EVERY:
+            raise NonFinite(trainer.global_step, f"{what} of {_EVERY} steps in a row")
+        if self.skipped == 1:
+            log.warning("the %s is not finite in step %d, which is skipped", what, trainer.global_step)
+        for parameter in parameters:
+            parameter.grad = None
+        if self.restore_buffers is not None:
+            self.restore_buffers()
+
+    def _are_finite(self, parameters: list[Tensor]) -> bool:
+        known = self.monitor.gradients_are_finite()
+        if known is not None:
+            return known
+        gradients = [p.grad for p in parameters if p.grad is not None and not hasattr(p.grad, "to_local")]
+        return not gradients or bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())
+
+    def _put_off(self, trainer: L.Trainer, loss: Tensor | None, parameters: list[Tensor]) -> None:
+        gradients = [p.grad for p in parameters if p.grad is not None and not hasattr(p.grad, "to_local")]
+        found = [*torch._foreach_norm(gradients)] if gradients else []
+        numbers = torch.stack([n.double() for n in (*found, *([] if loss is None else [loss]))])
+        self._waiting.append((trainer.global_step, numbers.isfinite().all()))
+        if len(self._waiting) >= _EVERY:
+            self._look(trainer)
+
+    def _look(self, trainer: L.Trainer) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        finite = torch.stack([number for _, number in waiting]).tolist()
+        first = next((step for (step, _), is_fine in zip(waiting, finite, strict=True) if not is_fine), None)
+        if trainer.world_size > 1:
+            is_told = trainer.strategy.reduce_boolean_decision(first is not None, all=False)
+            first = waiting[0][0] if is_told and first is None else first
+        if first is not None:
+            raise NonFinite(first, "loss or gradient")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at what was put off."""
+        self._look(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many steps were skipped."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The other way."""
+        self.skipped = state_dict["skipped"]

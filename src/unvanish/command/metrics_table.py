@@ -1,0 +1,88 @@
+"""metrics.csv: a row is appended whole, and a run that goes on continues after the rows it had."""
+
+import csv
+from pathlib import Path
+from typing import Any, final
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+NAME = "metrics.csv"
+
+
+def is_further_process() -> bool:
+    """Whether this is not the first of a run's processes, which alone writes."""
+    return bool(getattr(rank_zero_only, "rank", 0))
+
+
+@final
+class MetricsTable(CSVLogger):
+    """Lightning's logger, but that it never rewrites the file in place, and goes on with the one that is there.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder.parent, "", folder.name)
+        self._rows = _Rows(folder) if not is_further_process() else None
+        self._experiment = self._rows
+
+    @property
+    def rows(self) -> int:
+        """How many there are on the disk, when all have been written there."""
+        if self._rows is None:
+            return 0
+        self._rows.save()
+        return self._rows.written
+
+
+def keep_rows(folder: Path, count: int) -> None:
+    """Drop all but the first rows: a killed run had written further than its checkpoint is."""
+    path = folder / NAME
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+        _replace(path, rows[:1], rows[1 : count + 1])
+
+
+def _replace(path: Path, header: list[list[str]], rows: list[list[str]]) -> None:
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with unfinished.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([*header, *rows])
+    unfinished.replace(path)
+
+
+@final
+class _Rows(ExperimentWriter):
+    """What the logger writes with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.metrics: list[dict[str, Any]] = []
+        self.hparams: dict[str, Any] = {}
+        self.log_dir, self._path = str(folder), folder / NAME
+        self.metrics_keys, self.written = [], 0
+        if self._path.is_file():
+            with self._path.open(encoding="utf-8", newline="") as file:
+                self.metrics_keys, *rows = list(csv.reader(file)) or [[]]
+            self.written = len(rows)
+
+    def save(self) -> None:
+        """Append the rows that wait; where one has a new column, write the file anew."""
+        if not self.metrics:
+            return
+        before = self.metrics_keys
+        keys = sorted({*before, *(key for row in self.metrics for key in row)})
+        if keys != before:
+            old: list[list[str]] = []
+            if self._path.is_file():
+                with self._path.open(encoding="utf-8", newline="") as file:
+                    known = list(csv.DictReader(file))
+                old = [[row.get(key) or "" for key in keys] for row in known]
+            _replace(self._path, [keys], old)
+            self.metrics_keys = keys
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, fieldnames=keys).writerows(self.metrics)
+        self.written += len(self.metrics)
+        self.metrics = []

@@ -1,0 +1,91 @@
+"""Finds the run that a command goes on with."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from unvanish.command.checkpoints import BEST, LAST, newest_run
+from unvanish.command.errors import WrongInputError
+from unvanish.command.experiment import Experiment
+from unvanish.command.recipes import Config, flat, read
+from unvanish.command.run import CONFIG
+from unvanish.command.run_folder import is_marked, numbered, of_first_process, tell_processes
+
+#: What does not change what a run computes up to a step, so that it may be another when it goes on.
+_FREE = {
+    *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "enable_progress_bar", "enable_model_summary"),
+    *("profiler", "log_every_n_steps", "enable_checkpointing", "logger"),
+}
+
+
+class Start(NamedTuple):
+    """Where a run begins.
+
+    Args:
+        folder: Of the run that goes on; None for a new one.
+        checkpoint: What it goes on from; None for its beginning.
+        step: Of this checkpoint.
+    """
+
+    folder: Path | None
+    checkpoint: Path | None
+    step: int = 0
+
+    def __str__(self) -> str:
+        return f", from step {self.step} of {self.checkpoint}" if self.checkpoint else ""
+
+
+def resumed(experiment: Experiment, runs: Path, checkpoint: Path | None) -> Start:
+    """The newest run of a recipe, as it is configured now, and its last checkpoint.
+
+    Args:
+        experiment: The recipe; that of a run is this run's own.
+        runs: Where runs are kept.
+        checkpoint: Which one to go on from, in the folder of its run; None for the last.
+
+    Raises:
+        WrongInputError: there is none, or all were configured in another way.
+    """
+    if folder := of_first_process():
+        return Start(folder, checkpoint or _last(folder))
+    if checkpoint is not None:
+        folder = checkpoint.absolute().parents[1]
+        if not is_marked(folder):
+            raise WrongInputError(f"{checkpoint} lies in no run's folder: without --resume a new run begins from it")
+        candidates = [folder]
+    elif experiment.recipe.paths[0].name == CONFIG and is_marked(experiment.recipe.paths[0].parent):
+        candidates = [experiment.recipe.paths[0].parent]
+    else:
+        parent = runs / experiment.recipe.name
+        newest_run(parent)  # says so where there is none
+        candidates = [path for path in reversed(numbered(parent)) if any(path.glob("checkpoints/*.ckpt"))]
+    differences = [_difference(candidate, experiment) for candidate in candidates]
+    for candidate, difference in zip(candidates, differences, strict=True):
+        if not difference:
+            tell_processes(candidate)
+            return Start(candidate, checkpoint or _last(candidate))
+    raise WrongInputError(f"{candidates[0]} is another run: {differences[0]}; fit without --resume begins a new one")
+
+
+def _last(folder: Path) -> Path:
+    """A run's last checkpoint; where it has none, its best."""
+    found = [folder / "checkpoints" / name for name in (LAST, BEST)]
+    there = next((path for path in found if path.is_file()), None)
+    if there is None:
+        raise WrongInputError(f"{folder} has no checkpoint yet: fit without --resume begins a new run")
+    return there
+
+
+def _difference(folder: Path, experiment: Experiment) -> str:
+    """The first key in which a run's configuration is another; empty where there is none."""
+    there, here = _fixed(read(folder / CONFIG)), _fixed(yaml.safe_load(experiment.resolved()))
+    for key in {**here, **there}:
+        if there.get(key) != here.get(key):
+            return f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+    return ""
+
+
+def _fixed(config: Config) -> Config:
+    whole = {key: value for key, value in flat(config).items() if key not in ("name", "gradients.verbose")}
+    return {key: value for key, value in whole.items() if key.removeprefix("trainer.") not in _FREE}
