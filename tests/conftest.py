@@ -15,9 +15,9 @@ def workplace(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def own_log():
-    """A command sets the log up for its process; the next test has its own."""
+    """A command sets the log up for its process, as a fixture's may; each test has its own."""
     log = logging.getLogger("unvanish")
-    handlers, level = log.handlers, log.level
+    log.handlers = []
     yield
-    log.handlers = handlers
-    log.setLevel(level)
+    log.handlers = []
+    log.setLevel(logging.NOTSET)

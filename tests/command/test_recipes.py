@@ -6,6 +6,7 @@ import yaml
 from unvanish.command import recipes
 from unvanish.command.errors import WrongInputError
 from unvanish.command.experiment import Experiment
+from unvanish.data import Tabular
 
 FILES = sorted(recipes.packaged().rglob("*.yaml"))
 # Data that is not in a package: what torchvision downloads, and files of the user, with the options that name them.
@@ -146,11 +147,21 @@ def test_dotted_keys_are_nested_ones_and_a_recipe_may_say_its_name(workplace):
     assert recipe.config == {"model": {"class_path": "x.A", "width": 3, "training": {"task": "binary"}}}
 
 
-@pytest.mark.parametrize("value", ["5", "1e3", "true", "[kWh]", "{a}", "-x", "a b", "=", "None"])
+@pytest.mark.parametrize("value", ["5", "1e3", "true", "{a}", "-x", "a b", "=", "None"])
 def test_text_that_looks_like_something_else_reaches_the_data_as_text(workplace, value):
     recipe = recipes.load(["mlp/csv"])
     recipe.config["data"]["target"] = value
     assert Experiment.parse(recipe, ["--data.path=t.csv"]).arguments.data.target == value
+
+
+def test_a_name_in_brackets_is_given_as_a_list_of_one(workplace):
+    recipe = recipes.load(["mlp/csv"])
+    recipe.config["data"]["target"] = ["[kWh]"]
+    assert Experiment.parse(recipe, ["--data.path=t.csv"]).arguments.data.target == ["[kWh]"]
+    (workplace / "t.csv").write_text("a,[kWh]\n" + "".join(f"{row},{row % 7}\n" for row in range(40)))
+    with pytest.raises(ValueError, match=r"t\.csv: .*'kWh'.*\[kWh\]"):
+        _ = Tabular(path="t.csv", target=["kWh"]).splits
+    assert Tabular(path="t.csv", target=["[kWh]"]).output_size == 1
 
 
 def test_an_empty_group_is_no_argument(workplace):

@@ -144,7 +144,7 @@ def test_overfitting_a_batch_repeats_it():
 
 
 def test_two_real_ranks_share_the_samples(tmp_path):
-    rows = "".join(f"{row},{row}\n" for row in range(35))
+    rows = "".join(f"{row},{7 * row % 35}\n" for row in range(35))
     (tmp_path / "rows.csv").write_text(f"x,y\n{rows}")
     data = Tabular(path=str(tmp_path / "rows.csv"), target="y", batch_size=5)
     options = {"strategy": "ddp_fork", "devices": 2, "max_epochs": 2, "num_sanity_val_steps": 0}

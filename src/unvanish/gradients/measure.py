@@ -4,7 +4,7 @@ Shapes: B samples, d units, T time steps.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,23 +36,24 @@ def norm(tensor: Tensor) -> Number:
     times as long, so float32 is tried first; what comes out too small or too large is summed again.
     """
     if tensor.is_cpu:
-        return _norm_on_cpu(tensor)
+        # A delta may be the same everywhere, behind a mean: then all squares are rounded to the same side.
+        return _norm_on_cpu(tensor, _pairwise)
     result: Tensor = torch.linalg.vector_norm(_real(tensor), dtype=accumulator(tensor.device))
     return result
 
 
 def norms(tensors: Sequence[Tensor]) -> Tensor | list[float]:
-    """The L2 norm of each tensor, in float64."""
+    """The L2 norm of each tensor, in float64; from a CPU's float32 to five digits at least."""
     if tensors[0].is_cpu:
         return [_norm_on_cpu(tensor) for tensor in tensors]
     return torch.stack(torch._foreach_norm([*map(_real, tensors)], 2, accumulator(tensors[0].device)))
 
 
-def _norm_on_cpu(tensor: Tensor) -> float:
+def _norm_on_cpu(tensor: Tensor, dot: Callable[[Tensor, Tensor], float] | None = None) -> float:
     is_plain = type(tensor) is Tensor and tensor.layout is torch.strided and tensor.dtype is torch.float32
     flat = (tensor if is_plain else _real(tensor)).flatten()  # nearly all are plain, and each call takes its time
     if flat.dtype is torch.float32:
-        found = math.sqrt(_dot(flat, flat))
+        found = math.sqrt((dot or _dot)(flat, flat))
         if _SAFE[0] < found < _SAFE[1]:  # NaN is summed again as well
             return found
     return _wide_norm(flat).item()
@@ -64,6 +65,11 @@ def _dot(left: Tensor, right: Tensor) -> float:
         return torch.dot(left, right).item()
     pieces = zip(torch.split(left, _LONG), torch.split(right, _LONG), strict=True)
     return sum(torch.dot(a, b).item() for a, b in pieces)
+
+
+def _pairwise(left: Tensor, right: Tensor) -> float:
+    """The inner product to seven digits, in twice the time."""
+    return (left * right).sum().item()  # sum() adds in pairs, dot() one after the other
 
 
 def _wide_norm(flat: Tensor) -> Tensor:

@@ -17,10 +17,17 @@ from unvanish.page.quantities import STATE, TAB
 POINTS = 1000
 #: Where layers are known from, the better first: a float32 of delta itself ends at 1e-45.
 _DELTAS = ("delta_log10", "delta_rms")
-_STATE = re.compile(r"dh_norm/(.+)/t(\d+)")
+#: Old logs have the norm itself.
+_STATES = ("dh_log10", "dh_norm")
+_STATE = re.compile(rf"(?:{'|'.join(_STATES)})/(.+)/t(\d+)")
 _SUMMARY, _VERDICT = "gradient/summary", "gradient/verdict"
 #: What came of a run, the best first; the last point of it.
-_SCORES = ("test/{}", "hparams/best_val_{}", "val/{}")
+_SCORES = {
+    "test/{}": "test",
+    "hparams/best_score": "best validation",
+    "hparams/best_val_{}": "best validation",  # of old logs
+    "val/{}": "validation",
+}
 _METRICS = ("accuracy", "auroc", "perplexity", "rmse", "r2", "loss")
 _OLD_VERDICT = re.compile(
     r"\*\*(?P<name>[^*]+)\*\* after (?P<steps>\d+) steps: (?P<evidence>.*?)\.\n\n\*\*Why:\*\* (?P<cause>[^\n]*)"
@@ -128,7 +135,12 @@ class Reader:
         curves = self._curves(list(states), wanted) if wanted else {}
         return {
             run: {
-                layer: packed(STATE.title, {str(t): curves[run][tag] for t, tag in times.items()}, log=STATE.log)
+                layer: packed(
+                    STATE.title,
+                    {str(t): curves[run][tag] for t, tag in times.items()},
+                    log=STATE.log,
+                    is_log_already=next(iter(times.values())).startswith("dh_log10"),
+                )
                 for layer, times in states.get(run, {}).items()
             }
             for run in runs
@@ -230,7 +242,7 @@ class Reader:
 
 def _name(quantity: str) -> str:
     """What a tag's first part is called on the page; empty where it is part of another."""
-    return "delta" if quantity in _DELTAS else "" if quantity in ("gradient_log10", "dh_norm") else quantity
+    return "delta" if quantity in _DELTAS else "" if quantity in ("gradient_log10", *_STATES) else quantity
 
 
 def _in_menu_order(names: Iterable[str]) -> list[str]:
@@ -255,10 +267,10 @@ def _score_tags() -> list[str]:
 
 def _score(sums: Mapping[str, float]) -> dict[str, Any] | None:
     for metric in _METRICS:
-        for kind in _SCORES:
-            value = sums.get(kind.format(metric), math.nan)
-            if math.isfinite(value):
-                words = {"test/{}": "test", "hparams/best_val_{}": "best validation", "val/{}": "validation"}[kind]
+        for tag, words in _SCORES.items():
+            value = sums.get(tag.format(metric), math.nan)
+            is_named = "{}" in tag or f"val/{metric}" in sums  # the best score has one name for all metrics
+            if math.isfinite(value) and is_named:
                 return {"name": f"{words} {metric}", "value": value}
     return None
 
