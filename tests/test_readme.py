@@ -1,25 +1,46 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 from benchmarks.papers import __main__ as papers
 from unvanish.gradients.show.bars import bar
 
-TEXT = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_table_of_papers_is_the_one_that_was_computed():
-    page = (Path(__file__).parents[1] / "benchmarks/PAPERS.md").read_text()
+def test_the_table_of_papers_has_a_line_for_each_row():
+    page = (ROOT / "benchmarks/PAPERS.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(papers.ROWS)
-    assert "\n".join(rows) in TEXT
     assert all(line.startswith(f"| {key} |") for line, key in zip(rows[2:], papers.ROWS, strict=True))
 
 
-def test_the_raw_loop_of_the_readme_ends_in_a_verdict(capsys):
-    (code,) = re.findall(r"```python\n(from unvanish import GradientRecorder\n.*?)```", TEXT, re.DOTALL)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    text = page.read_text()
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith("http")]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        assert target.exists(), link
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}, link
+
+
+def test_the_readme_is_short():
+    assert len(TEXT.splitlines()) <= 150
+
+
+def test_the_raw_loop_of_the_page_on_training_ends_in_a_verdict(capsys):
+    (code,) = re.findall(
+        r"```python\n(from unvanish import GradientRecorder\n.*?)```", (ROOT / "docs/MONITOR.md").read_text(), re.DOTALL
+    )
     torch.manual_seed(0)
     layers = [part for _ in range(15) for part in (nn.Linear(7, 7), nn.Sigmoid())]
     model = nn.Sequential(*layers, nn.Linear(7, 3))

@@ -1,4 +1,4 @@
-"""The raw loops of Accelerate and of Fabric, as the README has them, beside the plain one."""
+"""The raw loops of Accelerate and of Fabric, as docs/MONITOR.md has them, beside the plain one."""
 
 import copy
 import importlib.util

@@ -7,12 +7,17 @@ from pathlib import Path
 import unvanish.formulas
 
 ROOT = Path(__file__).parents[2]
-ROW = r"^\|.*\| \[(\w+)\]\((src/unvanish/formulas/\w+\.py)\): (.*?) \| \[(\w+)\]\((tests/formulas/\w+\.py)\) \|$"
+ROW = (
+    r"^\|.*\| \[(\w+)\]\(\.\./(src/unvanish/formulas/\w+\.py)\): (.*?)"
+    r" \| \[(\w+)\]\(\.\./(tests/formulas/\w+\.py)\) \|$"
+)
 
 
-def test_the_readme_maps_every_formula_to_its_function_and_its_test():
+def test_the_primer_maps_every_formula_to_its_function_and_its_test():
     mapped = set()
-    for name, source, functions, test_name, test in re.findall(ROW, (ROOT / "README.md").read_text(), re.MULTILINE):
+    for name, source, functions, test_name, test in re.findall(
+        ROW, (ROOT / "docs/PRIMER.md").read_text(), re.MULTILINE
+    ):
         assert (source, test, test_name) == (
             f"src/unvanish/formulas/{name}.py",
             f"tests/formulas/test_{name}.py",
