@@ -116,7 +116,7 @@ def test_what_cannot_be_generated_is_answered_in_one_line(workplace, capsys):
         (["-c", "song.yaml", "--ckpt_path=none.ckpt"], "no checkpoint at none.ckpt"),
         (["-c", "mlp/wine"], "generate is for task next_token; that of "),
         (["-c", "mlp/digits"], "no run with a checkpoint in runs/mlp/digits: train one with `unvanish fit`"),
-        ([], "which recipe? Say -c NAME"),
+        ([], "which recipe? Say its name"),
     ]
     for words, message in cases:
         assert main(["generate", *words]) == 2, words

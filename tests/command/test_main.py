@@ -101,3 +101,11 @@ def test_what_is_printed_of_public_objects_is_a_line_and_says_what_is_not_the_de
     assert str(data) == "Images(digits, train: 1294, validation: 144, test: 359)"
     record = Record(3, 0.0, {"delta_norm": {"a": 1.0, "b": 2.0}, "delta_rms": {"a": 1.0}})
     assert repr(record) == "Record(step=3, 2 quantities of 2 layers)"
+
+
+def test_a_reader_that_has_seen_enough_is_no_traceback():
+    command = [sys.executable, "-m", "unvanish", "recipes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as listing:
+        listing.stdout.close()
+        assert "Traceback" not in listing.stderr.read()
+    assert listing.returncode == 141

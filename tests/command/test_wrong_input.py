@@ -29,7 +29,7 @@ FILES = {
 }
 
 CASES = [
-    ("fit", "which recipe? Say -c NAME"),
+    ("fit", "which recipe? Say its name"),
     ("fit -c quickstrat", "no recipe 'quickstrat'", "did you mean 'quickstart'?"),
     ("fit -c typo.yaml", "typo.yaml: unknown key 'model.hiden_sizes'; did you mean 'model.hidden_sizes'?"),
     ("fit -c syntax.yaml", "syntax.yaml is not readable YAML", "line 2"),
@@ -106,7 +106,7 @@ CASES = [
     ("test -c config.yaml", "has no checkpoint"),
     ("recipes show quikstart", "no recipe 'quikstart'", "did you mean 'quickstart'?"),
     ("recipes copy quickstart plain_file", "plain_file exists already"),
-    ("diagnose", "which recipe? Say -c NAME"),
+    ("diagnose", "which recipe? Say its name"),
     ("diagnose -c quickstart --fail-on vanish", "--fail-on: unknown finding 'vanish'; did you mean 'vanishing'?"),
     ("diagnose -c quickstart --steps -3", "--steps is -3; it is how many steps"),
     ("diagnose --model torch.nn.ReLU --input-shape 3 --steps 3", "--steps goes with a recipe"),

@@ -32,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
         raise WrongInputError(message)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each way to end
     """Run one verb.
 
     Args:
@@ -56,7 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         options, rest = parser.parse_known_args(words)
         if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check"):
             raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
-        return _run(options, rest)
+        code = _run(options, rest)
+        sys.stdout.flush()  # here, where a closed pipe is no traceback
+        return code
     except WrongInputError as error:
         from unvanish.command.terminal import console, say
 
@@ -69,6 +71,9 @@ def main(argv: list[str] | None = None) -> int:
         if not int(os.environ.get("LOCAL_RANK", "0")):  # the first of several processes speaks
             print(f"unvanish: {error}", file=sys.stderr)
         return 128 + error.signum
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("unvanish: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT

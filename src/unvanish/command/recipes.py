@@ -191,7 +191,7 @@ def target_of(names: list[str]) -> float | None:
 def load(names: list[str], variant: str | None = None) -> Recipe:
     """A recipe with overlays, the later over the earlier; of a comparison, one variant."""
     if not names:
-        raise WrongInputError("which recipe? Say -c NAME or -c FILE; `unvanish recipes` lists the packaged ones")
+        raise WrongInputError("which recipe? Say its name or a file; `unvanish recipes` lists the packaged ones")
     paths = [locate(name) for name in names]
     first = read(paths[0])
     if is_comparison(first):
