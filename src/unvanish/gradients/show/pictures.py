@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain, cycle, repeat
 from typing import NamedTuple
 
@@ -25,11 +26,20 @@ _DELTA = "|δ| = |∂L/∂z|"
 _WIDTH = 640
 
 
+Items = tuple[tuple[str, float], ...]
+
+
 def picture_of(report: Report) -> bytes:
     """|delta| by depth in the first steps and in the last, and as theory expects it, as PNG."""
     windows = [records for records in (report.first, report.last) if records]
-    curves = {f"steps {_span(records)}": line_of(records) for records in windows}
-    return delta_by_depth(curves, report.expected or None, f"{report.end.name} after {report.steps} steps")
+    curves = tuple((f"steps {_span(records)}", tuple(line_of(records).items())) for records in windows)
+    title = f"{report.end.name} after {report.steps} steps"
+    return _drawn(curves, tuple(report.expected.items()), title)
+
+
+@lru_cache(maxsize=1)  # a log and the run's folder get the same one
+def _drawn(curves: Sequence[tuple[str, Items]], expected: Items, title: str) -> bytes:
+    return delta_by_depth({name: dict(line) for name, line in curves}, dict(expected) or None, title)
 
 
 def line_of(records: Sequence[Record]) -> dict[str, float]:

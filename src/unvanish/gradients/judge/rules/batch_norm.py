@@ -45,6 +45,6 @@ APART_IN_EVAL = Rule(
         "group or layer normalization",
     ),
     look=_apart,
-    source="a network that is trained only on what is normalized by the batch (Ioffe and Szegedy 2015, section 3.1)",
+    source="evaluation normalizes by running averages in place of the batch (Ioffe and Szegedy 2015, section 3.1)",
     near="a network that has learnt its samples by heart: it is no worse than a constant answer by so much at its best",
 )

@@ -9,6 +9,9 @@ from unvanish.gradients.judge.seen import USUAL, Seen
 from unvanish.gradients.quantities.adam import ADAM_RMS
 from unvanish.gradients.quantities.update import UPDATE_RATIO
 
+#: The largest eps that frameworks have by default.
+DEFAULT = 1e-7
+
 
 def _momentum(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.learns:
@@ -33,6 +36,8 @@ def _eps(rule: Rule, seen: Seen) -> Iterator[Finding]:
     sizes = {name: size for name, size in seen.medians(ADAM_RMS).items() if size > 0}
     small = [name for name, size in sizes.items() if size < eps]
     ratios = [ratio for ratio in seen.medians(UPDATE_RATIO).values() if math.isfinite(ratio)]
+    if eps <= DEFAULT and len(small) < len(sizes):
+        return  # gradients that are that small have vanished
     if 2 * len(small) <= len(sizes) or not ratios or median(ratios) > USUAL / 10 or seen.learns or seen.is_early:
         return
     largest = max(sizes[name] for name in small)

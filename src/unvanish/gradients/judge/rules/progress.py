@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, median, pstdev
 
 from unvanish.gradients.judge.finding import Finding, Rule
-from unvanish.gradients.judge.seen import ENOUGH, Seen
+from unvanish.gradients.judge.seen import ENOUGH, LEARNS, Seen
 from unvanish.gradients.judge.seen import STUCK as STUCK_AT
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
@@ -84,7 +84,8 @@ def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.is_early or half < 32 or seen.learns or not seen.constant > 0:
         return
     before, after = fmean(seen.losses[:half]), fmean(seen.losses[half:])
-    if math.isfinite(before) and math.isfinite(after) and after < 0.9 * before:
+    is_far = after > (1 - LEARNS) * seen.constant  # by where it has come last, as it falls
+    if math.isfinite(before) and math.isfinite(after) and after < 0.9 * before and is_far:
         yield rule.found(f"the loss has fallen from {before:.3g} to {after:.3g} over the last {2 * half} steps")
 
 
