@@ -47,8 +47,9 @@ notebooks: .venv/tools  ## Execute every notebook from scratch
 verdicts: .venv/package  ## Judge twenty networks of which it is known what their gradient does
 	$(BIN)/python benchmarks/verdicts.py
 
-bench: .venv/tools  ## Measure what the gradient monitor costs, beside its peers
+bench: .venv/tools  ## Measure what the monitor costs beside its peers, and how long the tab takes (chromium and chromedriver)
 	$(BIN)/python benchmarks/monitor.py
+	$(BIN)/python -m benchmarks.tab
 
 architectures: .venv/tools  ## Prove the recorder on networks of torchvision, timm and transformers (about 40 minutes)
 	$(BIN)/python -m benchmarks.architectures --jobs $(JOBS)
@@ -65,9 +66,6 @@ tables: .venv/package  ## Read 2,064 defective tables and series, and write benc
 papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MNIST and tinyshakespeare.txt in DATA=data)
 	$(BIN)/python -m benchmarks.papers --root $(DATA) --jobs $(JOBS)
 
-tab: .venv/tools  ## Measure how long TensorBoard's tab Gradients takes to show six runs (chromium and chromedriver)
-	$(BIN)/python -m benchmarks.tab
-
 trust: .venv/package  ## Kill runs and damage checkpoints, count what is lost (about 10 minutes)
 	$(BIN)/python -m benchmarks.trust
 
@@ -78,4 +76,4 @@ clean:  ## Remove environments, caches and builds; runs stay
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies papers tab trust gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies papers trust gpu clean

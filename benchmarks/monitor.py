@@ -1,12 +1,13 @@
 """What recording gradients costs: time as a ratio to the same loop bare, within one run; and memory.
 
 Loops take turns every ten steps, so that a noisy neighbour disturbs all of them alike. Nothing here asserts a time.
-``python benchmarks/monitor.py [cost] [trainer] [depth] [memory]`` runs some of the parts.
+``python benchmarks/monitor.py [cost] [trainer] [depth] [memory] [first]`` runs some of the parts.
 """
 
 import logging
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -271,12 +272,30 @@ def memory() -> None:
             print(f"  after {count:6} steps  {pages * resource.getpagesize() / 2**20:.1f} MiB")
 
 
+def first_row() -> None:
+    """From the command to the first row of its table, beside the imports that it cannot do without."""
+    imports, rows = [], []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import torch, lightning"], check=True)
+        imports.append(time.perf_counter() - start)
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-u", "-m", "unvanish", "fit", "quickstart", "--runs", folder]
+            start = time.perf_counter()
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as fit:
+                next(line for line in fit.stdout if line.lstrip().startswith("1/"))
+                rows.append(time.perf_counter() - start)
+                fit.communicate()
+    print(f"\nunvanish fit quickstart: first row after {median(rows):.1f} s [{min(rows):.1f}, {max(rows):.1f}]")
+    print(f"import torch, lightning: {median(imports):.1f} s [{min(imports):.1f}, {max(imports):.1f}]")
+
+
 def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")
     os.environ.setdefault("WANDB_SILENT", "true")
-    parts = {"cost": cost, "trainer": in_a_trainer, "depth": by_depth, "memory": memory}
+    parts = {"cost": cost, "trainer": in_a_trainer, "depth": by_depth, "memory": memory, "first": first_row}
     for name in sys.argv[1:] or parts:
         parts[name]()
 

@@ -134,8 +134,10 @@ function map(name, words, matrix, run, layout, state, more) {
 
 function verdictText(run, fits) {
   const words = run.verdict;
-  const full = `${words}, ${written(run.first_over_last?.end ?? NaN)}`;
-  return full.length <= fits + 2 && !full.endsWith("NaN") ? full : words.length > fits + 2 ? `${words.slice(0, fits)}…` : words;
+  const ratio = written(run.first_over_last?.end ?? NaN);
+  const whole = ratio === "NaN" ? [] : [`${words}, first/last ${ratio}`, `${words}, ${ratio}`];
+  const short = words.length > fits + 2 ? `${words.slice(0, fits)}…` : words;
+  return [...whole, short].find((text) => text.length <= fits + 2) ?? short;
 }
 
 function rowNames(matrix, place, box, more) {
