@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 import unvanish
+from unvanish.command import yaml_text
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.names import nearest
 
@@ -48,15 +49,6 @@ class Recipe:
 
     def __str__(self) -> str:
         return " + ".join(map(str, self.paths))
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: PyYAML reads 1e-3, which has no dot, as text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def packaged() -> Path:
@@ -95,7 +87,7 @@ def name_of(path: Path) -> str:
 def read(path: Path) -> Config:
     """The keys of a YAML file."""
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        config = yaml_text.parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise WrongInputError(f"{path} is not readable YAML: {one_line(error)}") from error
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
@@ -262,7 +254,7 @@ def _setting(text: str) -> tuple[str, list[Any]]:
     """The key and the values of ``KEY=V1,V2``, which are read as YAML."""
     key, equals, values = text.partition("=")
     try:
-        found = yaml.load(f"[{values}]", _Loader)
+        found = yaml_text.parse(f"[{values}]")
     except yaml.YAMLError as error:
         raise WrongInputError(f"--set {text}: {one_line(error)}") from error
     if not key or not equals or not found:

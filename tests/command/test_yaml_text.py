@@ -1,0 +1,42 @@
+import pytest
+import yaml
+
+from unvanish.command.main import main
+from unvanish.command.yaml_text import parse
+
+
+def test_numbers_are_those_of_yaml_1_2_and_dates_are_text():
+    assert parse("{a: 1e-3, b: 2020-01-01, d: [1, x]}") == {"a": 1e-3, "b": "2020-01-01", "d": [1, "x"]}
+
+
+LEVELS = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a0: &a0 [x]\n" + LEVELS, "its aliases stand for more than 100,000 values"),
+        ("a: &a {b: *a}", "a value holds itself"),
+        ("[" * 20_000, "it is nested more than 50 deep"),
+        ("a:\n  b: 1\n  c: 2\n  b: 3", "the key 'b' is there twice"),
+        ("a: !!binary aGk=", "a value is of the kind bytes, which no recipe has"),
+        ("a: !!set {x, y}", "a value is of the kind set, which no recipe has"),
+        ("a: " + "x" * 1_000_001, "it has more than 1,000,000 characters"),
+    ],
+    ids=["aliases of aliases", "itself", "deep", "twice", "bytes", "a set", "long"],
+)
+def test_what_no_recipe_is_answered_in_a_line_and_at_once(workplace, capsys, text, why):
+    (workplace / "r.yaml").write_text(text)
+    assert main(["recipes", "show", "r.yaml", "--resolved"]) == 2
+    error = capsys.readouterr().err
+    assert " ".join(error.split()).startswith("unvanish: r.yaml is not readable YAML: ")
+    assert why in " ".join(error.split())
+
+
+def test_a_merge_key_may_be_overridden():
+    assert parse("base: &b {x: 1, y: 2}\nother: {<<: *b, y: 3}")["other"] == {"x": 1, "y": 3}
+
+
+def test_what_is_no_yaml_stays_so():
+    with pytest.raises(yaml.YAMLError):
+        parse("a: [1")
