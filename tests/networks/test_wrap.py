@@ -258,7 +258,10 @@ def test_a_checkpoint_holds_all_that_a_network_is(tmp_path):
         ("not a path.", {}, "module 'not a path.' cannot be imported"),
         ("torchvision.models", {}, "module 'torchvision.models' is module, not a class, nor a function that"),
         ("GIVEN", {}, "GIVEN' is Mine, not a class, nor a function that builds one"),
-        ("os.getcwd", {}, "os.getcwd gives str, not an nn.Module"),
+        ("os.getcwd", {}, "module 'os.getcwd' is not called: it is no nn.Module"),
+        ("shutil.rmtree", {}, "is not called"),
+        ("builtins.exec", {}, "is not called"),
+        ("fractions.Fraction", {}, "is not called"),
         ("Mine", {"arguments": {"widht": 3}}, "unexpected keyword argument 'widht'; did you mean 'width'?"),
         (
             RESNET,

@@ -5,12 +5,11 @@ import logging
 import math
 from argparse import Namespace
 from dataclasses import replace
-from pkgutil import resolve_name
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from unvanish.command.errors import WrongInputError, as_wrong_input
@@ -23,6 +22,7 @@ from unvanish.gradients import diagnose as diagnose_model
 from unvanish.gradients.judge.rules import NAMES
 from unvanish.gradients.judge.verdict import Verdict
 from unvanish.names import lookup
+from unvanish.networks.wrap import build_module
 from unvanish.training import ReferenceModule
 
 _SAMPLES = 16
@@ -105,15 +105,15 @@ def _diagnose_path(path: str, input_shape: str | None) -> Diagnosis:
         raise WrongInputError(f"which input? Say --model {path} --input-shape 3,224,224, the axes of one sample")
     try:
         shape = [int(size) for size in input_shape.split(",")]
+        if min(shape) < 1:
+            raise ValueError("an axis is below 1")
     except ValueError as error:
         raise WrongInputError(f"--input-shape is {input_shape!r}; it is whole numbers such as 3,224,224") from error
     torch.manual_seed(0)
     try:
-        model = resolve_name(path)()
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise WrongInputError(f"--model {path!r} cannot be built: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise WrongInputError(f"--model {path!r} gives {type(model).__name__}, not an nn.Module")
+        model = build_module(path, {})
+    except ValueError as error:
+        raise WrongInputError(f"--model: {error}") from error
     x = torch.randn(_SAMPLES, *shape)
     try:
         with as_wrong_input():

@@ -6,6 +6,7 @@ Shapes: B samples, C outputs, T tokens, V tokens in the vocabulary.
 import copy
 import inspect
 import re
+import sys
 from collections.abc import Mapping
 from pkgutil import resolve_name
 from types import ModuleType
@@ -59,7 +60,7 @@ class Wrap(ReferenceModule):
         super().__init__(training)
         if output_size < 1:
             raise ValueError(f"output_size is {output_size}; it must be at least 1")
-        self.module = _build(module, arguments or {})
+        self.module = build_module(module, arguments or {})
         first = next((m for m in self.module.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
         self.channels = first.in_channels if first and len(input_shape) == first.weight.dim() - 1 else None
         self.repeats = self.channels == 3 and input_shape[0] == 1
@@ -113,8 +114,12 @@ class Wrap(ReferenceModule):
         return tuple(outputs[1].shape)
 
 
-def _build(path: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """What ``path`` names, called with ``arguments``."""
+def build_module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """What a dotted path names, called with ``arguments``.
+
+    Raises:
+        ValueError: there is no such thing, it is none that builds a module, or it cannot be called so.
+    """
     try:
         factory = resolve_name(path)
         if isinstance(factory, ModuleType):  # torchvision.models.alexnet is a file, and the function in it
@@ -126,6 +131,8 @@ def _build(path: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise ValueError(f"module {path!r} cannot be imported: {_first_line(error)}") from error
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ValueError(f"module {path!r} is {type(factory).__name__}, not a class, nor a function that builds one")
+    if not _may_build(factory):
+        raise ValueError(f"module {path!r} is not called: it is no nn.Module, nor a function of a library of networks")
     try:
         built = factory(**arguments)
     except Exception as error:  # whatever a class or a function of anybody's raises
@@ -136,6 +143,14 @@ def _build(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     if not isinstance(built, nn.Module):
         raise ValueError(f"{path} gives {type(built).__name__}, not an nn.Module")
     return built
+
+
+def _may_build(factory: Any) -> bool:
+    """Whether to call it: a recipe of a stranger's may name os.system as well."""
+    if inspect.isclass(factory):
+        return issubclass(factory, nn.Module)
+    package = (getattr(factory, "__module__", None) or "builtins").partition(".")[0]
+    return inspect.isfunction(inspect.unwrap(factory)) and package not in sys.stdlib_module_names
 
 
 def _replace_head(module: nn.Module, output_size: int) -> bool:
