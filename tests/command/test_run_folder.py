@@ -55,10 +55,16 @@ def test_a_name_that_is_no_name_is_one_line_wherever_it_is_read_and_nothing_is_w
     assert sorted(workplace.rglob("*")) == before
 
 
-def test_a_date_for_a_name_is_shown_as_it_was_written(workplace, capsys):
+def test_a_date_for_a_name_is_the_text_that_was_written(workplace):
     path = recipe(workplace / "mine.yaml")
     path.write_text("name: 2024-01-31\n" + path.read_text())
-    assert "mine.yaml: name is 2024-01-31, which is no text; it is letters" in refused(capsys, "fit", "-c", str(path))
+    assert recipes.load([str(path)]).name == "2024-01-31"
+
+
+def test_a_number_for_a_name_is_no_text(workplace, capsys):
+    path = recipe(workplace / "mine.yaml")
+    path.write_text("name: 2024\n" + path.read_text())
+    assert "mine.yaml: name is 2024, which is no text; it is letters" in refused(capsys, "fit", "-c", str(path))
 
 
 @pytest.mark.parametrize("name", ["mlp/digits", "a", "a.b,c=-1e-3+2/d_é", "-", ".a"])
