@@ -132,7 +132,7 @@ def build_module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ValueError(f"module {path!r} is {type(factory).__name__}, not a class, nor a function that builds one")
     if not _may_build(factory):
-        raise ValueError(f"module {path!r} is not called: it is no nn.Module, nor a function of a library of networks")
+        raise ValueError(f"module {path!r} is not called: it is no nn.Module, nor a function from outside of Python")
     try:
         built = factory(**arguments)
     except Exception as error:  # whatever a class or a function of anybody's raises

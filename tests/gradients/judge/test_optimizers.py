@@ -68,10 +68,12 @@ def test_the_usual_eps_and_a_small_loss():
 
 
 @ill(SUMMED)
-def test_a_sum_with_a_mean_s_learning_rate():
+@pytest.mark.parametrize("rate", [0.2, 1.0], ids=["stuck", "diverged"])
+def test_a_sum_with_a_mean_s_learning_rate(rate):
     torch.manual_seed(0)
     model = mlp()
-    run = trained(model, classes(), lambda z, y: F.cross_entropy(z, y, reduction="sum"), sgd(model, 0.2), 120)
+    run = trained(model, classes(), lambda z, y: F.cross_entropy(z, y, reduction="sum"), sgd(model, rate), 120)
+    assert math.isfinite(run.losses[-1]) == (rate < 1)
     return run.end, f"the loss is a sum over {ROWS} rows, and its gradient that many times a mean's"
 
 

@@ -124,7 +124,7 @@ class Session:
         name = f"{folder.absolute().parent.name}/{folder.name}"
         page.write(folder / page.REPORT, [run_of(self.report, name)], name)
         if self.report.has_deltas:
-            from unvanish.gradients.show.pictures import picture_of  # noqa: PLC0415 - matplotlib takes its time
+            from unvanish.gradients.show.pictures import picture_of  # noqa: PLC0415 - brings Pillow
 
             (folder / "gradient_report.png").write_bytes(picture_of(self.report))
 

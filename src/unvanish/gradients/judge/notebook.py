@@ -14,6 +14,6 @@ class Displayed:
         return html_of(self)
 
     def _repr_png_(self) -> Any:
-        from unvanish.gradients.show.notebook import png_of  # noqa: PLC0415 - matplotlib takes its time
+        from unvanish.gradients.show.notebook import png_of  # noqa: PLC0415 - brings Pillow
 
         return png_of(self)

@@ -167,7 +167,9 @@ class Seen:
     @cached_property
     def is_summed(self) -> bool:
         """Whether the loss is a sum over the rows of a batch, or over all their numbers, in place of a mean."""
-        known = [(record.totals.get("loss", math.nan), head) for record in self.sound for head in record.heads]
+        # The first steps tell it too where the last ones are broken, as a sum's often are.
+        whole = [record for record in (*self.first, *self.records) if record.is_finite]
+        known = [(record.totals.get("loss", math.nan), head) for record in whole for head in record.heads]
         times = [(total / head.value, head.prediction) for total, head in known if self.head and head.value]
         rows = ([max(math.prod(shape[:end]), 2) for _, shape in times] for end in (-1, None))
         factors = [factor for factor, _ in times]

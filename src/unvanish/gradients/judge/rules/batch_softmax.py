@@ -20,6 +20,6 @@ BATCH_SOFTMAX = Rule(
     cause="the samples of a batch share one probability among them, and each class is told nothing of the others.",
     remedies=("softmax over the classes' axis, dim=-1", "the cross-entropy of the logits"),
     look=_look,
-    source="autograd's graph of the loss; the first axis is the batch's",
+    source="autograd's graph of the loss, where softmax or log_softmax stands in it; the first axis is the batch's",
     near="the softmax of a single sample, whose only axis is that of the classes",
 )
