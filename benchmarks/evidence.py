@@ -24,7 +24,7 @@ from unvanish.command.experiment import Experiment
 KEPT = Path(__file__).with_suffix(".json")
 STEPS = 20
 CLOSE = 1e-9
-WORDS = "the gradient of a deep sigmoid network is small where it begins and no layer there learns from it".split()
+TEXT = "the gradient of a deep sigmoid network is small where it begins and no layer there learns from it"
 
 #: By recipe, what is changed of it so that it is small.
 RECIPES: dict[str, dict[str, object]] = {
@@ -47,7 +47,9 @@ def measure(name: str) -> dict[str, Any]:
     """The ``loss`` of each step, and ``delta``, the norm of dL/dz by layer in the last one."""
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder, "text.txt")
-        text.write_text(" ".join(np.random.default_rng(0).choice(WORDS, 2000)))  # Python's own text differs by version
+        text.write_text(
+            " ".join(np.random.default_rng(0).choice(TEXT.split(), 2000))
+        )  # Python's own text differs by version
         values = {key: str(text) if value == "TEXT" else value for key, value in RECIPES[name].items()}
         trainer = {"precision": "64-true", "max_steps": STEPS, "limit_val_batches": 0, "accelerator": "cpu"}
         changes = values | {f"trainer.{key}": value for key, value in trainer.items()}
