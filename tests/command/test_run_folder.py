@@ -153,15 +153,10 @@ def test_a_file_in_the_place_of_a_run_is_left(workplace):
     assert (workplace / "f").read_text() == "mine"
 
 
-def test_a_process_of_a_run_on_many_devices_goes_nowhere_but_into_a_run(workplace, capsys, monkeypatch, stranger):
-    run = new_run(workplace / "runs")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert new_run(workplace / "runs") == run
-    for other in (str(stranger), None):
-        monkeypatch.setenv("UNVANISH_RUN", other) if other else monkeypatch.delenv("UNVANISH_RUN")
-        with pytest.raises(WrongInputError, match="LOCAL_RANK is set, and UNVANISH_RUN is no run"):
-            new_run(workplace / "runs")
-
+def test_a_further_process_of_a_run_makes_no_folder(workplace, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert not new_run(workplace / "runs").exists()
+    assert not (workplace / "runs").exists()
 
 def test_what_was_refused_before_the_first_step_is_removed_with_its_own_folder_alone(workplace, capsys):
     kept = new_run(workplace / "runs/mlp/wine")

@@ -1,16 +1,19 @@
 """What is said of a run that has not come to its end."""
 
 import errno
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import lightning as L
+import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError, as_wrong_input, one_line
 from unvanish.command.finite import NonFinite
 from unvanish.command.keeper import Keeper, Stopped
+from unvanish.command.processes import lost
 from unvanish.command.run_folder import remove
 from unvanish.gradients import Report
 
@@ -29,9 +32,9 @@ def ending(
         report: What the gradients did.
         checkpoint: What the run began from.
     """
-    folder = keeper.path.parents[1]
+    folder = keeper.folder
     has_steps = trainer is not None and keeper.has_started and trainer.global_step > 0
-    is_gone = not folder.is_dir()
+    is_gone = keeper.has_started and not folder.is_dir()
     if not (has_steps or keeper.logs.goes_on):
         remove(folder)  # nothing was trained
     if isinstance(error, Stopped | SIGTERMException | KeyboardInterrupt | SystemExit):
@@ -41,10 +44,23 @@ def ending(
         return FailedError(f"{_born(error, report)}; {_kept(keeper)}; --on-nonfinite skip or ignore trains on")
     if is_gone:
         return FailedError(f"{folder} is gone: somebody has removed the run while it was trained")
+    if has_steps and _is_between_processes(error):
+        ranks, speaks = lost()
+        if not speaks:
+            return SystemExit(1)
+        names = ", ".join(map(str, ranks)) or "another"
+        return FailedError(f"the run has lost its process of rank {names}; {_kept(keeper)}; --resume goes on")
     disk = next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in _DISK), None)
     if disk is not None:
         return FailedError(f"{disk.strerror}: {disk.filename or folder}; {_kept(keeper)}")
     return error if has_steps else _refused(error, checkpoint)
+
+
+def _is_between_processes(error: BaseException) -> bool:
+    """Whether an operation in which all processes take part has failed in another one."""
+    if not dist.is_initialized() or dist.get_world_size() == 1 or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, dist.DistError) or bool(re.search(r"gloo|NCCL|[Cc]onnection (closed|reset)", str(error)))
 
 
 def _refused(error: BaseException, checkpoint: Path | None) -> BaseException:

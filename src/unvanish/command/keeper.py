@@ -67,7 +67,7 @@ class Keeper(L.Callback):
         identity: str = "",
         keeps_broken: bool = False,
     ) -> None:
-        self.path = folder / "checkpoints" / LAST
+        self.folder = folder
         self.logs, self.minutes, self.keeps, self.identity = logs, minutes, keeps, identity
         self.keeps_broken = keeps_broken
         #: Step of the checkpoint that was written last.
@@ -82,6 +82,15 @@ class Keeper(L.Callback):
         self._resumed: dict[str, Any] | None = None
         self._last_time, self._took = time.monotonic(), 0.0
         self._is_writing = self.listens = False
+
+    @property
+    def path(self) -> Path:
+        """Of the checkpoint that is written."""
+        return self.folder / "checkpoints" / LAST
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Learn from the first process, which has made it, where the run's folder is."""
+        self.folder = trainer.strategy.broadcast(self.folder)
 
     # What tells a run to stop.
 
@@ -187,7 +196,12 @@ class Keeper(L.Callback):
             self._keep(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Keep the moment before the step that has failed, unless the weights may be half changed."""
+        """Keep the moment before the step that has failed, unless the weights may be half changed.
+
+        Of several processes one that fails alone keeps nothing: all are needed for it.
+        """
+        if trainer.world_size > 1 and not isinstance(exception, NonFinite):
+            return
         boundary = self._boundary
         is_whole = boundary is not None and boundary.global_step == trainer.global_step
         is_torn = self._is_within_step and not isinstance(exception, NonFinite)

@@ -16,6 +16,7 @@ from unvanish.command import recipes
 from unvanish.command.arguments import understood
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError
+from unvanish.command.processes import is_first
 
 _EPILOG = """\
 Each key of a recipe is an option too:
@@ -68,8 +69,9 @@ def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each 
         print(f"unvanish: {error}", file=sys.stderr)
         return 1
     except StoppedError as error:
-        if not int(os.environ.get("LOCAL_RANK", "0")):  # the first of several processes speaks
-            print(f"unvanish: {error}", file=sys.stderr)
+        if not is_first():
+            return 0  # Lightning takes another answer for a crash, and kills the first
+        print(f"unvanish: {error}", file=sys.stderr)
         return 128 + error.signum
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -226,12 +228,14 @@ def quieten(stream: str) -> None:
 
     from unvanish.command.terminal import LogLines
 
-    if int(os.environ.get("LOCAL_RANK", "0")):
+    if not is_first():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - the first of several processes speaks
     ours = logging.getLogger("unvanish")
     ours.handlers = [LogLines(stream)]
     ours.setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)  # which process has died
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")
 
 

@@ -4,16 +4,12 @@ import csv
 from pathlib import Path
 from typing import Any, final
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from unvanish.command.processes import is_first
+
 NAME = "metrics.csv"
-
-
-def is_further_process() -> bool:
-    """Whether this is not the first of a run's processes, which alone writes."""
-    return bool(getattr(rank_zero_only, "rank", 0))
 
 
 @final
@@ -26,7 +22,7 @@ class MetricsTable(CSVLogger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder.parent, "", folder.name)
-        self._rows = _Rows(folder) if not is_further_process() else None
+        self._rows = _Rows(folder) if is_first() else None
         self._experiment = self._rows
 
     @property

@@ -218,13 +218,16 @@ def flat(config: Mapping[str, Any], prefix: str = "", whole: Collection[str] = (
 
 
 def copy(name: str, target: Path) -> Path:
-    """Copy a packaged recipe to a file, or into a folder; nothing is overwritten."""
+    """Copy a packaged recipe to a file, or into a folder, and what belongs to it; nothing is overwritten."""
     source = locate(name)
     target = target / source.name if target.is_dir() else target
-    if target.exists():
-        raise WrongInputError(f"{target} exists already")
+    copies = {path: target.with_suffix(path.suffix) for path in source.parent.glob(f"{source.stem}.*")}
+    for path in copies.values():
+        if path.exists():
+            raise WrongInputError(f"{path} exists already")
     with as_wrong_input():
-        shutil.copyfile(source, target)
+        for path, place in copies.items():
+            shutil.copyfile(path, place)
     return target
 
 

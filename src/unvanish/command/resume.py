@@ -10,7 +10,7 @@ from unvanish.command.errors import WrongInputError
 from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import Config, flat, read
 from unvanish.command.run import CONFIG
-from unvanish.command.run_folder import is_marked, numbered, of_first_process, tell_processes
+from unvanish.command.run_folder import is_marked, numbered
 
 #: What does not change what a run computes up to a step, so that it may be another when it goes on.
 _FREE = {
@@ -47,8 +47,6 @@ def resumed(experiment: Experiment, runs: Path, checkpoint: Path | None) -> Star
     Raises:
         WrongInputError: there is none, or all were configured in another way.
     """
-    if folder := of_first_process():
-        return Start(folder, checkpoint or _last(folder))
     if checkpoint is not None:
         folder = checkpoint.absolute().parents[1]
         if not is_marked(folder):
@@ -63,7 +61,6 @@ def resumed(experiment: Experiment, runs: Path, checkpoint: Path | None) -> Star
     differences = [_difference(candidate, experiment) for candidate in candidates]
     for candidate, difference in zip(candidates, differences, strict=True):
         if not difference:
-            tell_processes(candidate)
             return Start(candidate, checkpoint or _last(candidate))
     raise WrongInputError(f"{candidates[0]} is another run: {differences[0]}; fit without --resume begins a new one")
 

@@ -23,6 +23,7 @@ from unvanish.command.fixes import change_of
 from unvanish.command.hparams import HparamsRow, row, unusual
 from unvanish.command.identity import identity_of
 from unvanish.command.keeper import Keeper, Stopped
+from unvanish.command.processes import is_first, started_already
 from unvanish.command.progress import EpochTable
 from unvanish.command.recipes import Config
 from unvanish.command.run_folder import write_text
@@ -105,7 +106,8 @@ def train(
     shows_table = not quiet and not has_own_bar and options["enable_progress_bar"] is not False
     identity = identity_of(data)
     logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
-    write_text(folder / CONFIG, experiment.resolved())
+    if is_first():
+        write_text(folder / CONFIG, experiment.resolved())
     defaults = {
         "logger": [logs.events, logs.table],
         "default_root_dir": folder,
@@ -114,6 +116,8 @@ def train(
         "log_every_n_steps": _log_interval(options, data),
     }
     options |= {key: value for key, value in defaults.items() if options[key] is None}
+    if options["devices"] == "auto" and options["num_nodes"] == 1:
+        options |= started_already()
     if not has_validation_split(data):
         options["limit_val_batches"] = 0
     keeps = options["enable_checkpointing"] is not False

@@ -1,12 +1,12 @@
 """The folder of a run: made anew, known by a marker, and emptied or removed only where it has one."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from unvanish.command.errors import WrongInputError, as_wrong_input
+from unvanish.command.processes import is_first
 
 try:
     import fcntl
@@ -34,29 +34,12 @@ def new_folder(parent: Path) -> Path:
 
 
 def new_run(parent: Path) -> Path:
-    """The same with a run's marker; a further process of a run on many devices gets the folder of the first."""
-    if folder := of_first_process():
-        return folder
+    """The same with a run's marker; a further process of a run makes none: the first tells it later, see ``Keeper``."""
+    if not is_first():
+        return parent / "of the first process"
     folder = new_folder(parent)
     _mark(folder)
-    tell_processes(folder)
     return folder
-
-
-def of_first_process() -> Path | None:
-    """The run that a further process of it belongs to; None in the first."""
-    if not int(os.environ.get("LOCAL_RANK", "0")):
-        return None
-    # Lightning starts this process anew for each further device.
-    folder = Path(os.environ.get("UNVANISH_RUN", ""))
-    if not is_marked(folder):
-        raise WrongInputError("LOCAL_RANK is set, and UNVANISH_RUN is no run: a run starts its further processes")
-    return folder
-
-
-def tell_processes(folder: Path) -> None:
-    """Let further processes of a run know its folder."""
-    os.environ["UNVANISH_RUN"] = str(folder)
 
 
 @contextmanager
@@ -67,7 +50,7 @@ def occupied(folder: Path) -> Iterator[None]:
         WrongInputError: another process trains there.
     """
     with ExitStack() as stack:
-        if fcntl is not None and not int(os.environ.get("LOCAL_RANK", "0")):
+        if fcntl is not None and is_first():
             with as_wrong_input("cannot write the run: "):
                 file = stack.enter_context((folder / MARKER).open("rb"))
             try:

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from unvanish.command.checkpoint_file import read
 from unvanish.command.checkpoints import KEPT
 from unvanish.command.errors import WrongInputError
-from unvanish.command.metrics_table import MetricsTable, is_further_process, keep_rows
+from unvanish.command.metrics_table import MetricsTable, keep_rows
+from unvanish.command.processes import is_first
 
 _EVENTS = "events.out.tfevents.*"
 
@@ -28,7 +29,7 @@ class RunLogs:
 
     def __init__(self, folder: Path, marks: dict[str, Any] | None = None, step: int | None = None) -> None:
         self.folder, self.goes_on = folder, marks is not None
-        if marks is not None and not is_further_process():
+        if marks is not None and is_first():
             _cut(folder, marks)
         self.table = MetricsTable(folder)
         # What another TensorBoard has read meanwhile it forgets from this step on.
@@ -37,7 +38,7 @@ class RunLogs:
 
     def marks(self) -> dict[str, Any]:
         """How far the files are written, when all that waits has been."""
-        if is_further_process():
+        if not is_first():
             return {}
         if self.events._experiment is not None:
             self.events.experiment.flush()

@@ -38,7 +38,7 @@ class ReferenceModule(L.LightningModule):
         """The loss of a batch (x, y), penalties included."""
         x, y = batch
         loss: Tensor = self.training_loss(self(x), y)
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=True)
         if self.settings.regularization.has_penalty:
             penalty = self.settings.regularization.penalty(weights_of(self))
             self.log("train/penalty", penalty.detach())

@@ -1,0 +1,154 @@
+"""One training by several processes, however they are started."""
+
+import csv
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from unvanish.command.main import main
+from unvanish.command.processes import is_first, started_already
+
+WORDS = ["fit", "mlp/wine", "--trainer.accelerator=cpu", "--trainer.max_epochs=3", "--trainer.log_every_n_steps=1"]
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not re.match("RANK|LOCAL_|WORLD|MASTER_|SLURM|TORCHELASTIC", name)
+} | {"OMP_NUM_THREADS": "1"}
+
+
+def by_lightning(count, words, **keywords):
+    command = [sys.executable, "-m", "unvanish", *words, f"--trainer.devices={count}", "--trainer.strategy=ddp"]
+    return [subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True, **keywords)]
+
+
+def by_torchrun(count, words, **keywords):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m"]
+    return [subprocess.Popen([*command, "unvanish", *words], env=ENVIRONMENT, start_new_session=True, **keywords)]
+
+
+def by_slurm(count, words, **keywords):
+    """As srun does on one machine."""
+    job = {"SLURM_JOB_ID": str(10_000 + os.getpid()), "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": str(count)}
+    job |= {"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": str(count), "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost"}
+    tasks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(count)]
+    command = [sys.executable, "-m", "unvanish", *words]
+    environments = [ENVIRONMENT | job | task for task in tasks]
+    return [subprocess.Popen(command, env=each, start_new_session=True, **keywords) for each in environments]
+
+
+def ended(processes, timeout=240):
+    """What they have printed; none is left behind."""
+    try:
+        return [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def curve(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process does with the whole batch: its folder."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert main([*WORDS, "--data.batch_size=16", f"--runs={folder}"]) == 0
+    return folder / "mlp/wine/1"
+
+
+@pytest.mark.parametrize(("start", "count"), [(by_lightning, 2), (by_torchrun, 4), (by_slurm, 2)])
+def test_several_processes_train_what_one_with_the_whole_batch_does_in_one_folder(workplace, alone, start, count):
+    processes = start(count, [*WORDS, f"--data.batch_size={16 // count}"], stdout=subprocess.PIPE, text=True)
+    shown = ended(processes)
+    assert [process.returncode for process in processes] == [0] * len(processes)
+    assert "".join(shown).count("kept in runs/mlp/wine/1") == 1
+    assert os.listdir("runs/mlp/wine") == ["1"]
+    run = workplace / "runs/mlp/wine/1"
+    assert len(list(run.glob("events.*"))) == 1
+    ours, theirs = curve(run), curve(alone)
+    assert len(ours) == len(theirs) > 3 * 8
+    for row, same in zip(ours, theirs, strict=True):
+        assert row == pytest.approx(same, rel=1e-4)
+    reports = [json.loads((folder / "gradient_report.json").read_text()) for folder in (run, alone)]
+    assert [report["steps"] for report in reports] == [24, 24]
+    assert math.isfinite(float(reports[0]["noise_scale"]))
+    for mine, other in zip(*(report["layers"] for report in reports), strict=True):
+        assert mine.pop("rank_drift") == {"start": 0.0, "end": 0.0}
+        assert mine.keys() == other.keys() >= {"delta_rms", "activation_std", "update_ratio", "gradient_cosine"}
+        for quantity in mine.keys() - {"name"}:
+            for moment in ("start", "end"):
+                assert mine[quantity][moment] == pytest.approx(other[quantity][moment], rel=1e-4), quantity
+
+
+def test_what_four_have_begun_one_goes_on_with(workplace, alone):
+    first = [word.replace("max_epochs=3", "max_epochs=2") for word in WORDS]
+    processes = by_torchrun(4, [*first, "--data.batch_size=4"])
+    ended(processes)
+    assert processes[0].returncode == 0
+    config = workplace / "runs/mlp/wine/1/config.yaml"
+    config.write_text(config.read_text().replace("batch_size: 4", "batch_size: 16"))
+    assert main(["fit", str(config), "--trainer.max_epochs=3", "--trainer.devices=1", "--resume"]) == 0
+    for row, same in zip(curve(config.parent), curve(alone), strict=True):
+        assert row == pytest.approx(same, rel=1e-4)
+
+
+def ranks_of(process):
+    """Process ids by rank, of those that this process has started."""
+    found = {}
+    for number in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if os.getpgid(int(number)) != process.pid:
+                continue
+            with open(f"/proc/{number}/environ") as environment, open(f"/proc/{number}/cmdline") as words:
+                ranks = re.findall("\0(?:LOCAL_)?RANK=([0-9]+)", "\0" + environment.read())
+                if "torch.distributed.run" not in words.read():
+                    found[int(ranks[0]) if ranks else 0] = int(number)
+        except (OSError, ProcessLookupError):
+            continue
+    return found
+
+
+@pytest.mark.parametrize(("start", "victim"), [(by_lightning, 1), (by_torchrun, 0)])
+def test_where_one_is_killed_the_others_end_and_say_which(workplace, start, victim):
+    words = [*WORDS, "--trainer.max_epochs=100000", "--checkpoint-minutes=0.01", "--trainer.enable_progress_bar=false"]
+    (process,) = start(3, words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 200
+    while not (workplace / "runs/mlp/wine/1/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.kill(ranks_of(process)[victim], signal.SIGKILL)
+    (shown,) = ended([process], timeout=60)
+    assert process.returncode != 0
+    assert re.search(rf"rank:? {victim}\b", shown), shown
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"])
+def test_the_first_process_is_of_rank_zero_everywhere(monkeypatch, name):
+    monkeypatch.setenv(name, "0")
+    assert is_first()
+    monkeypatch.setenv(name, "2")
+    assert not is_first()
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices"),
+    [
+        ({}, {}),
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3"}, {"devices": 3, "num_nodes": 2}),
+        ({"SLURM_NTASKS": "8", "SLURM_NNODES": "2"}, {"devices": 4, "num_nodes": 2}),
+        ({"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "bash"}, {}),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train"}, {}),
+    ],
+)
+def test_what_has_been_started_already_is_not_started_again(monkeypatch, environment, devices):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert started_already() == devices
