@@ -61,13 +61,13 @@ def curve(folder):
 def alone(tmp_path_factory):
     """What one process does with the whole batch: its folder."""
     folder = tmp_path_factory.mktemp("alone")
-    assert main([*WORDS, "--data.batch_size=16", f"--runs={folder}"]) == 0
+    assert main([*WORDS, "--data.loading.batch_size=16", f"--runs={folder}"]) == 0
     return folder / "mlp/wine/1"
 
 
 @pytest.mark.parametrize(("start", "count"), [(by_lightning, 2), (by_torchrun, 4), (by_slurm, 2)])
 def test_several_processes_train_what_one_with_the_whole_batch_does_in_one_folder(workplace, alone, start, count):
-    processes = start(count, [*WORDS, f"--data.batch_size={16 // count}"], stdout=subprocess.PIPE, text=True)
+    processes = start(count, [*WORDS, f"--data.loading.batch_size={16 // count}"], stdout=subprocess.PIPE, text=True)
     shown = ended(processes)
     assert [process.returncode for process in processes] == [0] * len(processes)
     assert "".join(shown).count("kept in runs/mlp/wine/1") == 1
@@ -91,7 +91,7 @@ def test_several_processes_train_what_one_with_the_whole_batch_does_in_one_folde
 
 def test_what_four_have_begun_one_goes_on_with(workplace, alone):
     first = [word.replace("max_epochs=3", "max_epochs=2") for word in WORDS]
-    processes = by_torchrun(4, [*first, "--data.batch_size=4"])
+    processes = by_torchrun(4, [*first, "--data.loading.batch_size=4"])
     ended(processes)
     assert processes[0].returncode == 0
     config = workplace / "runs/mlp/wine/1/config.yaml"
