@@ -158,6 +158,7 @@ def test_a_further_process_of_a_run_makes_no_folder(workplace, monkeypatch):
     assert not new_run(workplace / "runs").exists()
     assert not (workplace / "runs").exists()
 
+
 def test_what_was_refused_before_the_first_step_is_removed_with_its_own_folder_alone(workplace, capsys):
     kept = new_run(workplace / "runs/mlp/wine")
     (kept / "notes.txt").write_text("mine")

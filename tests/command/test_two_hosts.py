@@ -44,7 +44,9 @@ def test_two_hosts_make_one_run(workplace, hosts):
     processes = []
     for name, address in HOSTS.items():
         environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": name}
-        command = ["ip", "netns", "exec", name, *launcher, f"--local-addr={address}", "-m", *words]
+        # The two share a name, by which torchrun would know where to listen.
+        is_first = f"--rdzv-conf=is_host={name == 'unvanish-a'}"
+        command = ["ip", "netns", "exec", name, *launcher, is_first, f"--local-addr={address}", "-m", *words]
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     try:
         shown = [process.communicate(timeout=240)[0] for process in processes]

@@ -45,11 +45,7 @@ def ending(
     if is_gone:
         return FailedError(f"{folder} is gone: somebody has removed the run while it was trained")
     if has_steps and _is_between_processes(error):
-        ranks, speaks = lost()
-        if not speaks:
-            return SystemExit(1)
-        names = ", ".join(map(str, ranks)) or "another"
-        return FailedError(f"the run has lost its process of rank {names}; {_kept(keeper)}; --resume goes on")
+        return _lost(keeper)
     disk = next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in _DISK), None)
     if disk is not None:
         return FailedError(f"{disk.strerror}: {disk.filename or folder}; {_kept(keeper)}")
@@ -61,6 +57,14 @@ def _is_between_processes(error: BaseException) -> bool:
     if not dist.is_initialized() or dist.get_world_size() == 1 or not isinstance(error, RuntimeError):
         return False
     return isinstance(error, dist.DistError) or bool(re.search(r"gloo|NCCL|[Cc]onnection (closed|reset)", str(error)))
+
+
+def _lost(keeper: Keeper) -> BaseException:
+    ranks, speaks = lost()
+    if not speaks:
+        return SystemExit(1)
+    names = ", ".join(map(str, ranks)) or "another"
+    return FailedError(f"the run has lost its process of rank {names}; {_kept(keeper)}; --resume goes on from there")
 
 
 def _refused(error: BaseException, checkpoint: Path | None) -> BaseException:

@@ -40,7 +40,7 @@ def lost() -> tuple[list[int], bool]:
     address, port = os.environ.get("MASTER_ADDR", ""), _number("MASTER_PORT")
     there = {rank}
     with suppress(RuntimeError, ValueError):  # of the kinds that the store has
-        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=_PATIENCE))
+        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=_PATIENCE))  # type: ignore[attr-defined]
         store.set(f"unvanish/is-there/{rank}", "1")
         time.sleep(_PATIENCE)
         there |= {other for other in ranks if store.check([f"unvanish/is-there/{other}"])}
