@@ -155,6 +155,9 @@ def _parser() -> _Parser:
     check.add_argument("--task", metavar="TASK", help="with PATH: binary, multiclass, regression or next_token")
     check.add_argument("--vocabulary-size", type=int, metavar="N", help="with PATH: the input is tokens, of so many")
     check.add_argument("--padding-index", type=int, metavar="N", help="with PATH: the token that fills a text up")
+    _add_exercise(
+        add("exercise", "list the primer's formulas as exercises, write the file of one, check what is written")
+    )
     add("doctor", "print versions and devices, and what is broken")
     return parser
 
@@ -206,6 +209,16 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
 
 
+def _add_exercise(exercise: argparse.ArgumentParser) -> None:
+    exercise.add_argument("name", nargs="?", metavar="NAME", help="4b, or a formula's name: write its file")
+    ways = exercise.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--check", action="store_true", help="hold what is written, or NAME alone, to the formula's proof"
+    )
+    ways.add_argument("--hint", type=int, nargs="?", const=1, metavar="N", help="a hint, of level 1 to 3 (default: 1)")
+    ways.add_argument("--solution", action="store_true", help="print the formula itself")
+
+
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.verb == "recipes":
         return _recipes(options)
@@ -213,6 +226,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from unvanish.command.doctor import doctor
 
         return doctor()
+    if options.verb == "exercise":
+        from unvanish.command.exercise import exercise
+
+        return exercise(options, rest)
     if options.verb != "compare" and options.help:
         return _help(options)
     is_output_alone = options.verb == "generate" or getattr(options, "json", False)
