@@ -9,12 +9,14 @@ from rich.text import Text
 
 from unvanish.command.checkpoints import check_resumable, load_weights
 from unvanish.command.errors import StoppedError, WrongInputError
-from unvanish.command.experiment import Experiment
+from unvanish.command.experiment import Built, Experiment
 from unvanish.command.recipes import load
 from unvanish.command.resume import Start, resumed
-from unvanish.command.run import CONFIG, Keeping, has_test_split, has_validation_split, train
+from unvanish.command.run import CONFIG, Keeping, Run, train
 from unvanish.command.run_folder import new_run, occupied
-from unvanish.command.terminal import console, has_unicode, style_of
+from unvanish.command.scores import warnings_of
+from unvanish.command.splits import has_test_split, has_validation_split
+from unvanish.command.terminal import console, has_unicode, say, style_of
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
 from unvanish.gradients.layers import short_names
@@ -53,8 +55,7 @@ def fit(options: Namespace, overrides: list[str]) -> int:
         print(f"{run.skipped} steps were skipped: their loss or gradient was not finite")
     if built.monitor.verbose:
         _show_bars(run.report)
-    if run.best.best_model_score is not None:
-        print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
+    _tell_best(run, built)
     print(f"kept in {folder}")
     splits = {"test": has_test_split(built.data), "validate": has_validation_split(built.data)}
     words = [f"unvanish {verb} {folder / CONFIG}" for verb, is_there in splits.items() if is_there][:1]
@@ -63,6 +64,20 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     if words:
         print("next:", "\n      ".join(words))
     return 0
+
+
+def _tell_best(run: Run, built: Built) -> None:
+    """What the best epoch is worth, and whether a constant answer is worth as much."""
+    if run.best.best_model_score is not None:
+        print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
+    if (scores := run.best.scores) is not None:
+        metric = built.model.objective.metric
+        values = {name: value for name, value in scores.values.items() if name == metric}
+        names = getattr(built.data, "class_names", None)
+        for line in warnings_of(scores, built.model.settings.task, names, values):
+            say(line)
+    if run.stopped_early:
+        print(f"stopped early: {run.best.monitor} was no better {built.model.settings.early_stopping} times in a row")
 
 
 def _how_to_go_on(options: Namespace, folder: Path) -> str:
