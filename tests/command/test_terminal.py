@@ -13,6 +13,8 @@ from unvanish.command.main import _parser, main
 from unvanish.command.recipe_list import head_of, recipe_list
 from unvanish.command.recipes import load, names, packaged
 from unvanish.gradients.show.bars import bar, bars
+from unvanish.training import ReferenceModule
+from unvanish.training.regularization import weights_of
 
 SMALL = ["--model.hidden_sizes=[7]", "--trainer.max_epochs=3"]
 
@@ -121,6 +123,25 @@ def test_on_a_terminal_each_epoch_has_a_row_and_the_best_are_marked(workplace, m
         mark = "*" if score == max(scores[: int(number)]) else " "
         assert re.search(rf"^ +{number}/3 .* {re.escape(f'{score:.4g}{mark}')} ", shown, re.MULTILINE), number
     assert re.search(r"epoch \d/3 .* steps/s", shown)
+
+
+def test_the_train_loss_of_a_row_is_the_mean_of_its_epoch_without_the_penalty(workplace, monkeypatch):
+    stream, where = screen(80, color_system=None)
+    seen = {}
+    step = ReferenceModule.training_step
+
+    def noted(module, batch, index):
+        loss = step(module, batch, index)
+        penalty = module.settings.regularization.penalty(weights_of(module))
+        seen.setdefault(module.current_epoch + 1, []).append(float((loss - penalty).detach()))
+        return loss
+
+    monkeypatch.setattr(ReferenceModule, "training_step", noted)
+    fit_on(monkeypatch, where, "--model.training.regularization.l2=0.1")
+    shown = re.sub(r"\x1b\[[\d;?]*\w", "", stream.getvalue()).replace("\r", "\n")
+    rows = {int(epoch): float(loss) for epoch, loss in re.findall(r"^ +(\d)/3 +([\d.e+-]+)", shown, re.MULTILINE)}
+    assert len(seen[1]) > 1
+    assert rows == {epoch: pytest.approx(sum(losses) / len(losses), rel=1e-3) for epoch, losses in seen.items()}
 
 
 def test_without_validation_there_are_no_columns_for_it_and_nan_is_said(workplace, capsys):
