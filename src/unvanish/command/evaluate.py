@@ -21,6 +21,7 @@ from unvanish.command.scores import CONFUSION, confusion_figure, keep, lines, pl
 from unvanish.command.splits import has_validation_split
 from unvanish.command.terminal import say
 from unvanish.data import InMemoryData
+from unvanish.networks.pretrained import without_pretrained
 from unvanish.training import Scores
 
 
@@ -85,7 +86,8 @@ def load_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, 
         if not is_run:
             recipe = load([str(run / CONFIG)])
     experiment = Experiment.parse(recipe, overrides)
-    built = experiment.build()
+    with without_pretrained():
+        built = experiment.build()
     load_weights(checkpoint, built.model)
     return experiment, built, checkpoint
 

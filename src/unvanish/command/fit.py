@@ -2,6 +2,7 @@
 
 import shlex
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -10,6 +11,7 @@ from rich.text import Text
 from unvanish.command.checkpoints import check_resumable, load_weights
 from unvanish.command.errors import StoppedError, WrongInputError
 from unvanish.command.experiment import Built, Experiment
+from unvanish.command.learning_rate import KEY, PICTURE, find_learning_rate
 from unvanish.command.recipes import load
 from unvanish.command.resume import Start, resumed
 from unvanish.command.run import CONFIG, Keeping, Run, train
@@ -21,23 +23,35 @@ from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
 from unvanish.gradients.layers import short_names
 from unvanish.gradients.show.bars import bars
+from unvanish.networks.pretrained import without_pretrained
 
 
 def fit(options: Namespace, overrides: list[str]) -> int:
     """Train a recipe's network in a new run folder, or go on in the one of an interrupted run."""
     if not options.checkpoint_minutes >= 0:
         raise WrongInputError(f"--checkpoint-minutes is {options.checkpoint_minutes}; it must not be negative")
+    if options.find_learning_rate and options.resume:
+        raise WrongInputError("--find-learning-rate is for a new run, and --resume goes on with one")
     recipe = load(options.config, options.variant)
     experiment = Experiment.parse(recipe, overrides)
     ckpt_path = Path(options.ckpt_path) if options.ckpt_path else None
     start = resumed(experiment, Path(options.runs), ckpt_path) if options.resume else Start(None, ckpt_path)
-    built = experiment.build()
+    with without_pretrained() if start.checkpoint else nullcontext():
+        built = experiment.build()
+    found = None
+    if options.find_learning_rate:
+        found = find_learning_rate(built)
+        print(f"learning rate {found.rate:g}: there the loss falls fastest")
+        experiment = Experiment.parse(recipe, [*overrides, f"--{KEY}={found.rate}"])
+        built = experiment.build()
     if start.checkpoint:
         checkpoint = load_weights(start.checkpoint, built.model)
         check_resumable(start.checkpoint, checkpoint)
         start = start._replace(step=checkpoint["global_step"])
     folder = start.folder or new_run(Path(options.runs) / recipe.name)
     keeping = Keeping(options.checkpoint_minutes, options.on_nonfinite, goes_on=start.folder is not None)
+    if found is not None:
+        found.figure.savefig(folder / PICTURE)
     with occupied(folder), restored_threads():
         parameters = sum(p.numel() for p in built.model.parameters())
         print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}{start}")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import lightning as L
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 
 from unvanish.command.best import Best
 from unvanish.command.checkpoint_file import CheckpointFiles
@@ -168,7 +168,7 @@ def train(
 
 
 def _has_stopped_early(trainer: L.Trainer) -> bool:
-    return any(isinstance(callback, EarlyStopping) and callback.stopped_epoch for callback in trainer.callbacks)
+    return any(callback.stopped_epoch for callback in trainer.early_stopping_callbacks)
 
 
 def _log_interval(options: Config, data: L.LightningDataModule) -> int:

@@ -42,7 +42,7 @@ def weights_of_classes(weights: Sequence[float] | str, data: Any) -> Tensor:
     task, size = getattr(data, "task", None), getattr(data, "output_size", None)
     classes = 2 if task == "binary" else size
     if isinstance(weights, str):
-        train = getattr(getattr(data, "splits", None), "train", ())
+        train: tuple[Tensor, ...] = getattr(getattr(data, "splits", None), "train", ())
         if classes is None or len(train) < 2:
             raise ValueError(
                 "class_weights='balanced' needs a data module with output_size and splits; give a number for each class"

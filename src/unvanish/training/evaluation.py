@@ -85,11 +85,11 @@ class _Collected(Gathered):
         for name in self.names:
             self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(self, *tensors: Tensor) -> None:  # type: ignore[override]
+    def update(self, *tensors: Tensor) -> None:
         for name, tensor in zip(self.names, tensors, strict=True):
             getattr(self, name).append(tensor)
 
-    def compute(self) -> list[Tensor]:  # type: ignore[override]
+    def compute(self) -> list[Tensor]:
         kept = [getattr(self, name) for name in self.names]
         return [torch.cat(tensors) if isinstance(tensors, list) else tensors for tensors in kept]
 
@@ -102,9 +102,10 @@ class _TokenCounts(Gathered):
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
+        self.counts: Tensor
         self.add_state("counts", torch.zeros(vocabulary, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, y: Tensor) -> None:  # type: ignore[override]
+    def update(self, y: Tensor) -> None:
         tokens = y.flatten()
         self.counts.scatter_add_(0, tokens, torch.ones_like(tokens))
 

@@ -123,7 +123,8 @@ class Loss:
             if option not in loss.options:
                 raise ValueError(f"loss {name!r} takes no option {option!r}{nearest(option, loss.options)}")
         if class_weights is not None:
-            return partial(self.build(task, label_smoothing), class_weights=class_weights)
+            plain: Callable[..., Tensor] = self.build(task, label_smoothing)
+            return partial(plain, class_weights=class_weights)
         if not label_smoothing:
             return partial(loss.function, **self.options)
         if loss.function not in (_cross_entropy, _binary_cross_entropy):

@@ -4,7 +4,7 @@ Shapes: N samples, C classes, D targets.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torchmetrics.functional as M
@@ -73,16 +73,15 @@ def _of_classes(function: Callable[..., Tensor], average: str = "macro") -> Call
     return value
 
 
-def _of_scores(function: Callable[..., Tensor]) -> Callable[[Answers], Tensor]:
+def _of_scores(function: Callable[..., Any]) -> Callable[[Answers], Tensor]:
     """The area under a curve; of more than two classes the mean over those that there are, each against the others."""
 
     def value(found: Answers) -> Tensor:
         if found.scores is None or found.classes == 2:
-            return function(found.scores, found.truth, task="binary")
-        there = found.truth.unique()
-        return torch.stack(
-            [function(found.scores[:, i], (found.truth == i).long(), task="binary") for i in there]
-        ).mean()
+            return torch.as_tensor(function(found.scores, found.truth, task="binary"))
+        there = torch.bincount(found.truth).nonzero().flatten().tolist()
+        areas = [function(found.scores[:, i], (found.truth == i).long(), task="binary") for i in there]
+        return torch.stack(areas).mean()
 
     return value
 
