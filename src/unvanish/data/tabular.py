@@ -153,7 +153,7 @@ class Tabular(InMemoryData):
             group_names = [f"{self.source}, class {name!r}" for name in class_names]
         parts = split(labels, group_names, (self.validation_share, self.test_share), self.split_seed)
 
-        coder = FeatureCoder(features, parts[0], impute=self.imputes, source=self.source)
+        coder = FeatureCoder.fit(features, parts[0], impute=self.imputes, source=self.source)
         x = coder(features, self.source)
         predict = (self._rows_to_predict(coder, self.predict_path),) if self.predict_path else ()
         shape = (x.shape[1],)
