@@ -41,10 +41,10 @@ def test_a_last_bit_tells_where_the_machine_is_the_same_and_no_more_than_1e_9_el
     loss, delta = found["mlp/digits"]["loss"], found["cnn/digits"]["delta"]
     before = loss[1], delta.pop("output")
     loss[1] *= 1 + 1e-12
-    said = (
+    said = [
         f"mlp/digits: loss 2 was {before[0]} and is {loss[1]}",
         f"cnn/digits: delta output was {before[1]} and is None",
-    )
+    ]
     assert evidence.differences(kept["recipes"], found, exact=True) == said
     assert evidence.differences(kept["recipes"], found, exact=False) == said[1:]
 

@@ -147,7 +147,17 @@ def test_the_train_loss_of_a_row_is_the_mean_of_its_epoch_without_the_penalty(wo
 def test_without_validation_there_are_no_columns_for_it_and_nan_is_said(workplace, capsys):
     rate = "--model.training.optimizer.learning_rate=1e30"
     assert (
-        main(["fit", "mlp/wine", *SMALL, "--data.validation_share=0", rate, "--no-gradients", "--on-nonfinite=ignore"])
+        main(
+            [
+                "fit",
+                "mlp/wine",
+                *SMALL,
+                "--data.loading.validation_share=0",
+                rate,
+                "--no-gradients",
+                "--on-nonfinite=ignore",
+            ]
+        )
         == 0
     )
     shown = capsys.readouterr().out
@@ -210,7 +220,7 @@ def test_every_recipe_is_listed_with_its_summary_and_a_time_within_the_width():
 @pytest.mark.parametrize("name", ["mlp/digits", "cnn/digits", "recurrent/text", "transformer/digits", "mlp/csv"])
 def test_the_keys_that_complete_are_those_that_a_recipe_has(name):
     parser = Experiment.parse(load([name]), ["--data.path=x", "--data.target=y"] if name == "mlp/csv" else []).parser
-    linked = {"data.seed", "model.training.task"}
+    linked = {"data.loading.seed", "model.training.task"}
     hidden = {"input_shape", "output_size", "vocabulary_size", "padding_index"}
     keys = {key for key in list(parser.get_defaults().keys()) if key.rpartition(".")[2] not in hidden} - linked
     assert set(keys_of([name])) == keys

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from build import build
 from pictures import cut_short, read
 from PIL import Image
 
@@ -115,7 +116,7 @@ def clips(tmp_path):
 def load(tmp_path):
     def make(path, **options):
         defaults = {"image_size": [4, 6], "frames": 5, "batch_size": 3, "cache_folder": str(tmp_path / "cache")}
-        return ClipFolder(str(path), **defaults | options)
+        return build(ClipFolder, str(path), **defaults | options)
 
     return make
 
@@ -247,7 +248,7 @@ def test_arguments_of_clip_folders_are_checked_at_once(load, options, message):
 
 RECIPE = """
 model: {class_path: unvanish.MLP, hidden_sizes: [11]}
-data: {class_path: CLASS, batch_size: 4}
+data: {class_path: CLASS, loading: {batch_size: 4}}
 trainer: {max_epochs: 1}
 """
 

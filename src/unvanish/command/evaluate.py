@@ -14,8 +14,7 @@ from torch import Tensor
 from unvanish.command.checkpoints import checkpoint_of, load_weights, newest_run
 from unvanish.command.errors import FailedError, WrongInputError, as_wrong_input
 from unvanish.command.experiment import Built, Experiment
-from unvanish.command.recipes import load
-from unvanish.command.run import CONFIG
+from unvanish.command.recipes import CONFIG, load
 from unvanish.command.run_folder import is_marked
 from unvanish.command.scores import CONFUSION, confusion_figure, keep, lines, plain
 from unvanish.command.splits import has_validation_split

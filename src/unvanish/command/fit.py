@@ -12,9 +12,9 @@ from unvanish.command.checkpoints import check_resumable, load_weights
 from unvanish.command.errors import StoppedError, WrongInputError
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.learning_rate import KEY, PICTURE, find_learning_rate
-from unvanish.command.recipes import load
+from unvanish.command.recipes import CONFIG, load
 from unvanish.command.resume import Start, resumed
-from unvanish.command.run import CONFIG, Keeping, Run, train
+from unvanish.command.run import Keeping, Run, train
 from unvanish.command.run_folder import new_run, occupied
 from unvanish.command.scores import warnings_of
 from unvanish.command.splits import has_test_split, has_validation_split

@@ -7,6 +7,7 @@ from unvanish.data.image_folder import ImageFolder
 from unvanish.data.images import Images
 from unvanish.data.labelled_text import LabelledText
 from unvanish.data.loader import BatchLoader
+from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
 from unvanish.data.series import Series
 from unvanish.data.synthetic import SyntheticSequence
@@ -17,12 +18,15 @@ __all__ = [
     "Augmentation",
     "BatchLoader",
     "ClipFolder",
+    "Description",
     "ImageFolder",
     "Images",
     "InMemoryData",
     "LabelledText",
+    "Loading",
     "MovingDigits",
     "Series",
+    "Splits",
     "SyntheticSequence",
     "Tabular",
     "Text",

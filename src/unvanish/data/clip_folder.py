@@ -17,8 +17,8 @@ from unvanish.data.folders import Kind, SampleFolder, visible_files
 from unvanish.data.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from unvanish.data.image_folder import ImageDecoder
 from unvanish.data.loader import BatchLoader
-from unvanish.data.module import Description, InMemoryData
-from unvanish.data.splits import Splits
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.module import InMemoryData
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif")
 FRAME_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in SUFFIXES)
@@ -143,17 +143,12 @@ class ClipFolder(InMemoryData):
         image_size: Side of a square in pixels, or [height, width]; a frame is scaled until it covers that, and its
             middle cut out.
         channels: 1 for grey, 3 for colour.
-        validation_share: Share of the training clips to validate on where there is no val/, below 1; 0 leaves none.
-        test_share: Share of the clips to test on where there is no test/, between 0 and 1.
         predict_path: A folder of clips to predict, in the order of their names. Without it the test split is predicted.
         on_error: refuse or skip clips that cannot be read; of those to predict none is skipped.
         cache: memory, file, none or auto, as in ``ImageFolder``.
         cache_folder: For files; delete them when you like.
         augmentation: How training clips vary; all frames of a clip do so together.
-        batch_size: Rows in a batch, on each device.
-        seed: Fixes the order of the training batches, and how clips vary.
-        split_seed: Fixes which clips go to which split.
-        device_resident: Keep all clips on the trainer's device, as bytes.
+        loading: How it is cut into splits and batches.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a folder is not as it should be, or clips cannot
@@ -167,26 +162,14 @@ class ClipFolder(InMemoryData):
         frames: int = 8,
         image_size: int | list[int] = 64,
         channels: int = 3,
-        validation_share: float = 0.1,
-        test_share: float = 0.2,
         predict_path: str | None = None,
         on_error: str = "refuse",
         cache: str = "auto",
         cache_folder: str = "~/.cache/unvanish",
         augmentation: Augmentation = UNCHANGED,
-        batch_size: int = 16,
-        seed: int = 0,
-        split_seed: int = 0,
-        device_resident: bool = False,
+        loading: Loading = Loading(batch_size=16),
     ) -> None:
-        super().__init__(
-            validation_share=validation_share,
-            batch_size=batch_size,
-            seed=seed,
-            split_seed=split_seed,
-            device_resident=device_resident,
-            augmentation=augmentation,
-        )
+        super().__init__(loading, augmentation=augmentation)
         if frames < 1:
             raise ValueError(f"frames must be at least 1, not {frames}")
         image = ImageDecoder.of_size(image_size, channels)
@@ -197,9 +180,7 @@ class ClipFolder(InMemoryData):
             kind=CLIPS,
             decoder=ClipDecoder(image, frames),
             shape=(channels, frames, image.height, image.width),
-            validation_share=validation_share,
-            test_share=test_share,
-            split_seed=split_seed,
+            loading=loading,
             on_error=on_error,
             cache=cache,
             cache_folder=cache_folder,
@@ -210,9 +191,10 @@ class ClipFolder(InMemoryData):
         """Known from the names of the folders, which are read on first use."""
         return self.samples.description
 
-    def _read(self) -> Splits:
+    def read(self) -> Splits:
+        """Decode the files, or find where they have been."""
         splits, self.pixels = self.samples.read()
         return splits
 
     def _decoding(self, order: BatchLoader) -> BatchLoader | DecodingLoader:
-        return self.samples.loader(order, device_resident=self.device_resident)
+        return self.samples.loader(order, device_resident=self.loading.device_resident)

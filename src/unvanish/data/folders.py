@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from unvanish.data.augmentation import PixelScale
 from unvanish.data.cache import CACHES, Decoded, Decoder, DecodingLoader, decode
 from unvanish.data.loader import BatchLoader
-from unvanish.data.module import Description
-from unvanish.data.splits import Integers, Splits, split
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.splits import Integers, split
 from unvanish.names import lookup
 
 logger = logging.getLogger(__name__)
@@ -81,9 +81,7 @@ class SampleFolder:
         kind: What the samples are.
         decoder: Reads one.
         shape: Of what it gives.
-        validation_share: Share of the training samples to validate on, where there is no val/.
-        test_share: Share of the samples to test on, where there is no test/.
-        split_seed: Fixes which.
+        loading: Says what is cut off where there is no val/ or no test/.
         on_error: refuse samples that cannot be read, or skip them.
         cache: auto, memory, file or none.
         cache_folder: For file.
@@ -97,9 +95,7 @@ class SampleFolder:
     kind: Kind
     decoder: Decoder
     shape: tuple[int, ...]
-    validation_share: float
-    test_share: float
-    split_seed: int
+    loading: Loading
     on_error: str
     cache: str
     cache_folder: str
@@ -109,8 +105,6 @@ class SampleFolder:
             raise ValueError(f"path is missing: the folder that holds a folder of {self.kind.noun}s for each class")
         lookup("treatment of errors", self.on_error, dict.fromkeys(ON_ERROR))
         lookup("cache", self.cache, dict.fromkeys(CACHES))
-        if not 0 < self.test_share < 1:
-            raise ValueError(f"test_share must lie between 0 and 1, not {self.test_share}")
         self._undecoded: list[Path] | None = None  # what is decoded batch by batch
 
     @property
@@ -199,7 +193,7 @@ class SampleFolder:
             )
             for part, classes in found.items()
         }
-        for part, share in (("test", self.test_share), ("validation", self.validation_share)):
+        for part, share in (("test", self.loading.test_share), ("validation", self.loading.validation_share)):
             if part not in parts:
                 parts["train"], parts[part] = self._cut(parts["train"], share, class_names)
         counts = ", ".join(f"{len(parts[part].paths)} {part}" for part in PARTS)
@@ -233,7 +227,7 @@ class SampleFolder:
 
     def _cut(self, part: Part, share: float, class_names: list[str]) -> tuple[Part, Part]:
         names = [f"{self.path}, class {name!r}" for name in class_names]
-        rest, cut = split(np.array(part.labels), names, [share], self.split_seed)
+        rest, cut = split(np.array(part.labels), names, [share], self.loading.split_seed)
         return _take(part, np.sort(rest)), _take(part, cut)
 
     def _check(self, decoded: Decoded, paths: list[Path], predicted: int) -> None:

@@ -12,8 +12,8 @@ from unvanish.data.augmentation import UNCHANGED, Augmentation
 from unvanish.data.cache import DecodingLoader
 from unvanish.data.folders import Kind, SampleFolder, visible_files
 from unvanish.data.loader import BatchLoader
-from unvanish.data.module import Description, InMemoryData
-from unvanish.data.splits import Splits
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.module import InMemoryData
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -119,8 +119,6 @@ class ImageFolder(InMemoryData):
         image_size: Side of a square in pixels, or [height, width].
         channels: 1 for grey, 3 for colour.
         white: The value of white in grey images of 16 bits. None: 65535, and what stays below a sixteenth is refused.
-        validation_share: Share of the training images to validate on where there is no val/, below 1; 0 leaves none.
-        test_share: Share of the images to test on where there is no test/, between 0 and 1.
         predict_path: A folder of images to predict, in the order of their names. Without it the test split is
             predicted.
         on_error: refuse or skip images that cannot be read; of those to predict none is skipped.
@@ -129,10 +127,7 @@ class ImageFolder(InMemoryData):
             else none.
         cache_folder: For files; delete them when you like.
         augmentation: How training images vary.
-        batch_size: Rows in a batch, on each device.
-        seed: Fixes the order of the training batches, and how images vary.
-        split_seed: Fixes which images go to which split.
-        device_resident: Keep all images on the trainer's device, as bytes.
+        loading: How it is cut into splits and batches.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a folder is not as it should be, or images
@@ -146,26 +141,14 @@ class ImageFolder(InMemoryData):
         image_size: int | list[int] = 64,
         channels: int = 3,
         white: int | None = None,
-        validation_share: float = 0.1,
-        test_share: float = 0.2,
         predict_path: str | None = None,
         on_error: str = "refuse",
         cache: str = "auto",
         cache_folder: str = "~/.cache/unvanish",
         augmentation: Augmentation = UNCHANGED,
-        batch_size: int = 32,
-        seed: int = 0,
-        split_seed: int = 0,
-        device_resident: bool = False,
+        loading: Loading = Loading(),
     ) -> None:
-        super().__init__(
-            validation_share=validation_share,
-            batch_size=batch_size,
-            seed=seed,
-            split_seed=split_seed,
-            device_resident=device_resident,
-            augmentation=augmentation,
-        )
+        super().__init__(loading, augmentation=augmentation)
         decoder = ImageDecoder.of_size(image_size, channels, white)
         augmentation.fit(decoder.height, decoder.width)
         self.samples = SampleFolder(
@@ -174,9 +157,7 @@ class ImageFolder(InMemoryData):
             kind=IMAGES,
             decoder=decoder,
             shape=(channels, decoder.height, decoder.width),
-            validation_share=validation_share,
-            test_share=test_share,
-            split_seed=split_seed,
+            loading=loading,
             on_error=on_error,
             cache=cache,
             cache_folder=cache_folder,
@@ -187,9 +168,10 @@ class ImageFolder(InMemoryData):
         """Known from the names of the folders, which are read on first use."""
         return self.samples.description
 
-    def _read(self) -> Splits:
+    def read(self) -> Splits:
+        """Decode the files, or find where they have been."""
         splits, self.pixels = self.samples.read()
         return splits
 
     def _decoding(self, order: BatchLoader) -> BatchLoader | DecodingLoader:
-        return self.samples.loader(order, device_resident=self.device_resident)
+        return self.samples.loader(order, device_resident=self.loading.device_resident)

@@ -4,6 +4,7 @@ import { cards, headline } from "./cards.js";
 import { lineLook } from "./colours.js";
 import { depthChart } from "./depth.js";
 import { h, term, Tip } from "./dom.js";
+import { focusing } from "./focus.js";
 import { layerPanel } from "./layer.js";
 import { mapsPanel } from "./maps.js";
 import { groupOf, naturally, stepsOf } from "./model.js";
@@ -52,6 +53,7 @@ class App {
     this.source = source;
     this.root = root;
     this.tip = new Tip(root);
+    focusing(root);
     this.asked = 0;
     this.state = {
       ...{ runs: [], byName: new Map(), looks: new Map(), chosen: new Set(), sort: "verdict", quantity: "delta" },
@@ -80,6 +82,7 @@ class App {
         this.state.quantity = name;
         this.update(true);
       },
+      open: (run, layer) => this.open(run, layer),
       recurrent: (layer) => {
         this.state.recurrent = layer;
         this.drawTime();
