@@ -87,7 +87,7 @@ def test_what_cannot_be_is_one_line(rare, capsys, option, message):
 
 
 def test_early_stopping_needs_a_validation_split(rare, capsys):
-    assert main(["fit", *OPTIONS, "--model.training.early_stopping=2", "--data.validation_share=0"]) == 2
+    assert main(["fit", *OPTIONS, "--model.training.early_stopping=2", "--data.loading.validation_share=0"]) == 2
     assert "early_stopping needs a validation split" in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import lightning as L
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 from matplotlib.figure import Figure
 
 from unvanish.command.errors import FailedError, as_wrong_input

@@ -61,7 +61,7 @@ def pretrained(path: str, arguments: Mapping[str, Any], name: str | None) -> dic
         chosen.get_state_dict(progress=False)
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", error)
-        cache = Path(torch.hub.get_dir(), "checkpoints", chosen.url.rpartition("/")[2])  # type: ignore[no-untyped-call]
+        cache = Path(torch.hub.get_dir(), "checkpoints", chosen.url.rpartition("/")[2])
         raise ValueError(
             f"weights {name} of {path} could not be downloaded ({reason}); put the file there: {cache}"
         ) from error
