@@ -121,6 +121,11 @@ def _parser() -> _Parser:
 
     fit = add("fit", "train a network from a recipe", recipe, checkpoint, runs)
     fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
+    fit.add_argument(
+        "--find-learning-rate",
+        action="store_true",
+        help="first a hundred steps with a growing rate, then train with that at which the loss fell fastest",
+    )
     _add_keeping(fit)
     diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
     _add_diagnose(diagnose)
