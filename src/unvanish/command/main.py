@@ -144,15 +144,7 @@ def _parser() -> _Parser:
     generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
     compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs)
     _add_compare(compare)
-    known = add("recipes", "list, show or copy the packaged recipes").add_subparsers(dest="action", metavar="ACTION")
-    known.add_parser("list", help="their names (the default)")
-    show = known.add_parser("show", help="print one")
-    show.add_argument("name")
-    show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
-    show.add_argument("--variant", help="which one, where it is a comparison")
-    copy = known.add_parser("copy", help="copy one, to change it")
-    copy.add_argument("name")
-    copy.add_argument("target", nargs="?", default=".", help="a file or a folder (default: here)")
+    _add_recipes(add("recipes", "list, show or copy the packaged recipes"))
     check = add("check", "hold a network to the contract of an architecture", recipe)
     check.add_argument("network", nargs="?", metavar="PATH", help="dotted path of a class: unvanish.MLP, or yours")
     check.add_argument("--input-shape", metavar="N,N", help="with PATH: axes of one sample, such as 3,32,32")
@@ -212,6 +204,18 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument("--target", type=float, metavar="X", help="count steps and seconds to this validation metric")
     compare.add_argument("--out", metavar="DIR", help="where to keep it; what is there already is not trained again")
     compare.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+
+
+def _add_recipes(recipes_verb: argparse.ArgumentParser) -> None:
+    known = recipes_verb.add_subparsers(dest="action", metavar="ACTION")
+    known.add_parser("list", help="their names (the default)")
+    show = known.add_parser("show", help="print one")
+    show.add_argument("name")
+    show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
+    show.add_argument("--variant", help="which one, where it is a comparison")
+    copy = known.add_parser("copy", help="copy one, to change it")
+    copy.add_argument("name")
+    copy.add_argument("target", nargs="?", default=".", help="a file or a folder (default: here)")
 
 
 def _add_exercise(exercise: argparse.ArgumentParser) -> None:
