@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from unvanish.training.class_weights import weights_of_classes
 from unvanish.training.config import Training
@@ -33,6 +34,8 @@ class ReferenceModule(L.LightningModule):
         smoothing = training.regularization.label_smoothing
         self.training_loss = training.loss.build(training.task, smoothing)
         self.loss = training.loss.build(training.task)
+        # Lightning's own mean takes the mean of the processes' numbers of samples for a whole number.
+        self.mean_loss = MeanMetric()
         #: What the last validation or test found.
         self.scores: Scores | None = None
         self._evaluation: Evaluation | None = None
@@ -99,7 +102,8 @@ class ReferenceModule(L.LightningModule):
 
     def _evaluate(self, stage: str, x: Tensor, y: Tensor) -> None:
         logits = self(x)
-        self.log(f"{stage}/loss", self.loss(logits, y), batch_size=len(x), sync_dist=True)
+        self.mean_loss.update(self.loss(logits, y), weight=len(x))
+        self.log(f"{stage}/loss", self.mean_loss, on_epoch=True)
         assert self._evaluation is not None
         self._evaluation.update(logits, y)
 
