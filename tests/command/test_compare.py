@@ -201,7 +201,7 @@ def test_a_killed_process_is_said(workplace, capsys):
     (workplace / "k.yaml").write_text(
         "base: mlp/wine\nvariants: {k: {trainer.callbacks: {class_path: deadly.Kill}}, a: {}, b: {}, c: {}}"
     )
-    assert compare("k.yaml", "--jobs=2") == 1
+    assert compare("k.yaml", "--jobs=2", "--trust=deadly") == 1
     assert "k, seed 0: failed: its process was killed" in capsys.readouterr().out
     killed, *others = found(workplace / "runs/k/1")["variants"]
     assert killed["test_mean"] == "nan"

@@ -36,7 +36,7 @@ CASES = [
     ("fit -c list.yaml", "list.yaml is not a recipe"),
     ("fit -c no_model.yaml", "no_model.yaml: model.class_path is missing"),
     ("fit -c no_class.yaml", "'unvanish.networks.MPL' cannot be imported"),
-    ("fit -c other_class.yaml", "'torch.nn.Linear' is not a ReferenceModule"),
+    ("fit -c other_class.yaml", "'torch.nn.Linear' is no ReferenceModule: it is the class Linear"),
     ("fit -c quickstart --model.activaton tanh", "unknown key 'model.activaton'; did you mean 'model.activation'?"),
     ("fit -c quickstart --trainer.max_epoch 3", "unknown key 'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
     ("fit -c quickstart stray", "no recipe 'stray': neither a file nor a packaged recipe"),
@@ -100,7 +100,7 @@ CASES = [
     ("compare comparison.yaml", "comparison.yaml: unknown key 'model.activaton'"),
     ("fit -c quickstart -c vanishing/mlp", "is a comparison, which cannot overlay a recipe"),
     ("fit -c quickstart --seed=-1", "-1"),
-    ("fit -c incomplete.yaml", "incomplete.yaml: the data has no 'task'"),
+    ("fit -c incomplete.yaml --trust incomplete", "incomplete.yaml: the data has no 'task'"),
     ("compare no_variants.yaml", "no_variants.yaml: variants are names with the keys that each of them changes"),
     ("recipes copy quickstart nowhere/x.yaml", "No such file or directory"),
     ("test -c config.yaml", "has no checkpoint"),
@@ -147,6 +147,9 @@ CASES = [
     ),
     ("frobnicate", "no verb 'frobnicate' (there are: fit, diagnose, "),
     ("ftt quickstart", "no verb 'ftt'; did you mean 'fit'? (there are: "),
+    ("fit -c quickstart --trust os", "--trust: 'os' is a part of Python, of which a recipe may name nothing"),
+    ("fit -c quickstart --trust a-b", "--trust: 'a-b' names no module"),
+    ("recipes show list.yaml", "list.yaml is not a recipe"),
     ("doctor now", "unrecognized arguments: now"),
 ]
 

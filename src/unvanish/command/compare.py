@@ -32,6 +32,7 @@ from unvanish.command.terminal import console, say, table_width
 from unvanish.command.threads import share_of_threads
 from unvanish.training import OBJECTIVES
 from unvanish.training.metrics import Objective
+from unvanish.trust import trusted
 
 
 def compare(options: Namespace, overrides: list[str]) -> int:
@@ -197,7 +198,8 @@ def _start_worker(threads: int, mail: Mail | None) -> None:
     _mail = mail
     if mail:
         mail.cancel_join_thread()  # another that was killed while it wrote must not keep this one from its end
-    sys.path.append("")  # as in ``main``
+    if trusted():
+        sys.path.append("")  # as in the process that has started this one
     quieten("stdout")
     _hush()
     torch.set_num_threads(threads)

@@ -7,6 +7,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.text import Text
 
+from unvanish import trust
 from unvanish.command.checkpoints import check_resumable, load_weights
 from unvanish.command.errors import StoppedError, WrongInputError
 from unvanish.command.experiment import Experiment
@@ -57,7 +58,8 @@ def fit(options: Namespace, overrides: list[str]) -> int:
         print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
     print(f"kept in {folder}")
     splits = {"test": has_test_split(built.data), "validate": has_validation_split(built.data)}
-    words = [f"unvanish {verb} {folder / CONFIG}" for verb, is_there in splits.items() if is_there][:1]
+    verbs = [verb for verb, is_there in splits.items() if is_there]
+    words = [shlex.join(["unvanish", verb, str(folder / CONFIG), *trust.words()]) for verb in verbs[:1]]
     if any(isinstance(logger, TensorBoardLogger) for logger in run.trainer.loggers):
         words.append(f"tensorboard --logdir {options.runs}")
     if words:
@@ -70,6 +72,7 @@ def _how_to_go_on(options: Namespace, folder: Path) -> str:
     if not any(folder.glob("checkpoints/*.ckpt")):
         return ""
     words = ["unvanish", "fit", "-c", str(folder / CONFIG), "--resume"]
+    words += trust.words()
     words += [] if options.gradients else ["--no-gradients"]
     words += [] if options.on_nonfinite == "stop" else [f"--on-nonfinite={options.on_nonfinite}"]
     return f"; go on with `{shlex.join(words)}`"

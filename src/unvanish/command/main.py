@@ -7,6 +7,8 @@ import shutil
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +18,7 @@ from unvanish.command import recipes
 from unvanish.command.arguments import understood
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError
+from unvanish.trust import trusting
 
 _EPILOG = """\
 Each key of a recipe is an option too:
@@ -41,7 +44,6 @@ def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each 
     Returns:
         0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
     """
-    sys.path.append("")  # a recipe may name a class in a file of the current folder
     wait_briefly()
     try:
         parser = _parser()
@@ -56,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each 
         options, rest = parser.parse_known_args(words)
         if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check"):
             raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
-        code = _run(options, rest)
+        with _trusting(options, rest):
+            code = _run(options, rest)
         sys.stdout.flush()  # here, where a closed pipe is no traceback
         return code
     except WrongInputError as error:
@@ -89,7 +92,15 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"unvanish {unvanish.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    recipe = _Parser(add_help=False, allow_abbrev=False)
+    naming = _Parser(add_help=False, allow_abbrev=False)
+    naming.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module whose code the recipe may name: yours, or one that you know; repeat for several",
+    )
+    recipe = _Parser(add_help=False, allow_abbrev=False, parents=[naming])
     recipe.add_argument(
         "-c",
         "--config",
@@ -133,24 +144,18 @@ def _parser() -> _Parser:
         "--temperature", type=float, default=0.8, metavar="T", help="0 takes the likeliest (default: 0.8)"
     )
     generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
-    compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs)
+    compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs, naming)
     _add_compare(compare)
     known = add("recipes", "list, show or copy the packaged recipes").add_subparsers(dest="action", metavar="ACTION")
     known.add_parser("list", help="their names (the default)")
-    show = known.add_parser("show", help="print one")
+    show = known.add_parser("show", help="print one", parents=[naming])
     show.add_argument("name")
     show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
     show.add_argument("--variant", help="which one, where it is a comparison")
     copy = known.add_parser("copy", help="copy one, to change it")
     copy.add_argument("name")
     copy.add_argument("target", nargs="?", default=".", help="a file or a folder (default: here)")
-    check = add("check", "hold a network to the contract of an architecture", recipe)
-    check.add_argument("network", nargs="?", metavar="PATH", help="dotted path of a class: unvanish.MLP, or yours")
-    check.add_argument("--input-shape", metavar="N,N", help="with PATH: axes of one sample, such as 3,32,32")
-    check.add_argument("--output-size", type=int, metavar="N", help="with PATH: number of outputs")
-    check.add_argument("--task", metavar="TASK", help="with PATH: binary, multiclass, regression or next_token")
-    check.add_argument("--vocabulary-size", type=int, metavar="N", help="with PATH: the input is tokens, of so many")
-    check.add_argument("--padding-index", type=int, metavar="N", help="with PATH: the token that fills a text up")
+    _add_check(add("check", "hold a network to the contract of an architecture", recipe))
     add("doctor", "print versions and devices, and what is broken")
     return parser
 
@@ -189,6 +194,15 @@ def _add_diagnose(diagnose: argparse.ArgumentParser) -> None:
     diagnose.add_argument("--input-shape", metavar="N,N", help="with --model: axes of one sample, such as 3,224,224")
 
 
+def _add_check(check: argparse.ArgumentParser) -> None:
+    check.add_argument("network", nargs="?", metavar="PATH", help="dotted path of a class: unvanish.MLP, or yours")
+    check.add_argument("--input-shape", metavar="N,N", help="with PATH: axes of one sample, such as 3,32,32")
+    check.add_argument("--output-size", type=int, metavar="N", help="with PATH: number of outputs")
+    check.add_argument("--task", metavar="TASK", help="with PATH: binary, multiclass, regression or next_token")
+    check.add_argument("--vocabulary-size", type=int, metavar="N", help="with PATH: the input is tokens, of so many")
+    check.add_argument("--padding-index", type=int, metavar="N", help="with PATH: the token that fills a text up")
+
+
 def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument(
         "recipes", nargs="+", metavar="RECIPE", help="comparisons or recipes: files, or packaged names: vanishing/mlp"
@@ -200,6 +214,19 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument("--target", type=float, metavar="X", help="count steps and seconds to this validation metric")
     compare.add_argument("--out", metavar="DIR", help="where to keep it; what is there already is not trained again")
     compare.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+
+
+@contextmanager
+def _trusting(options: argparse.Namespace, rest: list[str]) -> Iterator[None]:
+    """Trust what the command line names."""
+    from unvanish.command.allowed import typed
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(trusting([*getattr(options, "trust", []), *typed(options, rest)]))
+        except ValueError as error:
+            raise WrongInputError(f"--trust: {error}") from error
+        yield
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -250,7 +277,9 @@ def _recipes(options: argparse.Namespace) -> int:
 
         print(Experiment.parse(recipes.load([options.name], options.variant), []).resolved(), end="")
     elif options.action == "show":
-        print(recipes.locate(options.name).read_text(encoding="utf-8"), end="")
+        path = recipes.locate(options.name)
+        recipes.read(path)  # refuses what is none
+        print(path.read_text(encoding="utf-8"), end="")
     elif options.action == "copy":
         print(recipes.copy(options.name, Path(options.target)))
     else:
