@@ -161,12 +161,12 @@ def test_what_has_finished_is_not_trained_again_and_what_was_interrupted_is(two,
     before = found(two / "here")
     assert compare("two.yaml", "--out=here") == 0
     assert found(two / "here") == before
-    assert compare("two.yaml", "--out=here", "--seeds=2", "--data.batch_size=17") == 0
+    assert compare("two.yaml", "--out=here", "--seeds=2", "--data.loading.batch_size=17") == 0
     shown = capsys.readouterr().out.rpartition("4 runs")[2]
     assert "there already" not in shown
     assert "2 there of another configuration, which are trained anew" in shown
     (two / "here/plain/seed1/result.json").write_text('{"of": "another version"}')
-    assert compare("two.yaml", "--out=here", "--seeds=2", "--data.batch_size=17") == 0
+    assert compare("two.yaml", "--out=here", "--seeds=2", "--data.loading.batch_size=17") == 0
     assert "3 of them there already, 1 there of another configuration" in capsys.readouterr().out
 
 
@@ -302,7 +302,10 @@ def test_a_verdict_that_training_changes_is_that_of_the_start_and_that_of_the_en
 
 
 def test_an_epoch_has_a_step_for_what_is_left_of_it(workplace):
-    assert main(["compare", "mlp/wine", "--data.batch_size=40", "--trainer.accumulate_grad_batches=2", *SMALL]) == 0
+    assert (
+        main(["compare", "mlp/wine", "--data.loading.batch_size=40", "--trainer.accumulate_grad_batches=2", *SMALL])
+        == 0
+    )
     (run,) = found(workplace / "runs/mlp/wine/1")["variants"][0]["runs"]
     assert run["seconds_per_epoch"] == pytest.approx(run["seconds"] / 2)
 
@@ -323,7 +326,7 @@ def test_last_weights_are_tested_where_no_checkpoint_is_kept_and_none_where_ther
     assert not (last / "checkpoints").exists()
     assert not math.isnan(found(workplace / "here")["variants"][1]["test_mean"])
     (workplace / "t.txt").write_text("to be or not to be " * 200)
-    text = ["--data.path=t.txt", "--data.test_share=0", "--model.hidden_size=7", "--trainer.max_steps=3"]
+    text = ["--data.path=t.txt", "--data.loading.test_share=0", "--model.hidden_size=7", "--trainer.max_steps=3"]
     assert main(["compare", "recurrent/text", *text, "--out=there"]) == 0
     table = capsys.readouterr().out.rpartition("variant ")[2]
     assert "best validation" in table

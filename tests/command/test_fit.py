@@ -150,7 +150,7 @@ def test_without_validation_the_last_checkpoint_is_used(workplace, capsys):
 
 
 def test_without_a_validation_split_the_last_weights_are_tested_and_validate_is_refused(workplace, capsys):
-    fit("--data.validation_share=0", "--trainer.max_epochs=2")
+    fit("--data.loading.validation_share=0", "--trainer.max_epochs=2")
     assert [path.name for path in (workplace / "runs/mlp/wine/1/checkpoints").iterdir()] == ["last.ckpt"]
     assert main(["test", "-c", "mlp/wine"]) == 0
     assert "checkpoints/last.ckpt: test/loss" in capsys.readouterr().out
@@ -240,8 +240,8 @@ def test_two_processes_measure_what_one_with_the_whole_batch_does_in_one_folder(
     command = [sys.executable, "-m", "unvanish", "fit", "-c", "mlp/wine", "--trainer.max_steps=3"]
     devices = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, *devices, "--data.batch_size=8"], env=environment, check=True)
-    subprocess.run([*command, "--data.batch_size=16"], env=environment, check=True)
+    subprocess.run([*command, *devices, "--data.loading.batch_size=8"], env=environment, check=True)
+    subprocess.run([*command, "--data.loading.batch_size=16"], env=environment, check=True)
     both, alone = (json.loads((workplace / f"runs/mlp/wine/{n}/gradient_report.json").read_text()) for n in (1, 2))
     assert len(list((workplace / "runs/mlp/wine").iterdir())) == 2
     assert both["steps"] == alone["steps"] == 3
@@ -259,8 +259,8 @@ def test_the_next_step_is_one_that_the_data_allows(workplace, capsys):
     words = ["fit", "-c", "recurrent/text", "--data.path=t.txt", "--model.hidden_size=7", "--trainer.max_steps=3"]
     for shares, verb in (
         ([], "test"),
-        (["--data.test_share=0"], "validate"),
-        (["--data.test_share=0", "--data.validation_share=0"], None),
+        (["--data.loading.test_share=0"], "validate"),
+        (["--data.loading.test_share=0", "--data.loading.validation_share=0"], None),
     ):
         assert main([*words, *shares]) == 0
         shown = capsys.readouterr().out

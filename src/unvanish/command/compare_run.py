@@ -15,8 +15,8 @@ from unvanish.command.compare_deltas import keep_deltas
 from unvanish.command.compare_progress import Step, Teller
 from unvanish.command.errors import WrongInputError, one_line
 from unvanish.command.experiment import Experiment
-from unvanish.command.recipes import Recipe
-from unvanish.command.run import CONFIG, has_test_split, train
+from unvanish.command.recipes import CONFIG, Recipe
+from unvanish.command.run import has_test_split, train
 from unvanish.command.run_folder import emptied_run
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report

@@ -13,8 +13,8 @@ from torch import Tensor
 from unvanish.command.checkpoints import checkpoint_of, load_weights, newest_run
 from unvanish.command.errors import FailedError, WrongInputError, as_wrong_input
 from unvanish.command.experiment import Built, Experiment
-from unvanish.command.recipes import load
-from unvanish.command.run import CONFIG, has_validation_split
+from unvanish.command.recipes import CONFIG, load
+from unvanish.command.run import has_validation_split
 from unvanish.data import InMemoryData
 from unvanish.gradients.judge.report import json_number
 

@@ -142,8 +142,8 @@ def _parser(model_path: Any, data_path: Any, recipe: Recipe) -> ArgumentParser:
     for target, attribute in _FROM_DATA.items():
         if target in known:
             parser.link_arguments(f"data.{attribute}", target, apply_on="instantiate")
-    if "data.seed" in known:
-        parser.link_arguments("seed", "data.seed")
+    if "data.loading.seed" in known:
+        parser.link_arguments("seed", "data.loading.seed")
     return parser
 
 

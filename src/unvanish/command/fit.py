@@ -11,9 +11,9 @@ from unvanish import trust
 from unvanish.command.checkpoints import check_resumable, load_weights
 from unvanish.command.errors import StoppedError, WrongInputError
 from unvanish.command.experiment import Experiment
-from unvanish.command.recipes import load
+from unvanish.command.recipes import CONFIG, load
 from unvanish.command.resume import Start, resumed
-from unvanish.command.run import CONFIG, Keeping, has_test_split, has_validation_split, train
+from unvanish.command.run import Keeping, has_test_split, has_validation_split, train
 from unvanish.command.run_folder import new_run, occupied
 from unvanish.command.terminal import console, has_unicode, style_of
 from unvanish.command.threads import restored_threads

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -18,6 +19,7 @@ from unvanish.command import recipes
 from unvanish.command.arguments import understood
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError
+from unvanish.names import nearest
 from unvanish.trust import trusting
 
 _EPILOG = """\
@@ -32,7 +34,9 @@ class _Parser(argparse.ArgumentParser):
     """Answers wrong input in one line instead of a page of usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise WrongInputError(message)
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
+        known = re.findall(r"[\w-]+", choice[2]) if choice else []
+        raise WrongInputError(message + (nearest(choice[1], known) if choice else ""))
 
 
 def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each way to end

@@ -24,15 +24,13 @@ from unvanish.command.hparams import HparamsRow, row, unusual
 from unvanish.command.identity import identity_of
 from unvanish.command.keeper import Keeper, Stopped
 from unvanish.command.progress import EpochTable
-from unvanish.command.recipes import Config
+from unvanish.command.recipes import CONFIG, Config
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs, marks_of, told_once
 from unvanish.command.threads import choose_threads
 from unvanish.data import InMemoryData
 from unvanish.gradients import Report
 from unvanish.training import OBJECTIVES
-
-CONFIG = "config.yaml"
 
 
 class Run(NamedTuple):
