@@ -61,7 +61,7 @@ def same(first, second):
 def test_the_table_says_what_the_runs_kept(two, capsys):
     assert compare("two.yaml", "--seeds=3", "--target=0.5") == 0
     shown = capsys.readouterr().out
-    assert shown.rstrip().endswith("tensorboard --logdir runs/two/1")
+    assert shown.rstrip().endswith("tensorboard --host localhost --logdir runs/two/1")
     assert re.search(r"^6/6 tanh, seed 2: test accuracy 0\.\d+, validation accuracy .*, \d+ s$", shown, re.MULTILINE)
     folder = two / "runs/two/1"
     kept = found(folder)

@@ -28,7 +28,7 @@ from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.command.hparams import differing, row
 from unvanish.command.main import quieten
 from unvanish.command.run_folder import check_replaceable, new_folder
-from unvanish.command.terminal import console, say, table_width
+from unvanish.command.terminal import console, say, table_width, tensorboard
 from unvanish.command.threads import share_of_threads
 from unvanish.training import OBJECTIVES
 from unvanish.training.metrics import Objective
@@ -83,7 +83,7 @@ def compare(options: Namespace, overrides: list[str]) -> int:
         say(f"gradients, all runs on one scale: {folder / page.REPORT}")
     if any(folder.rglob("events.out.tfevents.*")):
         to_tensorboard(pictures, max(result.steps for result in results.values()), folder)
-        say(f"next: tensorboard --logdir {folder}")
+        say(f"next: {tensorboard(folder)}")
     return int(any(result.error for result in results.values()))
 
 

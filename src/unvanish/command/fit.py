@@ -15,7 +15,7 @@ from unvanish.command.recipes import CONFIG, load
 from unvanish.command.resume import Start, resumed
 from unvanish.command.run import Keeping, has_test_split, has_validation_split, train
 from unvanish.command.run_folder import new_run, occupied
-from unvanish.command.terminal import console, has_unicode, style_of
+from unvanish.command.terminal import console, has_unicode, style_of, tensorboard
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
 from unvanish.gradients.layers import short_names
@@ -61,7 +61,7 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     verbs = [verb for verb, is_there in splits.items() if is_there]
     words = [shlex.join(["unvanish", verb, str(folder / CONFIG), *trust.words()]) for verb in verbs[:1]]
     if any(isinstance(logger, TensorBoardLogger) for logger in run.trainer.loggers):
-        words.append(f"tensorboard --logdir {options.runs}")
+        words.append(tensorboard(options.runs))
     if words:
         print("next:", "\n      ".join(words))
     return 0
