@@ -81,9 +81,30 @@ def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each 
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except Exception as error:
+        return _failed(error, whole="--traceback" in (sys.argv if argv is None else argv))
     except KeyboardInterrupt:
         print("unvanish: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _failed(error: Exception, *, whole: bool) -> int:
+    """Say an error of a library or of a user's code, and give the exit code."""
+    from unvanish.command import failures
+    from unvanish.command.terminal import console, say
+
+    where = console(sys.stderr)
+    told = None if whole else failures.foreseen(error)
+    if told is not None:
+        say(f"unvanish: {told}", where)
+    elif whole or failures.is_of_user(error):
+        from rich.syntax import Syntax
+
+        text = failures.shown(error, whole=whole)
+        where.print(Syntax(text, "pytb", background_color="default", word_wrap=True) if where.is_terminal else text)
+    else:
+        say(f"unvanish: {failures.unforeseen(error)}", where)
+    return 2 if isinstance(told, WrongInputError) else 1
 
 
 def _parser() -> _Parser:
@@ -104,6 +125,7 @@ def _parser() -> _Parser:
         metavar="MODULE",
         help="a module whose code the recipe may name: yours, or one that you know; repeat for several",
     )
+    naming.add_argument("--traceback", action="store_true", help="show an error with all that has led to it")
     recipe = _Parser(add_help=False, allow_abbrev=False, parents=[naming])
     recipe.add_argument(
         "-c",
