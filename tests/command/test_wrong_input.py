@@ -161,6 +161,12 @@ CASES = [
     ("ftt quickstart", "no verb 'ftt'; did you mean 'fit'? (there are: "),
     ("fit -c quickstart --trust os", "--trust: 'os' is a part of Python, of which a recipe may name nothing"),
     ("fit -c quickstart --trust a-b", "--trust: 'a-b' names no module"),
+    ("fit quickstart --trainer.val_check_interval=0", "trainer.val_check_interval is 0; it must be above 0"),
+    ("fit quickstart --trainer.accumulate_grad_batches=0", "accumulate_grad_batches is 0; it must be above 0"),
+    ("fit quickstart --trainer.check_val_every_n_epoch=0", "check_val_every_n_epoch is 0; it must be above 0"),
+    ("fit quickstart --trainer.devices=-1", "should be an int > 0"),
+    ("fit quickstart --model.hidden_sizes=[99999999999999999999]", "a number is too large: "),
+    (f"fit {'a' * 5000}", f"no recipe '{'a' * 100}...': neither a file nor a packaged recipe"),
     ("recipes show list.yaml", "list.yaml is not a recipe"),
     ("doctor now", "unrecognized arguments: now"),
 ]

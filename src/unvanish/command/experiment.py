@@ -115,6 +115,9 @@ class Experiment:
             options = vars(objects.trainer)
             callbacks = options["callbacks"] or []
             options["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
+            for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
+                if isinstance(options[name], int | float) and options[name] <= 0:  # Lightning divides by it
+                    raise ValueError(f"trainer.{name} is {options[name]}; it must be above 0")
             # Neither is kept: they would find a mistake only after the run has its folder.
             objects.model.configure_optimizers()
             L.Trainer(**options | {"logger": False, "callbacks": list(options["callbacks"])})  # it adds its own

@@ -27,8 +27,10 @@ def foreseen(error: Exception) -> WrongInputError | FailedError | None:
         return FailedError(f"there is too little memory: {_short(error)}; smaller sizes or batches need less")
     if where is None or where == "user":
         return None
+    if isinstance(error, OverflowError) or "Overflow when unpacking" in str(error):
+        return WrongInputError(f"a number is too large: {_short(error)}")
     if isinstance(error, ModuleNotFoundError):
-        named = re.search(r"`?pip install ([\w\[\]-]+)`?", str(error))
+        named = re.search(r"pip install (?:-\S+ )*([\w\[\]-]+)", str(error))
         package = named[1] if named else (error.name or "").partition(".")[0]
         return WrongInputError(f"{package or _short(error)} is not installed: pip install {package}")
     frames = traceback.extract_tb(error.__traceback__)
@@ -91,5 +93,5 @@ def _room(filename: str) -> str:
 
 
 def _short(error: BaseException) -> str:
-    text = one_line(error)
+    text = one_line(error).partition(" Exception raised from ")[0]  # torch's own stack
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
