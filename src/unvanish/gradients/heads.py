@@ -219,19 +219,18 @@ def _softmax_axis(node: Node, name: str) -> int | None:
         total = total.next_functions[0][0]
     if share is None or total is None or (node_name(share), node_name(total)) != ("Exp", "Sum"):
         return None
-    axes = getattr(total, "_saved_dim", ())
+    axes: Sequence[int] = getattr(total, "_saved_dim", ())
     is_of_exp = [node_name(before) for before, _ in total.next_functions if before is not None] == ["Exp"]
     return _signed(axes[0]) if is_of_exp and len(axes) == 1 else None
 
 
 def _bounds(node: Node, name: str) -> tuple[float, float]:
     """What an activation can return at least and at most."""
-    low, high = _RANGES.get(name, (-math.inf, math.inf))
-    for least, most in (("_saved_min", "_saved_max"), ("_saved_min_val", "_saved_max_val")):
-        if name in ("Clamp", "ClampMin", "ClampMax", "Hardtanh"):
-            found = _saved(node, least), _saved(node, most)
-            low, high = (old if new is None else float(new) for old, new in zip((low, high), found, strict=True))
-    return low, high
+    if name not in ("Clamp", "ClampMin", "ClampMax", "Hardtanh"):
+        return _RANGES.get(name, (-math.inf, math.inf))
+    suffix = "_val" if name == "Hardtanh" else ""
+    low, high = _saved(node, f"_saved_min{suffix}"), _saved(node, f"_saved_max{suffix}")
+    return -math.inf if low is None else float(low), math.inf if high is None else float(high)
 
 
 def _is_binary(above: Sequence[Node]) -> bool:
