@@ -40,7 +40,15 @@ def fit(options: Namespace, overrides: list[str]) -> int:
         parameters = sum(p.numel() for p in built.model.parameters())
         print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}{start}")
         try:
-            run = train(experiment, built, folder, options.gradients, keeping=keeping, ckpt_path=start.checkpoint)
+            run = train(
+                experiment,
+                built,
+                folder,
+                options.gradients,
+                tests=options.test,
+                keeping=keeping,
+                ckpt_path=start.checkpoint,
+            )
         except StoppedError as stop:
             raise StoppedError(f"{stop}{_how_to_go_on(options, folder)}", stop.signum) from stop
     if start.folder and run.trainer.global_step == start.step:

@@ -117,6 +117,7 @@ def _parser() -> _Parser:
 
     fit = add("fit", "train a network from a recipe", recipe, checkpoint, runs)
     fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
+    fit.add_argument("--test", action="store_true", help="test the best checkpoint in the end, and keep the scores")
     _add_keeping(fit)
     diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
     _add_diagnose(diagnose)

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from unvanish.command.best import Best
 from unvanish.command.checkpoint_file import CheckpointFiles
-from unvanish.command.checkpoints import BEST
+from unvanish.command.checkpoints import BEST, checkpoint_of, load_weights
 from unvanish.command.endings import ending
 from unvanish.command.errors import StoppedError
 from unvanish.command.experiment import Built, Experiment
@@ -25,6 +25,8 @@ from unvanish.command.identity import identity_of
 from unvanish.command.keeper import Keeper, Stopped
 from unvanish.command.progress import EpochTable
 from unvanish.command.recipes import Config
+from unvanish.command.result import Result, versions
+from unvanish.command.result_writer import ResultWriter
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs, marks_of, told_once
 from unvanish.command.threads import choose_threads
@@ -74,6 +76,7 @@ def train(
     gradients: bool = True,
     *,
     quiet: bool = False,
+    tests: bool = False,
     keeping: Keeping | None = None,
     ckpt_path: Path | None = None,
     differing: Collection[str] = (),
@@ -86,6 +89,7 @@ def train(
         folder: A run's folder: with nothing but its marker in it, or with the run that goes on.
         gradients: Whether to record them.
         quiet: Whether to print nothing, and to leave it to others to listen to signals.
+        tests: Whether to test the best checkpoint in the end, where there is a test split.
         keeping: When checkpoints are written.
         ckpt_path: A checkpoint of the same network to go on from.
         differing: In which columns of the HPARAMS page it differs from those beside it; what is unusual where empty.
@@ -106,6 +110,7 @@ def train(
     identity = identity_of(data)
     logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
     write_text(folder / CONFIG, experiment.resolved())
+    writer = ResultWriter(folder, _known(experiment, built, identity), monitor)
     defaults = {
         "logger": [logs.events, logs.table],
         "default_root_dir": folder,
@@ -137,6 +142,7 @@ def train(
         *([LearningRateMonitor("step")] if options["logger"] and not model.settings.schedule.is_constant else []),
         *([EpochTable(monitor, objective)] if shows_table else []),
         HparamsRow(row(experiment), differing or unusual(experiment), best, monitor),
+        writer,
         *([best] if has_best else []),
         *options["callbacks"],
     ]
@@ -153,16 +159,44 @@ def train(
             trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
             if keeper.signum is not None:  # it came too late to stop anything, and is obeyed all the same
                 raise Stopped
+            if gradients and monitor.report.failure is not None:
+                raise monitor.report.failure
+        seconds = time.perf_counter() - start
+        tested = _tested(trainer, built, folder) if tests else {}
     except BaseException as error:
         told = ending(error, keeper, trainer, monitor.report if gradients else Report(), ckpt_path)
+        writer.ended_by(told)
         if told is error:
             raise
         if quiet and isinstance(told, StoppedError):
             raise SystemExit(128 + told.signum) if told.signum == signal.SIGTERM else KeyboardInterrupt from error
         raise told from error
-    if gradients and monitor.report.failure is not None:
-        raise ending(monitor.report.failure, keeper, trainer, monitor.report, ckpt_path)
-    return Run(trainer, best, monitor.report, time.perf_counter() - start, finite.skipped)
+    writer.finished(tested)
+    return Run(trainer, best, monitor.report, seconds, finite.skipped)
+
+
+def _known(experiment: Experiment, built: Built, identity: str) -> Result:
+    """What is known of a run before its first step."""
+    objective = OBJECTIVES[built.model.settings.task]
+    return Result(
+        experiment.recipe.name,
+        experiment.arguments.seed,
+        metric=objective.metric,
+        mode=objective.mode,
+        parameters=sum(p.numel() for p in built.model.parameters() if p.requires_grad),
+        data=identity,
+        versions=versions(),
+    )
+
+
+def _tested(trainer: L.Trainer, built: Built, folder: Path) -> dict[str, float]:
+    """The metrics of the best checkpoint on the test split, of the last weights where none is kept."""
+    if not has_test_split(built.data):
+        return {}
+    if any(folder.glob("checkpoints/*.ckpt")):
+        load_weights(checkpoint_of(folder), built.model)
+    (metrics,) = trainer.test(built.model, built.data, verbose=False)
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def has_validation_split(data: L.LightningDataModule) -> bool:
