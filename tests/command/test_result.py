@@ -121,7 +121,9 @@ def test_a_stopped_run_says_so_and_one_that_goes_on_has_the_whole_curve(workplac
     assert seconds == sorted(seconds)
     assert result.seconds > stopped.curve[-1]["seconds"]
     fit("--resume", f"--trainer.max_epochs={len(stopped.curve) + 2}")  # nothing is left
-    assert Result.read(folder) == result
+    again = Result.read(folder)
+    for name in ("state", "scores", "curve", "steps", "best_step", "verdict", "findings", "data"):
+        assert getattr(again, name) == getattr(result, name)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 import shlex
 from argparse import Namespace
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.text import Text
 
@@ -13,7 +15,7 @@ from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import load
 from unvanish.command.resume import Start, resumed
 from unvanish.command.run import CONFIG, Keeping, has_test_split, has_validation_split, train
-from unvanish.command.run_folder import new_run, occupied
+from unvanish.command.run_folder import emptied_run, new_run, occupied
 from unvanish.command.terminal import console, has_unicode, style_of
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
@@ -21,8 +23,17 @@ from unvanish.gradients.layers import short_names
 from unvanish.gradients.show.bars import bars
 
 
-def fit(options: Namespace, overrides: list[str]) -> int:
-    """Train a recipe's network in a new run folder, or go on in the one of an interrupted run."""
+def fit(
+    options: Namespace, overrides: list[str], *, callbacks: Sequence[Callback] = (), columns: Collection[str] = ()
+) -> int:
+    """Train a recipe's network in a new run folder, or go on in the one of an interrupted run.
+
+    Args:
+        options: Of the command line.
+        overrides: Keys of the recipe.
+        callbacks: What watches the run, beside those of its recipe.
+        columns: Of TensorBoard's HPARAMS page, those in which this run differs from others; None known where empty.
+    """
     if not options.checkpoint_minutes >= 0:
         raise WrongInputError(f"--checkpoint-minutes is {options.checkpoint_minutes}; it must not be negative")
     recipe = load(options.config, options.variant)
@@ -30,6 +41,7 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     ckpt_path = Path(options.ckpt_path) if options.ckpt_path else None
     start = resumed(experiment, Path(options.runs), ckpt_path) if options.resume else Start(None, ckpt_path)
     built = experiment.build()
+    built.trainer_options["callbacks"] += callbacks
     if start.checkpoint:
         checkpoint = load_weights(start.checkpoint, built.model)
         check_resumable(start.checkpoint, checkpoint)
@@ -37,6 +49,8 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     folder = start.folder or new_run(Path(options.runs) / recipe.name)
     keeping = Keeping(options.checkpoint_minutes, options.on_nonfinite, goes_on=start.folder is not None)
     with occupied(folder), restored_threads():
+        if start.folder and not start.checkpoint:
+            emptied_run(folder)  # of a beginning that has kept nothing
         parameters = sum(p.numel() for p in built.model.parameters())
         print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}{start}")
         try:
@@ -48,6 +62,7 @@ def fit(options: Namespace, overrides: list[str]) -> int:
                 tests=options.test,
                 keeping=keeping,
                 ckpt_path=start.checkpoint,
+                differing=columns,
             )
         except StoppedError as stop:
             raise StoppedError(f"{stop}{_how_to_go_on(options, folder)}", stop.signum) from stop

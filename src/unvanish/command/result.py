@@ -16,7 +16,7 @@ from unvanish.gradients.judge.report import json_number
 
 RESULT = "result.json"
 #: The states of a run. One that was killed stays "running", as it could not say so.
-RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+RUNNING, FINISHED, STOPPED, PRUNED, FAILED = "running", "finished", "stopped", "pruned", "failed"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Result:
     Args:
         recipe: What its runs are filed under, such as mlp/digits.
         seed: Of the weights, dropout and the order of the batches.
-        state: finished, stopped, failed, or running: of a run that is trained now, or was killed.
+        state: finished, stopped, pruned, failed, or running: of a run that is trained now, or was killed.
         error: Why it has failed or was stopped, in one line.
         metric: The metric that epochs are compared by.
         mode: Whether the largest value of it is the best (max), or the smallest (min).
@@ -107,9 +107,14 @@ class Result:
             noise_scale=report.noise_scale,
         )
 
+    def as_dict(self) -> dict[str, Any]:
+        """In what JSON knows."""
+        found: dict[str, Any] = plain(asdict(self))
+        return found
+
     def save(self, folder: Path) -> None:
         """Write it to a run's folder, whole or not at all."""
-        write_text(folder / RESULT, json.dumps(_plain(asdict(self)), indent=2, allow_nan=False) + "\n")
+        write_text(folder / RESULT, json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -137,12 +142,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """In what JSON knows."""
+def plain(value: Any) -> Any:
+    """Numbers, texts, lists and dicts in what JSON knows: it has no NaN and no infinity."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return json_number(value) if isinstance(value, float) else value
 
 

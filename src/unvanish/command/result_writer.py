@@ -10,9 +10,9 @@ from typing import Any, final
 
 import lightning as L
 
-from unvanish.command.errors import FailedError, StoppedError, WrongInputError, one_line
+from unvanish.command.errors import FailedError, PrunedError, StoppedError, WrongInputError, one_line
 from unvanish.command.metrics_table import is_further_process
-from unvanish.command.result import FAILED, FINISHED, STOPPED, Result
+from unvanish.command.result import FAILED, FINISHED, PRUNED, STOPPED, Result
 from unvanish.gradients import GradientMonitor
 
 
@@ -65,7 +65,7 @@ class ResultWriter(L.Callback):
     def finished(self, tested: Mapping[str, float]) -> Result:
         """Write the result of a run that has come to its end, with its metrics on the test split."""
         outcome = self._outcome()
-        self.result = replace(outcome, state=FINISHED, scores=outcome.scores | tested)
+        self.result = replace(outcome, state=FINISHED, scores={**outcome.scores, **tested})
         self._save()
         return self.result
 
@@ -73,7 +73,7 @@ class ResultWriter(L.Callback):
         """Write what is known of a run that was stopped or has failed, where its folder is still there."""
         is_ours = isinstance(error, FailedError | StoppedError | WrongInputError)
         what = one_line(error) if is_ours else f"{type(error).__name__}: {one_line(error)}"
-        state = STOPPED if isinstance(error, StoppedError) else FAILED
+        state = STOPPED if isinstance(error, StoppedError) else PRUNED if isinstance(error, PrunedError) else FAILED
         self.result = replace(self._outcome(), state=state, error=what)
         if self.folder.is_dir():
             with suppress(OSError):  # a full disk may be why it has failed

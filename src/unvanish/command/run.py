@@ -1,9 +1,7 @@
 """A training run, and the folder that keeps it."""
 
-import signal
 import time
 from collections.abc import Collection
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +14,6 @@ from unvanish.command.best import Best
 from unvanish.command.checkpoint_file import CheckpointFiles
 from unvanish.command.checkpoints import BEST, checkpoint_of, load_weights
 from unvanish.command.endings import ending
-from unvanish.command.errors import StoppedError
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.finite import IGNORE, STOP, FiniteSteps
 from unvanish.command.fixes import change_of
@@ -75,7 +72,6 @@ def train(
     folder: Path,
     gradients: bool = True,
     *,
-    quiet: bool = False,
     tests: bool = False,
     keeping: Keeping | None = None,
     ckpt_path: Path | None = None,
@@ -88,7 +84,6 @@ def train(
         built: Its network and data.
         folder: A run's folder: with nothing but its marker in it, or with the run that goes on.
         gradients: Whether to record them.
-        quiet: Whether to print nothing, and to leave it to others to listen to signals.
         tests: Whether to test the best checkpoint in the end, where there is a test split.
         keeping: When checkpoints are written.
         ckpt_path: A checkpoint of the same network to go on from.
@@ -101,12 +96,11 @@ def train(
     """
     model, data, options, monitor = built
     keeping = keeping or Keeping()
-    monitor.verbose = monitor.verbose and not quiet
     monitor.change_of = change_of(model.hparams, options["gradient_clip_val"], _steps(options, data))
     objective = OBJECTIVES[model.settings.task]
     best = Best(folder / "checkpoints", BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
     has_own_bar = any(isinstance(callback, ProgressBar) for callback in options["callbacks"])
-    shows_table = not quiet and not has_own_bar and options["enable_progress_bar"] is not False
+    shows_table = not has_own_bar and options["enable_progress_bar"] is not False
     identity = identity_of(data)
     logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
     write_text(folder / CONFIG, experiment.resolved())
@@ -152,10 +146,10 @@ def train(
         trainer = L.Trainer(**options | {"callbacks": callbacks})
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = CheckpointFiles()
-        if (threads := choose_threads(trainer, model, data)) and not quiet:
+        if threads := choose_threads(trainer, model, data):
             print(threads)
         L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
-        with told_once(), nullcontext() if quiet else keeper.listening():
+        with told_once(), keeper.listening():
             trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
             if keeper.signum is not None:  # it came too late to stop anything, and is obeyed all the same
                 raise Stopped
@@ -168,8 +162,6 @@ def train(
         writer.ended_by(told)
         if told is error:
             raise
-        if quiet and isinstance(told, StoppedError):
-            raise SystemExit(128 + told.signum) if told.signum == signal.SIGTERM else KeyboardInterrupt from error
         raise told from error
     writer.finished(tested)
     return Run(trainer, best, monitor.report, seconds, finite.skipped)
