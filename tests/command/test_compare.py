@@ -164,7 +164,7 @@ def test_what_has_finished_is_not_trained_again_and_another_configuration_is(two
     assert (two / "here/plain/seed0/result.json").stat().st_mtime_ns == first
     assert not (two / "here/tanh/seed0/events.out.tfevents.half").exists()
     assert [v["test_mean"] for v in found(two / "here")["variants"]] == [v["test_mean"] for v in before["variants"]]
-    assert compare("two.yaml", "--out=here", "--seeds=2", "--data.batch_size=17") == 0
+    assert compare("two.yaml", "--out=here", "--seeds=2", "--data.loading.batch_size=17") == 0
     shown = capsys.readouterr().out
     assert "there already" not in shown
     assert "2 there of another configuration, which are trained anew" in shown
@@ -362,7 +362,10 @@ def test_seeds_that_reach_the_target_are_counted_and_numbers_that_are_none_are_s
 
 
 def test_an_epoch_has_a_step_for_what_is_left_of_it(workplace):
-    assert main(["compare", "mlp/wine", "--data.batch_size=40", "--trainer.accumulate_grad_batches=2", *SMALL]) == 0
+    assert (
+        main(["compare", "mlp/wine", "--data.loading.batch_size=40", "--trainer.accumulate_grad_batches=2", *SMALL])
+        == 0
+    )
     (run,) = found(workplace / "runs/mlp/wine/1")["variants"][0]["runs"]
     assert run["seconds_per_epoch"] == pytest.approx(run["seconds"] / 2)
 
@@ -382,7 +385,7 @@ def test_last_weights_are_tested_where_no_checkpoint_is_kept_and_none_where_ther
     assert not (last / "checkpoints").exists()
     assert not math.isnan(found(workplace / "here")["variants"][1]["test_mean"])
     (workplace / "t.txt").write_text("to be or not to be " * 200)
-    text = ["--data.path=t.txt", "--data.test_share=0", "--model.hidden_size=7", "--trainer.max_steps=3"]
+    text = ["--data.path=t.txt", "--data.loading.test_share=0", "--model.hidden_size=7", "--trainer.max_steps=3"]
     assert main(["compare", "recurrent/text", *text, "--out=there"]) == 0
     table = capsys.readouterr().out.rpartition("variant ")[2]
     assert "best validation" in table

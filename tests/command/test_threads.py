@@ -11,7 +11,7 @@ from unvanish.command.main import main
 from unvanish.command.threads import WORK_OF_A_THREAD, Work, restored_threads, share_of_threads, threads_for, work_of
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-LARGE = ["--model.hidden_sizes=[512,512]", "--data.batch_size=100"]
+LARGE = ["--model.hidden_sizes=[512,512]", "--data.loading.batch_size=100"]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from unvanish.command import recipes
 from unvanish.command.arguments import understood
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError
+from unvanish.names import nearest
 
 _EPILOG = """\
 Each key of a recipe is an option too:
@@ -30,7 +32,9 @@ class _Parser(argparse.ArgumentParser):
     """Answers wrong input in one line instead of a page of usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise WrongInputError(message)
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
+        known = re.findall(r"[\w-]+", choice[2]) if choice else []
+        raise WrongInputError(message + (nearest(choice[1], known) if choice else ""))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -167,6 +171,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
+    fit.add_argument(
+        "--find-learning-rate",
+        action="store_true",
+        help="first a hundred steps with a growing rate, then train with that at which the loss fell fastest",
+    )
     fit.add_argument("--test", action="store_true", help="test the best checkpoint in the end, and keep the scores")
     fit.add_argument(
         "--resume",

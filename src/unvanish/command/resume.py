@@ -8,8 +8,7 @@ import yaml
 from unvanish.command.checkpoints import BEST, LAST, newest_run
 from unvanish.command.errors import WrongInputError
 from unvanish.command.experiment import Experiment
-from unvanish.command.recipes import Config, flat, read
-from unvanish.command.run import CONFIG
+from unvanish.command.recipes import CONFIG, Config, flat, read
 from unvanish.command.run_folder import is_marked, numbered, of_first_process, tell_processes
 
 #: What does not change what a run computes up to a step, so that it may be another when it goes on.

@@ -27,7 +27,6 @@ from unvanish.command.run_folder import check_replaceable, new_folder
 from unvanish.command.stopping import terminable
 from unvanish.command.terminal import console, say, table_width
 from unvanish.command.threads import share_of_threads
-from unvanish.training import OBJECTIVES
 
 
 def compare(options: Namespace, overrides: list[str]) -> int:
@@ -141,7 +140,7 @@ def _planned(chosen: dict[str, recipes.Recipe], overrides: list[str], seeds: int
     for name, recipe in chosen.items():
         experiments[name] = parse(recipe, overrides)
         rows.append(row(experiments[name]))
-        objectives[name] = OBJECTIVES[experiments[name].build().model.settings.task]
+        objectives[name] = experiments[name].build().model.objective
     common_objective(objectives)
     runs = []
     for index in range(seeds):

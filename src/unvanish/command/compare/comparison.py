@@ -12,8 +12,8 @@ import pandas as pd
 
 from unvanish.command.compare.runs import Run, configuration
 from unvanish.command.errors import WrongInputError
+from unvanish.command.recipes import CONFIG
 from unvanish.command.result import Result, plain
-from unvanish.command.run import CONFIG
 from unvanish.training.metrics import Objective
 
 _MEDIANS = (

@@ -9,9 +9,8 @@ from pathlib import Path
 from unvanish.command.checkpoints import BEST, LAST
 from unvanish.command.errors import WrongInputError
 from unvanish.command.experiment import Experiment
-from unvanish.command.recipes import Config, Recipe, flat, read
+from unvanish.command.recipes import CONFIG, Config, Recipe, flat, read
 from unvanish.command.result import FAILED, FINISHED, RESULT, RUNNING, Result
-from unvanish.command.run import CONFIG
 from unvanish.command.run_folder import MARKER, emptied_run, is_marked, write_text
 
 

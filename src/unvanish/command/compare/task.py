@@ -81,7 +81,7 @@ def work(task: Task, tell: Callable[[Step], Any] | None = None) -> int:
     from unvanish.command.compare.teller import Teller
     from unvanish.command.fit import fit
     from unvanish.command.main import answered, parser, quieten
-    from unvanish.command.run import CONFIG
+    from unvanish.command.recipes import CONFIG
 
     torch.set_num_threads(task.threads)
     words = ["fit", "-c", str(task.folder / CONFIG), "--resume", *(["--test"] if task.tests else [])]
