@@ -1,0 +1,28 @@
+"""A comparison's pictures in TensorBoard."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from unvanish.gradients.show.events import OVERVIEW
+
+_SUFFIX = ".comparison"
+
+
+def to_tensorboard(pictures: dict[str, bytes], step: int, folder: Path) -> None:
+    """Write PNGs to the comparison's own event file, in place of those of an earlier one.
+
+    Args:
+        pictures: By the last part of their tags.
+        step: That they are shown at.
+        folder: The comparison's.
+    """
+    for old in folder.glob(f"events.out.tfevents.*{_SUFFIX}"):
+        old.unlink()
+    with SummaryWriter(folder, filename_suffix=_SUFFIX) as writer:
+        for name, png in pictures.items():
+            pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+            writer.add_image(f"{OVERVIEW}/{name}", pixels, step, dataformats="HWC")
