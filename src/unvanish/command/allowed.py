@@ -5,6 +5,7 @@ import json
 import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import yaml
@@ -30,6 +31,21 @@ def typed(options: Namespace, rest: Sequence[str]) -> list[str]:
             continue  # whoever reads it as a value says so
         names += [name for _, name in _named(parsed, key)]
     return [name.rpartition(".")[0] for name in names if name and trust.can_be_trusted(name) and "." in name]
+
+
+@contextmanager
+def trusted_by(options: Namespace, rest: Sequence[str]) -> Iterator[None]:
+    """Trust what a command line names.
+
+    Raises:
+        WrongInputError: ``--trust`` names no module.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(trust.trusting([*getattr(options, "trust", []), *typed(options, rest)]))
+        except ValueError as error:
+            raise WrongInputError(f"--trust: {error}") from error
+        yield
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -4,17 +4,43 @@ What we check ourselves is a ``WrongInputError`` or a ``FailedError``, and does 
 """
 
 import re
+import sys
 import sysconfig
 import traceback
 from pathlib import Path
 from types import TracebackType
 
+from rich.syntax import Syntax
+
 from unvanish.command.errors import FailedError, WrongInputError, one_line
+from unvanish.command.terminal import console, say
 
 _OURS = Path(__file__).parents[1]
 _LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 #: What torch and its allocators say where there is no exception of its own for it.
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|Unable to allocate|Storage size calc")
+
+
+def tell(error: Exception, *, whole: bool) -> int:
+    """Say an error, and give the exit code.
+
+    Args:
+        error: What was raised.
+        whole: Whether with all that has led to it.
+    """
+    where = console(sys.stderr)
+    told = None if whole else foreseen(error)
+    if told is not None:
+        say(f"unvanish: {told}", where)
+    elif whole or is_of_user(error):
+        text = shown(error, whole=whole)
+        if where.is_terminal:
+            where.print(Syntax(text, "pytb", background_color="default", word_wrap=True))
+        else:
+            sys.stderr.write(text)
+    else:
+        say(f"unvanish: {unforeseen(error)}", where)
+    return 2 if isinstance(told, WrongInputError) else 1
 
 
 def foreseen(error: Exception) -> WrongInputError | FailedError | None:
