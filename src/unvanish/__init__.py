@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unvanish.data import (
         Augmentation,
-        ClipFolder,
         Description,
         ImageFolder,
         Images,
@@ -32,7 +31,6 @@ __version__ = "0.1.0"
 _ROOMS = {
     "data": (
         "Augmentation",
-        "ClipFolder",
         "Description",
         "ImageFolder",
         "Images",
@@ -64,7 +62,6 @@ __all__ = [
     "CNN",
     "MLP",
     "Augmentation",
-    "ClipFolder",
     "CompactCNN",
     "Description",
     "GradientMonitor",

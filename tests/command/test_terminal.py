@@ -174,7 +174,7 @@ def test_the_end_of_a_run_names_what_to_do_next_with_its_loggers(workplace, caps
     assert main(["test", "runs/mlp/wine/1/config.yaml", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["checkpoint"] == "runs/mlp/wine/1/checkpoints/best.ckpt"
-    assert 0 <= found["metrics"]["test/accuracy"] <= 1
+    assert 0 <= found["metrics"]["accuracy"] <= 1
 
 
 def test_alone_it_prints_its_help(capsys):

@@ -30,7 +30,6 @@ from unvanish.command.main import quieten
 from unvanish.command.run_folder import check_replaceable, new_folder
 from unvanish.command.terminal import console, say, table_width
 from unvanish.command.threads import share_of_threads
-from unvanish.training import OBJECTIVES
 from unvanish.training.metrics import Objective
 
 
@@ -112,7 +111,7 @@ def _understood(
         experiment = parse(recipe, overrides)
         seeds[name] = experiment.arguments.seed
         rows.append(row(experiment))
-        objectives[name] = OBJECTIVES[experiment.build().model.settings.task]
+        objectives[name] = experiment.build().model.objective
     if len(set(objectives.values())) > 1:
         listed = ", ".join(f"{name} has {objective.metric}" for name, objective in objectives.items())
         raise WrongInputError(f"variants are compared by one metric, and these have several: {listed}")

@@ -16,12 +16,12 @@ from unvanish.command.compare_progress import Step, Teller
 from unvanish.command.errors import WrongInputError, one_line
 from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import CONFIG, Recipe
-from unvanish.command.run import has_test_split, train
+from unvanish.command.run import train
 from unvanish.command.run_folder import emptied_run
+from unvanish.command.splits import has_test_split
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
 from unvanish.gradients.judge.report import json_number
-from unvanish.training import OBJECTIVES
 
 RESULT = "result.json"
 
@@ -171,7 +171,7 @@ class Run:
     def _trained(self, tell: Callable[[Step], Any] | None) -> Result:
         experiment = self.experiment()
         built = experiment.build()
-        metric = OBJECTIVES[built.model.settings.task].metric
+        metric, mode = built.model.objective
         curve = LearningCurve()
         built.trainer_options["callbacks"] += [curve, *([Teller(self.label, tell)] if tell else [])]
         run = train(experiment, built, self.folder, gradients=True, quiet=True, differing=self.differing)
@@ -184,7 +184,7 @@ class Run:
         if has_test_split(built.data):
             (metrics,) = trainer.test(built.model, built.data, verbose=False)
             test = metrics[f"test/{metric}"]
-        best = max if OBJECTIVES[built.model.settings.task].mode == "max" else min
+        best = max if mode == "max" else min
         validated = [point.get(f"val/{metric}", math.nan) for point in curve.points]
         return Result(
             self.variant,

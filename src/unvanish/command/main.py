@@ -121,6 +121,11 @@ def _parser() -> _Parser:
 
     fit = add("fit", "train a network from a recipe", recipe, checkpoint, runs)
     fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
+    fit.add_argument(
+        "--find-learning-rate",
+        action="store_true",
+        help="first a hundred steps with a growing rate, then train with that at which the loss fell fastest",
+    )
     _add_keeping(fit)
     diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
     _add_diagnose(diagnose)
@@ -139,15 +144,7 @@ def _parser() -> _Parser:
     generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
     compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs)
     _add_compare(compare)
-    known = add("recipes", "list, show or copy the packaged recipes").add_subparsers(dest="action", metavar="ACTION")
-    known.add_parser("list", help="their names (the default)")
-    show = known.add_parser("show", help="print one")
-    show.add_argument("name")
-    show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
-    show.add_argument("--variant", help="which one, where it is a comparison")
-    copy = known.add_parser("copy", help="copy one, to change it")
-    copy.add_argument("name")
-    copy.add_argument("target", nargs="?", default=".", help="a file or a folder (default: here)")
+    _add_recipes(add("recipes", "list, show or copy the packaged recipes"))
     check = add("check", "hold a network to the contract of an architecture", recipe)
     check.add_argument("network", nargs="?", metavar="PATH", help="dotted path of a class: unvanish.MLP, or yours")
     check.add_argument("--input-shape", metavar="N,N", help="with PATH: axes of one sample, such as 3,32,32")
@@ -155,6 +152,9 @@ def _parser() -> _Parser:
     check.add_argument("--task", metavar="TASK", help="with PATH: binary, multiclass, regression or next_token")
     check.add_argument("--vocabulary-size", type=int, metavar="N", help="with PATH: the input is tokens, of so many")
     check.add_argument("--padding-index", type=int, metavar="N", help="with PATH: the token that fills a text up")
+    _add_exercise(
+        add("exercise", "list the primer's formulas as exercises, write the file of one, check what is written")
+    )
     add("doctor", "print versions and devices, and what is broken")
     return parser
 
@@ -206,6 +206,28 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
 
 
+def _add_recipes(recipes_verb: argparse.ArgumentParser) -> None:
+    known = recipes_verb.add_subparsers(dest="action", metavar="ACTION")
+    known.add_parser("list", help="their names (the default)")
+    show = known.add_parser("show", help="print one")
+    show.add_argument("name")
+    show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
+    show.add_argument("--variant", help="which one, where it is a comparison")
+    copy = known.add_parser("copy", help="copy one, to change it")
+    copy.add_argument("name")
+    copy.add_argument("target", nargs="?", default=".", help="a file or a folder (default: here)")
+
+
+def _add_exercise(exercise: argparse.ArgumentParser) -> None:
+    exercise.add_argument("name", nargs="?", metavar="NAME", help="4b, or a formula's name: write its file")
+    ways = exercise.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--check", action="store_true", help="hold what is written, or NAME alone, to the formula's proof"
+    )
+    ways.add_argument("--hint", type=int, nargs="?", const=1, metavar="N", help="a hint, of level 1 to 3 (default: 1)")
+    ways.add_argument("--solution", action="store_true", help="print the formula itself")
+
+
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.verb == "recipes":
         return _recipes(options)
@@ -213,6 +235,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from unvanish.command.doctor import doctor
 
         return doctor()
+    if options.verb == "exercise":
+        from unvanish.command.exercise import exercise
+
+        return exercise(options, rest)
     if options.verb != "compare" and options.help:
         return _help(options)
     is_output_alone = options.verb == "generate" or getattr(options, "json", False)

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import lightning as L
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ModelCheckpoint, ProgressBar
-from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 
 from unvanish.command.best import Best
 from unvanish.command.checkpoint_file import CheckpointFiles
@@ -27,10 +26,10 @@ from unvanish.command.progress import EpochTable
 from unvanish.command.recipes import CONFIG, Config
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs, marks_of, told_once
+from unvanish.command.scores import KeptScores
+from unvanish.command.splits import has_validation_split
 from unvanish.command.threads import choose_threads
-from unvanish.data import InMemoryData
 from unvanish.gradients import Report
-from unvanish.training import OBJECTIVES
 
 
 class Run(NamedTuple):
@@ -42,13 +41,15 @@ class Run(NamedTuple):
         report: What the gradients did; empty where they were not recorded.
         seconds: Time that the training took.
         skipped: Steps that were skipped as their loss or gradient was not finite.
+        stopped_early: Whether it ended because validation was no better for long.
     """
 
     trainer: L.Trainer
-    best: ModelCheckpoint
+    best: Best
     report: Report
     seconds: float
     skipped: int = 0
+    stopped_early: bool = False
 
 
 class Keeping(NamedTuple):
@@ -97,7 +98,7 @@ def train(
     keeping = keeping or Keeping()
     monitor.verbose = monitor.verbose and not quiet
     monitor.change_of = change_of(model.hparams, options["gradient_clip_val"], _steps(options, data))
-    objective = OBJECTIVES[model.settings.task]
+    objective = model.objective
     best = Best(folder / "checkpoints", BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
     has_own_bar = any(isinstance(callback, ProgressBar) for callback in options["callbacks"])
     shows_table = not quiet and not has_own_bar and options["enable_progress_bar"] is not False
@@ -135,6 +136,7 @@ def train(
         *([LearningRateMonitor("step")] if options["logger"] and not model.settings.schedule.is_constant else []),
         *([EpochTable(monitor, objective)] if shows_table else []),
         HparamsRow(row(experiment), differing or unusual(experiment), best, monitor),
+        KeptScores(folder, best, getattr(data, "class_names", None)),
         *([best] if has_best else []),
         *options["callbacks"],
     ]
@@ -160,21 +162,11 @@ def train(
         raise told from error
     if gradients and monitor.report.failure is not None:
         raise ending(monitor.report.failure, keeper, trainer, monitor.report, ckpt_path)
-    return Run(trainer, best, monitor.report, time.perf_counter() - start, finite.skipped)
+    return Run(trainer, best, monitor.report, time.perf_counter() - start, finite.skipped, _has_stopped_early(trainer))
 
 
-def has_validation_split(data: L.LightningDataModule) -> bool:
-    """Whether there is anything to validate on."""
-    if isinstance(data, InMemoryData):
-        return bool(data.splits.validation)
-    return is_overridden("val_dataloader", data)
-
-
-def has_test_split(data: L.LightningDataModule) -> bool:
-    """Whether there is anything to test on."""
-    if isinstance(data, InMemoryData):
-        return bool(data.splits.test)
-    return is_overridden("test_dataloader", data)
+def _has_stopped_early(trainer: L.Trainer) -> bool:
+    return any(callback.stopped_epoch for callback in trainer.early_stopping_callbacks)
 
 
 def _log_interval(options: Config, data: L.LightningDataModule) -> int:

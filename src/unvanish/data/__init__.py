@@ -1,9 +1,8 @@
 """Data sets, one file a kind of data, and a loader that cuts them into batches."""
 
 from unvanish.data.augmentation import Augmentation
-from unvanish.data.clip_folder import ClipFolder
 from unvanish.data.clips import MovingDigits
-from unvanish.data.image_folder import ImageFolder
+from unvanish.data.folders import ImageFolder
 from unvanish.data.images import Images
 from unvanish.data.labelled_text import LabelledText
 from unvanish.data.loader import BatchLoader
@@ -17,7 +16,6 @@ from unvanish.data.text import Text
 __all__ = [
     "Augmentation",
     "BatchLoader",
-    "ClipFolder",
     "Description",
     "ImageFolder",
     "Images",

@@ -5,14 +5,15 @@ from collections.abc import Collection
 from functools import cached_property
 from typing import Any, Never
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
 from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
-from unvanish.data.cache import DecodingLoader
 from unvanish.data.loader import BatchLoader
 from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.splits import split
 
 
 class InMemoryData(LightningDataModule, ABC):
@@ -141,22 +142,35 @@ class InMemoryData(LightningDataModule, ABC):
             raise ValueError(f"batch_size {self.loading.batch_size} is greater than the training split of {rows} rows")
         return splits if any(map(len, splits.validation)) else splits._replace(validation=())
 
-    def train_dataloader(self) -> BatchLoader | DecodingLoader:
+    def cut(self, x: Tensor, y: Tensor) -> Splits:
+        """Cut rows at random, by the shares and the ``split_seed`` of ``loading``; classes keep theirs in every split.
+
+        Raises:
+            ValueError: There are too few rows of a class.
+        """
+        is_regression = self.task == "regression"
+        groups = np.zeros(len(y), dtype=int) if is_regression else y.long().numpy()
+        names = ["the data"] if is_regression else [f"class {name}" for name in range(int(groups.max()) + 1)]
+        shares = (self.loading.validation_share, self.loading.test_share)
+        train, validation, test = ((x[rows], y[rows]) for rows in split(groups, names, shares, self.loading.split_seed))
+        return Splits(train, validation, test)
+
+    def train_dataloader(self) -> BatchLoader:
         """Batches of the training split, in a new order every epoch unless ``overfit_batches`` wants the same ones."""
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
-        return self._decoding(self._loader(self.splits.train, shuffle=shuffle))
+        return self._loader(self.splits.train, shuffle=shuffle)
 
-    def val_dataloader(self) -> BatchLoader | DecodingLoader | list[Never]:
+    def val_dataloader(self) -> BatchLoader | list[Never]:
         """Batches of the validation split; an empty list, Lightning's word for nothing to load, where there is none."""
-        return self._decoding(self._loader(self.splits.validation)) if self.splits.validation else []
+        return self._loader(self.splits.validation) if self.splits.validation else []
 
-    def test_dataloader(self) -> BatchLoader | DecodingLoader:
+    def test_dataloader(self) -> BatchLoader:
         """Batches of the test split, in its own order."""
-        return self._decoding(self._loader(self.splits.test))
+        return self._loader(self.splits.test)
 
-    def predict_dataloader(self) -> BatchLoader | DecodingLoader:
+    def predict_dataloader(self) -> BatchLoader:
         """Batches of the rows to predict, the test split unless others are given; (x,) where y is unknown."""
-        return self._decoding(self._loader(self.splits.predict or self.splits.test))
+        return self._loader(self.splits.predict or self.splits.test)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Scale images that are bytes, and let those of training vary; Lightning calls it on the network's device.
@@ -185,7 +199,3 @@ class InMemoryData(LightningDataModule, ABC):
         return BatchLoader(
             tensors, self.loading.batch_size, shuffle=shuffle, seed=self.loading.seed, rank=rank, world_size=world_size
         )
-
-    def _decoding(self, order: BatchLoader) -> BatchLoader | DecodingLoader:
-        """For data that is not in memory: a loader that decodes the rows that ``order`` gives."""
-        return order

@@ -137,7 +137,7 @@ class Tabular(InMemoryData):
         shares = (self.loading.validation_share, self.loading.test_share)
         parts = split(labels, group_names, shares, self.loading.split_seed)
 
-        coder = FeatureCoder(features, parts[0], impute=self.imputes, source=self.source)
+        coder = FeatureCoder.fit(features, parts[0], impute=self.imputes, source=self.source)
         x = coder(features, self.source)
         predict = (self._rows_to_predict(coder, self.predict_path),) if self.predict_path else ()
         shape = (x.shape[1],)

@@ -1,4 +1,4 @@
-"""Short videos in folders, a folder for each class."""
+"""Reads a short video as bytes of one length and size."""
 
 import re
 from dataclasses import dataclass
@@ -11,14 +11,8 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 from PIL import Image
 
-from unvanish.data.augmentation import UNCHANGED, Augmentation
-from unvanish.data.cache import DecodingLoader
-from unvanish.data.folders import Kind, SampleFolder, visible_files
-from unvanish.data.image_folder import SUFFIXES as IMAGE_SUFFIXES
-from unvanish.data.image_folder import ImageDecoder
-from unvanish.data.loader import BatchLoader
-from unvanish.data.loading import Description, Loading, Splits
-from unvanish.data.module import InMemoryData
+from unvanish.data.image_decoder import SUFFIXES as IMAGE_SUFFIXES
+from unvanish.data.image_decoder import ImageDecoder
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif")
 FRAME_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in SUFFIXES)
@@ -50,7 +44,7 @@ class ClipDecoder:
             ValueError: It has no frames, or fewer than it says.
         """
         if path.is_dir():
-            files = sorted((file for file in path.iterdir() if _is_frame(file)), key=_natural)
+            files = sorted((file for file in path.iterdir() if is_frame(file)), key=_natural)
             frames = {i: self.image(files[i]) for i in set(self._taken(len(files)))}
             return self._joined(frames, len(files))
         if not path.is_file():
@@ -107,20 +101,8 @@ def _seconds(container: InputContainer) -> float:
     return 3600 * clock[0] + 60 * clock[1] + clock[2] - 1.5 / float(video.average_rate or 10)
 
 
-def find_clips(folder: Path) -> list[Path]:
-    """The video files in a folder and below it, and the folders below it that hold frames."""
-    clips = []
-    for root, files in visible_files(folder):
-        clips += [path for path in files if path.suffix.lower() in SUFFIXES]
-        if root != folder and any(map(_is_frame, files)):
-            clips.append(root)
-    return clips
-
-
-CLIPS = Kind("clip", f"{', '.join(SUFFIXES)}, or a folder of frames each", find_clips)
-
-
-def _is_frame(path: Path) -> bool:
+def is_frame(path: Path) -> bool:
+    """Whether a file is an image that may be one of a clip's."""
     return path.suffix.lower() in FRAME_SUFFIXES and path.name[0] != "."
 
 
@@ -128,73 +110,3 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     """Sorts frame_2 before frame_10."""
     parts = re.split(r"(\d+)", path.name)
     return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
-
-
-@final
-class ClipFolder(InMemoryData):
-    """Clips of your own to classify: x is (B, channels, frames, height, width), normalised as ``ImageFolder`` does it.
-
-    A clip is a video file, or a folder with its frames as images. They lie in folders as the images of ``ImageFolder``
-    do, in one of the same two layouts, and share its rules about classes, splits and files that cannot be read.
-
-    Args:
-        path: The folder.
-        frames: How many frames of a clip are taken, evenly spaced; a short clip repeats some.
-        image_size: Side of a square in pixels, or [height, width]; a frame is scaled until it covers that, and its
-            middle cut out.
-        channels: 1 for grey, 3 for colour.
-        predict_path: A folder of clips to predict, in the order of their names. Without it the test split is predicted.
-        on_error: refuse or skip clips that cannot be read; of those to predict none is skipped.
-        cache: memory, file, none or auto, as in ``ImageFolder``.
-        cache_folder: For files; delete them when you like.
-        augmentation: How training clips vary; all frames of a clip do so together.
-        loading: How it is cut into splits and batches.
-
-    Raises:
-        ValueError: An argument is out of its range, or (on first use) a folder is not as it should be, or clips cannot
-            be read.
-        FileNotFoundError: There is no such folder (on first use).
-    """
-
-    def __init__(
-        self,
-        path: str | None = None,
-        frames: int = 8,
-        image_size: int | list[int] = 64,
-        channels: int = 3,
-        predict_path: str | None = None,
-        on_error: str = "refuse",
-        cache: str = "auto",
-        cache_folder: str = "~/.cache/unvanish",
-        augmentation: Augmentation = UNCHANGED,
-        loading: Loading = Loading(batch_size=16),
-    ) -> None:
-        super().__init__(loading, augmentation=augmentation)
-        if frames < 1:
-            raise ValueError(f"frames must be at least 1, not {frames}")
-        image = ImageDecoder.of_size(image_size, channels)
-        augmentation.fit(image.height, image.width)
-        self.samples = SampleFolder(
-            path=path,
-            predict_path=predict_path,
-            kind=CLIPS,
-            decoder=ClipDecoder(image, frames),
-            shape=(channels, frames, image.height, image.width),
-            loading=loading,
-            on_error=on_error,
-            cache=cache,
-            cache_folder=cache_folder,
-        )
-
-    @property
-    def description(self) -> Description:
-        """Known from the names of the folders, which are read on first use."""
-        return self.samples.description
-
-    def read(self) -> Splits:
-        """Decode the files, or find where they have been."""
-        splits, self.pixels = self.samples.read()
-        return splits
-
-    def _decoding(self, order: BatchLoader) -> BatchLoader | DecodingLoader:
-        return self.samples.loader(order, device_resident=self.loading.device_resident)

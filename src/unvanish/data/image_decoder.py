@@ -1,4 +1,4 @@
-"""Images in folders, a folder for each class."""
+"""Reads a picture as bytes of one size."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +7,6 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-
-from unvanish.data.augmentation import UNCHANGED, Augmentation
-from unvanish.data.cache import DecodingLoader
-from unvanish.data.folders import Kind, SampleFolder, visible_files
-from unvanish.data.loader import BatchLoader
-from unvanish.data.loading import Description, Loading, Splits
-from unvanish.data.module import InMemoryData
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -93,85 +86,3 @@ class ImageDecoder:
         image = image.convert("L" if self.channels == 1 else "RGB")
         pixels = np.asarray(ImageOps.fit(image, (self.width, self.height), Image.Resampling.BILINEAR))
         return pixels.reshape(self.height, self.width, self.channels).transpose(2, 0, 1).copy()
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The image files in a folder and below it."""
-    return [path for _, files in visible_files(folder) for path in files if path.suffix.lower() in SUFFIXES]
-
-
-IMAGES = Kind("image", ", ".join(SUFFIXES), find_images)
-
-
-@final
-class ImageFolder(InMemoryData):
-    """Images of your own to classify: x is (B, channels, height, width), normalised per channel by the training split.
-
-    Either ``path`` holds a folder for each class, and the splits are cut from those, with every class's share; or it
-    holds train/, and val/ or test/ or both, each with a folder for each class; what is absent is cut from train/.
-    Two classes are a binary task; of them, sorted by name, the second is positive.
-
-    An image is scaled until it covers ``image_size``, and its middle cut out. All files are decoded once, which finds
-    those that cannot be read, and stay bytes until they are on the network's device.
-
-    Args:
-        path: The folder.
-        image_size: Side of a square in pixels, or [height, width].
-        channels: 1 for grey, 3 for colour.
-        white: The value of white in grey images of 16 bits. None: 65535, and what stays below a sixteenth is refused.
-        predict_path: A folder of images to predict, in the order of their names. Without it the test split is
-            predicted.
-        on_error: refuse or skip images that cannot be read; of those to predict none is skipped.
-        cache: memory; file (in ``cache_folder``, where the next run finds it); none (worker processes decode every
-            batch anew); or auto: memory if a quarter of the machine's is enough, else file if it fits on the disk,
-            else none.
-        cache_folder: For files; delete them when you like.
-        augmentation: How training images vary.
-        loading: How it is cut into splits and batches.
-
-    Raises:
-        ValueError: An argument is out of its range, or (on first use) a folder is not as it should be, or images
-            cannot be read.
-        FileNotFoundError: There is no such folder (on first use).
-    """
-
-    def __init__(
-        self,
-        path: str | None = None,
-        image_size: int | list[int] = 64,
-        channels: int = 3,
-        white: int | None = None,
-        predict_path: str | None = None,
-        on_error: str = "refuse",
-        cache: str = "auto",
-        cache_folder: str = "~/.cache/unvanish",
-        augmentation: Augmentation = UNCHANGED,
-        loading: Loading = Loading(),
-    ) -> None:
-        super().__init__(loading, augmentation=augmentation)
-        decoder = ImageDecoder.of_size(image_size, channels, white)
-        augmentation.fit(decoder.height, decoder.width)
-        self.samples = SampleFolder(
-            path=path,
-            predict_path=predict_path,
-            kind=IMAGES,
-            decoder=decoder,
-            shape=(channels, decoder.height, decoder.width),
-            loading=loading,
-            on_error=on_error,
-            cache=cache,
-            cache_folder=cache_folder,
-        )
-
-    @property
-    def description(self) -> Description:
-        """Known from the names of the folders, which are read on first use."""
-        return self.samples.description
-
-    def read(self) -> Splits:
-        """Decode the files, or find where they have been."""
-        splits, self.pixels = self.samples.read()
-        return splits
-
-    def _decoding(self, order: BatchLoader) -> BatchLoader | DecodingLoader:
-        return self.samples.loader(order, device_resident=self.loading.device_resident)
