@@ -1,7 +1,10 @@
 import csv
 import json
 import math
+import os
 import re
+import shlex
+import signal
 from statistics import median
 
 import pytest
@@ -133,6 +136,17 @@ def test_a_curve_ends_where_the_first_seed_stops_and_breaks_where_there_is_no_nu
     assert line.get_ydata().tolist() == pytest.approx([0.6, math.nan], nan_ok=True)
 
 
+def test_terminated_it_says_how_to_go_on_with_what_was_asked_for(two, capsys, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(compare_run.Run, "train", lambda run, tell=None: os.kill(os.getpid(), signal.SIGTERM))
+    words = ("--set=model.activation=relu,tanh", "--seeds=2", "--target=0.5", "--data.loading.batch_size=17")
+    assert compare("two.yaml", *words, "--out=here") == 143
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("unvanish: stopped by SIGTERM; go on with `unvanish compare two.yaml ")
+    assert {*words, "--model.hidden_sizes=[7]", "--out=here"} < {*shlex.split(line.split("`")[1])}
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_what_has_finished_is_not_trained_again_and_what_was_interrupted_is(two, capsys, monkeypatch):
     once = compare_run.Run.train
 
@@ -146,7 +160,7 @@ def test_what_has_finished_is_not_trained_again_and_what_was_interrupted_is(two,
 
     monkeypatch.setattr(compare_run.Run, "train", interrupted)
     assert compare("two.yaml", "--out=here") == 130
-    assert capsys.readouterr().err.endswith("unvanish: interrupted\n")
+    assert "unvanish: stopped by SIGINT; go on with `unvanish compare two.yaml" in capsys.readouterr().err
     assert not (two / "here/comparison.json").exists()
     first = (two / "here/plain/seed0/result.json").stat().st_mtime_ns
     monkeypatch.undo()

@@ -22,6 +22,7 @@ from unvanish.command.compare_map import map_of, to_tensorboard
 from unvanish.command.compare_page import write_page
 from unvanish.command.compare_progress import Mail, RunLines
 from unvanish.command.compare_run import Result, Run, parse
+from unvanish.command.compare_stop import again, stoppable
 from unvanish.command.compare_table import Comparison, Row
 from unvanish.command.compare_view import view
 from unvanish.command.errors import WrongInputError, as_wrong_input
@@ -61,7 +62,7 @@ def compare(options: Namespace, overrides: list[str]) -> int:
         there += f", {changed} there of another configuration, which are trained anew"
     say(f"{len(runs)} runs of {len(chosen)} variants{there}; if interrupted, go on with --out {folder}")
     lines = RunLines(len(runs), len(results))
-    with lines.shown():
+    with stoppable(again(options, overrides, folder)), lines.shown():
         for run, result in _trained(waiting, options.jobs, lines):
             results[run.folder] = result
             lines.finished(run.label)
