@@ -37,7 +37,7 @@ def test_a_run_s_folder_holds_all_that_is_promised(workplace, capsys):
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     (events,) = [name for name in names if name.startswith("events.out.tfevents.")]
     reports = {"gradient_report.json", "gradient_report.png", "report.html", "scores.json", "val_confusion_matrix.png"}
-    kept = {"config.yaml", "metrics.csv", "hparams.yaml", *reports}
+    kept = {"config.yaml", "metrics.csv", "hparams.yaml", "result.json", *reports}
     assert names == {*kept, ".unvanish-run", "checkpoints/best.ckpt", "checkpoints/last.ckpt", events}
     with (folder / "metrics.csv").open() as file:
         columns = set(csv.DictReader(file).fieldnames)

@@ -1,4 +1,4 @@
-"""The heat maps of a comparison's variants side by side, on the one scale, and its pictures in TensorBoard."""
+"""A comparison's pictures in TensorBoard."""
 
 import io
 from pathlib import Path
@@ -7,25 +7,9 @@ import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from unvanish.command.compare_deltas import kept_deltas
-from unvanish.command.compare_table import Comparison
 from unvanish.gradients.show.events import OVERVIEW
-from unvanish.gradients.show.heat_map import side_by_side
 
 _SUFFIX = ".comparison"
-
-
-def map_of(comparison: Comparison, folder: Path) -> bytes | None:
-    """A PNG with the first finished run of each variant; None where none has kept its gradients.
-
-    Args:
-        comparison: What is drawn.
-        folder: Where its runs are kept.
-    """
-    firsts = {row.variant: row.finished[0].seed for row in comparison.rows if row.finished}
-    kept = {name: kept_deltas(folder / name / f"seed{seed}") for name, seed in firsts.items()}
-    runs = {name: deltas for name, deltas in kept.items() if deltas}
-    return side_by_side(runs) if runs else None
 
 
 def to_tensorboard(pictures: dict[str, bytes], step: int, folder: Path) -> None:
