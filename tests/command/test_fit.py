@@ -189,7 +189,7 @@ def test_predictions_are_written_with_probabilities_that_agree_with_the_metrics(
     config = "runs/mlp/breast_cancer/1/config.yaml"
     assert main(["predict", "-c", config]) == 0
     table = pd.read_csv("runs/mlp/breast_cancer/1/predictions.csv")
-    assert list(table) == ["row", "prediction", "probability_benign", "probability_malignant"]
+    assert list(table) == ["row", "truth", "prediction", "probability_benign", "probability_malignant"]
     assert table.filter(like="probability").sum(axis=1).tolist() == pytest.approx([1] * len(table))
     assert ((table["probability_malignant"] > 0.5) == (table["prediction"] == "malignant")).all()
     assert main(["test", "-c", config]) == 0
