@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import lightning as L
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
-from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.loggers import Logger
