@@ -36,9 +36,9 @@ def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
         evidence = f"after {seen.steps} steps the loss is {now}, and the best constant answer has {seen.constant:.3g}"
         if _is_linear(seen):
             yield rule.found(
-                f"{evidence}; no activation follows any of its layers",
+                f"{evidence}; no activation is between its layers",
                 cause=_LINEAR,
-                remedies=("an activation, such as ReLU, after each hidden layer", *rule.remedies),
+                remedies=("hidden layers with an activation, such as ReLU, after each", *rule.remedies),
                 about=("layers", "activation", *rule.about),
             )
         else:
@@ -50,7 +50,9 @@ def _is_linear(seen: Seen) -> bool:
     record = seen.latest
     bends = record is None or record.normalizations or record.gated or record.through_time
     is_known = seen.kinds.keys() >= seen.medians(WEIGHT_NORM).keys()
-    return not bends and is_known and {*seen.kinds.values()} == {"identity"}
+    # What follows the last layer only maps a plane's height to an answer.
+    inner = {kind for name, kind in seen.kinds.items() if name not in seen.outputs}
+    return not bends and is_known and inner <= {"identity"}
 
 
 def _is_on_its_way(seen: Seen) -> bool:
