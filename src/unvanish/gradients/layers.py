@@ -188,11 +188,11 @@ def short_names(layers: Iterable[str]) -> dict[str, str]:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """What a layer returns: the tensor itself, or the first in a tuple, a list or a mapping, however nested."""
+    """What a layer returns: the tensor itself, or the first in a tuple, a mapping or a dataclass, however nested."""
     if isinstance(output, Tensor):
         return output
-    if isinstance(output, Mapping):
-        output = list(output.values())
+    if isinstance(output, Mapping) or is_dataclass(output):
+        output = list((output if isinstance(output, Mapping) else vars(output)).values())
     if isinstance(output, list | tuple):
         # No walrus: torch 2.11 cannot trace one in a generator.
         return next((tensor for tensor in map(first_tensor, output) if tensor is not None), None)
@@ -212,3 +212,11 @@ def unwrapped(model: nn.Module) -> nn.Module | None:
     """What ``torch.compile`` or DDP has been put around."""
     inner: nn.Module | None = getattr(model, "_orig_mod", None)
     return model.module if isinstance(model, DistributedDataParallel | nn.DataParallel) else inner
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether ``torch.compile`` has been put around a part of it."""
+    return any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )

@@ -78,6 +78,19 @@ def test_a_binary_cross_entropy_on_logits_of_what_was_squashed():
 
 
 @near(SQUASHED_LOGITS)
+def test_logits_that_are_softly_capped_as_gemma_s_are():
+    model = mlp(end=SoftCap())
+    return trained(model, classes(), F.cross_entropy, adam(model), 60).end
+
+
+class SoftCap(nn.Module):
+    """Logits within 30 of 0."""
+
+    def forward(self, z):
+        return 30 * torch.tanh(z / 30)
+
+
+@near(SQUASHED_LOGITS)
 def test_a_softmax_and_the_negative_log_likelihood_of_its_logarithm():
     model = mlp(end=nn.Softmax(-1))
     return trained(model, classes(), lambda p, y: F.nll_loss(p.log(), y), adam(model, 0.03), 60).end

@@ -7,6 +7,7 @@ from unvanish.gradients.judge.seen import Seen
 
 #: A second log-softmax changes nothing, and is not among them.
 _SQUASHES = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "ReLU"}
+_SCALED = ("Sigmoid", "Tanh")
 
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -21,6 +22,8 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
             continue
         if again == "Relu" and not seen.is_stuck:
             continue  # it leaves room above, and some networks are built so
+        if again in _SCALED and {"Mul", "Div"} & {*rest[: rest.index(again)]}:
+            continue  # a soft cap, c tanh(z / c), whose bounds are as wide as somebody wants them
         name, loss = _SQUASHES[again], "softmax" if own else "sigmoid"
         evidence = f"the output of {head.layer or 'the network'} goes through {name}, and then through the {loss} of"
         yield rule.found(
@@ -37,5 +40,5 @@ SQUASHED_LOGITS = Rule(
     remedies=("no activation at the end: the loss wants logits",),
     look=_look,
     source="autograd's graph of the loss; after softmax the cross-entropy of C classes stays above ln(e + C - 1) - 1",
-    near="a ReLU in front of the cross-entropy of a network that learns, as SqueezeNet has it",
+    near="a ReLU in front of the cross-entropy of a network that learns, as SqueezeNet has it; soft-capped logits",
 )
