@@ -60,6 +60,9 @@ faults: .venv/package  ## Judge training programs that others found faulty or he
 remedies: .venv/package  ## Try remedies on networks that do not learn, and see whether the chosen ones cure them (about 10 minutes)
 	$(BIN)/python -m benchmarks.remedies
 
+evidence: .venv/package  ## Compare the numbers of ten recipes with those that are kept, to the last bit (half a minute)
+	$(BIN)/python -m benchmarks.evidence
+
 tables: .venv/package  ## Read 2,064 defective tables and series, and write benchmarks/TABLES.md (about 5 minutes)
 	$(BIN)/python -m benchmarks.tables
 
@@ -76,4 +79,4 @@ clean:  ## Remove environments, caches and builds; runs stay
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies papers trust gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies evidence tables papers trust gpu clean

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from unvanish import MLP, GradientRecorder, Images
+from unvanish import MLP, GradientRecorder, Images, Loading
 from unvanish.gradients import Report, Verdict
 from unvanish.gradients.judge.diagnosis import table
 
@@ -154,7 +154,7 @@ def judge_case(case: Case) -> Verdict:
     torch.manual_seed(0)
     model = case.build()
     optimizer = torch.optim.SGD(model.parameters(), case.learning_rate)
-    batches = list(Images("digits", batch_size=BATCH).train_dataloader())
+    batches = list(Images("digits", loading=Loading(batch_size=BATCH)).train_dataloader())
     report = Report()
     with GradientRecorder(model) as recorder:
         for step, (x, y) in enumerate(batches[:STEPS]):

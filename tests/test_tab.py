@@ -40,19 +40,19 @@ picture.src = document.querySelector(`image.cells[data-run="${run}"]`).getAttrib
 """
 
 
-def records(factor, last=0, broken=None, states=False):
+def records(factor, last=0, broken=None, states=False, layers=LAYERS):
     """A gradient that changes by a factor a layer, from 1 at the loss; at ``broken`` it is NaN in the first layer."""
     for step in STEPS:
-        deltas = {layer: factor ** (len(LAYERS) - 1 - k) * 10.0**-last for k, layer in enumerate(LAYERS)}
+        deltas = {layer: factor ** (len(layers) - 1 - k) * 10.0**-last for k, layer in enumerate(layers)}
         if step == broken:
-            deltas[LAYERS[0]] = float("nan")
+            deltas[layers[0]] = float("nan")
         values = dict.fromkeys(("delta_rms", "delta_norm", "gradient_norm"), deltas)
-        values["update_ratio"] = dict.fromkeys(LAYERS, 1e-3)
-        values["saturated_share"] = dict.fromkeys(LAYERS[:-1], 0.5)
+        values["update_ratio"] = dict.fromkeys(layers, 1e-3)
+        values["saturated_share"] = dict.fromkeys(layers[:-1], 0.5)
         counts = [0] * 512
         counts[127], counts[128] = 3, 6
-        times = {LAYERS[0]: {1: 1e-8, 10: 1.0}} if states else {}
-        yield Record(step, 1.0 + step, values, {"gradient_norm": 1.0}, times, dict.fromkeys(LAYERS, counts))
+        times = {layers[0]: {1: 1e-8, 10: 1.0}} if states else {}
+        yield Record(step, 1.0 + step, values, {"gradient_norm": 1.0}, times, dict.fromkeys(layers, counts))
 
 
 def report_of(found):
@@ -146,8 +146,7 @@ class Shown:
             time.sleep(0.05)
 
 
-@pytest.fixture
-def tab(driver, address):
+def shown_tab(driver, address):
     """The tab in its frame, within TensorBoard."""
     driver.get("about:blank")
     driver.get(f"{address}#gradients")
@@ -156,10 +155,34 @@ def tab(driver, address):
     shown.until(lambda: shown.js(frame) is not None)
     driver.switch_to.frame(shown.js(frame))
     shown.until(lambda: shown.js("return document.body && document.body.dataset.drawn"))
-    yield shown
+    return shown
+
+
+@pytest.fixture
+def tab(driver, address):
+    yield shown_tab(driver, address)
     driver.switch_to.default_content()
     severe = [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
     assert not severe
+
+
+@pytest.fixture
+def deep(driver, tmp_path):
+    """The tab of a run with more layers than TensorBoard's own pages have charts for."""
+    names = [f"net.blocks.{k}.attention.projection" for k in range(59)] + ["net.output"]
+    with SummaryWriter(str(tmp_path / "deep")) as writer:
+        events = EventWriter(writer)
+        found = [*records(0.1, layers=names)]
+        for record in found:
+            events.write(record, {})
+        events.tell(report_of(found))
+    with tensorboard(tmp_path) as address:
+        deadline = time.monotonic() + 60
+        while not count_of_runs(address):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield shown_tab(driver, address)
+        driver.switch_to.default_content()
 
 
 @pytest.fixture
@@ -246,8 +269,13 @@ def test_a_click_shows_one_run_and_shift_compares_it(tab):
     tab.click("level/seed0")
     maps = "return [...document.querySelectorAll('.map')].map((m) => m.dataset.run)"
     assert tab.js(maps) == ["level/seed0"]
-    # Alone it has a scale of its own, of three decades about 1.
-    assert tab.pixel("level/seed0", 0.5, 0) == pytest.approx([33, 145, 140], abs=3)
+    # Alone it is as bright as beside an ill one: what is level looks level.
+    assert tab.pixel("level/seed0", 0.5, 0) == BRIGHTEST
+    assert tab.texts(".maps .legend text")[:8] == [
+        "large",
+        "small",
+        *(f"10{power}" for power in ("⁻⁶", "⁻⁵", "⁻⁴", "⁻³", "⁻²", "⁻¹")),
+    ]
     tab.click("ill/seed0", shift=True)
     assert tab.js(maps) == ["ill/seed0", "level/seed0"]
     assert tab.pixel("level/seed0", 0.5, 0) == BRIGHTEST
@@ -274,6 +302,52 @@ def test_hovering_tells_layer_step_and_value_and_a_click_opens_the_layer(tab):
     assert shown == ["delta", "gradient_norm", "update_ratio", "saturated_share", "histogram"]
     assert len(tab.js("return [...document.querySelectorAll('.histogram rect.bar')]")) == 2
     assert tab.js("return document.querySelectorAll('.layer [data-quantity=delta] [data-run]').length") == 5
+
+
+def test_of_many_layers_all_are_there_and_each_opens(deep):
+    assert deep.pixel("deep", 0.5, 0, rows=60) == DARKEST
+    names = deep.texts(".maps .rows text")
+    assert names[0] == "b.0.a.projection"
+    assert len(names) == len(set(names)) < 30
+    code = """
+      const box = document.querySelector('image.cells').getBoundingClientRect();
+      const at = {clientX: box.right - 2, clientY: box.bottom - 7.5 / 60 * box.height, bubbles: true};
+      document.querySelector('.maps').dispatchEvent(new MouseEvent(arguments[0], at));
+    """
+    deep.js(code, "mousemove")
+    assert deep.texts(".tip div") == ["deep", "blocks.7.attention.projection, step 60", "1.0e-52"]
+    deep.js(code, "click")
+    deep.until(lambda: deep.texts(".layer h2") == ["layer blocks.7.attention.projection"])
+    shown = deep.js("return [...document.querySelectorAll('.layer figure')].map((f) => f.dataset.quantity)")
+    assert shown == ["delta", "gradient_norm", "update_ratio", "saturated_share", "histogram"]
+    assert len(deep.js("return [...document.querySelectorAll('.histogram rect.bar')]")) == 2
+
+
+def test_playing_moves_the_step_to_the_last(tab):
+    tab.js("document.querySelector('input[type=range]').value = 0")
+    tab.js("document.querySelector('input[type=range]').dispatchEvent(new Event('input'))")
+    assert tab.texts("output") == ["0"]
+    assert not tab.js("return document.querySelector('.marker').classList.contains('at-end')")
+    # Eight seconds are long for a test: the clock of the page is set forward.
+    tab.js("const now = performance.now(); performance.now = () => now")
+    tab.js("document.querySelector('.play').click()")
+    assert tab.texts(".play") == ["❚❚"]
+    tab.js("const now = performance.now(); performance.now = () => now + 4000")
+    tab.until(lambda: tab.texts("output") == [str(STEPS[len(STEPS) // 2 + 1])])
+    tab.js("const now = performance.now(); performance.now = () => now + 9000")
+    tab.until(lambda: tab.texts("output") == ["60"])
+    assert tab.texts(".play") == ["▶"]
+    assert tab.js("return document.querySelector('.marker').classList.contains('at-end')")
+
+
+def test_the_pointer_on_a_run_s_name_fades_the_others(tab):
+    hover = "document.querySelector(arguments[0]).dispatchEvent(new MouseEvent('mouseover', {bubbles: true}))"
+    tab.js(hover, "[role=option][data-run='ill/seed0']")
+    maps = "return [...document.querySelectorAll('.map:not(.faded)')].map((m) => m.dataset.run)"
+    lines = "return [...document.querySelectorAll('.depth .curve:not(.faded)')].map((m) => m.dataset.group)"
+    assert (tab.js(maps), tab.js(lines)) == (["ill/seed0"], ["ill"])
+    tab.js(hover, ".headline")
+    assert len(tab.js(maps)) == len(RUNS) + 2  # the old one, and that of time
 
 
 def test_time_is_shown_for_recurrent_layers(tab):

@@ -1,6 +1,6 @@
 """Four short runs with dropout; between them batch statistics, augmentation, schedules, accumulation, clipping."""
 
-_IMAGES = {"data.batch_size": 64, "data.augmentation.crop": 1}
+_IMAGES = {"data.loading.batch_size": 64, "data.augmentation.crop": 1}
 
 #: By family the recipe and what is changed of it.
 FAMILIES: dict[str, tuple[str, dict[str, object]]] = {

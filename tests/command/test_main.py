@@ -40,6 +40,20 @@ def test_the_public_names_are_there_and_no_others():
         unvanish.MPL  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["recipes", "lst"], "list"),
+        (["fit", "quickstart", "--on-nonfinite=stpo"], "stop"),
+        (["diagnos", "quickstart"], "diagnose"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_one_that_is_meant(words, meant, capsys):
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"; did you mean '{meant}'?" in line
+
+
 def test_help_with_a_recipe_lists_its_keys(capsys):
     assert main(["fit", "-c", "quickstart", "--help"]) == 0
     shown = capsys.readouterr().out

@@ -13,6 +13,8 @@ from unvanish.command.main import _parser, main
 from unvanish.command.recipe_list import head_of, recipe_list
 from unvanish.command.recipes import load, names, packaged
 from unvanish.gradients.show.bars import bar, bars
+from unvanish.training import ReferenceModule
+from unvanish.training.regularization import weights_of
 
 SMALL = ["--model.hidden_sizes=[7]", "--trainer.max_epochs=3"]
 
@@ -123,10 +125,39 @@ def test_on_a_terminal_each_epoch_has_a_row_and_the_best_are_marked(workplace, m
     assert re.search(r"epoch \d/3 .* steps/s", shown)
 
 
+def test_the_train_loss_of_a_row_is_the_mean_of_its_epoch_without_the_penalty(workplace, monkeypatch):
+    stream, where = screen(80, color_system=None)
+    seen = {}
+    step = ReferenceModule.training_step
+
+    def noted(module, batch, index):
+        loss = step(module, batch, index)
+        penalty = module.settings.regularization.penalty(weights_of(module))
+        seen.setdefault(module.current_epoch + 1, []).append(float((loss - penalty).detach()))
+        return loss
+
+    monkeypatch.setattr(ReferenceModule, "training_step", noted)
+    fit_on(monkeypatch, where, "--model.training.regularization.l2=0.1")
+    shown = re.sub(r"\x1b\[[\d;?]*\w", "", stream.getvalue()).replace("\r", "\n")
+    rows = {int(epoch): float(loss) for epoch, loss in re.findall(r"^ +(\d)/3 +([\d.e+-]+)", shown, re.MULTILINE)}
+    assert len(seen[1]) > 1
+    assert rows == {epoch: pytest.approx(sum(losses) / len(losses), rel=1e-3) for epoch, losses in seen.items()}
+
+
 def test_without_validation_there_are_no_columns_for_it_and_nan_is_said(workplace, capsys):
     rate = "--model.training.optimizer.learning_rate=1e30"
     assert (
-        main(["fit", "mlp/wine", *SMALL, "--data.validation_share=0", rate, "--no-gradients", "--on-nonfinite=ignore"])
+        main(
+            [
+                "fit",
+                "mlp/wine",
+                *SMALL,
+                "--data.loading.validation_share=0",
+                rate,
+                "--no-gradients",
+                "--on-nonfinite=ignore",
+            ]
+        )
         == 0
     )
     shown = capsys.readouterr().out
@@ -143,7 +174,7 @@ def test_the_end_of_a_run_names_what_to_do_next_with_its_loggers(workplace, caps
     assert main(["test", "runs/mlp/wine/1/config.yaml", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["checkpoint"] == "runs/mlp/wine/1/checkpoints/best.ckpt"
-    assert 0 <= found["metrics"]["test/accuracy"] <= 1
+    assert 0 <= found["metrics"]["accuracy"] <= 1
 
 
 def test_alone_it_prints_its_help(capsys):
@@ -189,7 +220,7 @@ def test_every_recipe_is_listed_with_its_summary_and_a_time_within_the_width():
 @pytest.mark.parametrize("name", ["mlp/digits", "cnn/digits", "recurrent/text", "transformer/digits", "mlp/csv"])
 def test_the_keys_that_complete_are_those_that_a_recipe_has(name):
     parser = Experiment.parse(load([name]), ["--data.path=x", "--data.target=y"] if name == "mlp/csv" else []).parser
-    linked = {"data.seed", "model.training.task"}
+    linked = {"data.loading.seed", "model.training.task"}
     hidden = {"input_shape", "output_size", "vocabulary_size", "padding_index"}
     keys = {key for key in list(parser.get_defaults().keys()) if key.rpartition(".")[2] not in hidden} - linked
     assert set(keys_of([name])) == keys

@@ -25,6 +25,7 @@ FILES = {
     "nan.csv": "a,y\n" + "".join(f"{i},{'' if i == 7 else i % 2}\n" for i in range(60)),
     "lonely.csv": "a,y\n" + "".join(f"{i},{'z' if i == 7 else 'xw'[i % 2]}\n" for i in range(60)),
     "plain_file": "x",
+    "adding.yaml": "model: {class_path: unvanish.MLP}\ndata: {class_path: unvanish.SyntheticSequence, data_seed: 3}",
     "empty.txt": "",
 }
 
@@ -43,7 +44,15 @@ CASES = [
     ("fit quickstrat", "no recipe 'quickstrat'", "did you mean 'quickstart'?"),
     ("fit quickstart --lr 0.1", "unknown key 'lr'; the learning rate is model.training.optimizer.learning_rate"),
     ("fit quickstart --epochs=3", "unknown key 'epochs'; the number of epochs is trainer.max_epochs"),
-    ("fit quickstart --batch-size 3", "unknown key 'batch-size'; the batch size is data.batch_size"),
+    ("fit quickstart --batch-size 3", "unknown key 'batch-size'; the batch size is data.loading.batch_size"),
+    (
+        "fit quickstart --data.batch_size=3",
+        "unknown key 'data.batch_size'; the batch size is data.loading.batch_size",
+    ),
+    (
+        "fit adding.yaml",
+        "adding.yaml: unknown key 'data.data_seed'; the seed of what is drawn is data.loading.split_seed",
+    ),
     ("fit quickstart --dropout=0.1", "the dropout is model.training.regularization.dropout"),
     ("fit quickstart --droput 0.1", "did you mean 'model.training.regularization.dropout'?"),
     ("fit quickstart --seeds 3", "unknown key 'seeds'; did you mean 'seed'?"),
@@ -63,7 +72,10 @@ CASES = [
     ("fit -c quickstart --model.training.optimizer.name adma", "unknown optimizer 'adma'; did you mean 'adam'?"),
     ("fit -c quickstart --model.training.loss.name mse", "loss 'mse' is for regression tasks; this task is multiclass"),
     ("fit -c quickstart --trainer.accelerator warp", "invalid accelerator name: `accelerator='warp'`"),
-    ("fit -c quickstart --data.batch_size 100000", "batch_size 100000 is greater than the training split of 1294 rows"),
+    (
+        "fit -c quickstart --data.loading.batch_size 100000",
+        "batch_size 100000 is greater than the training split of 1294 rows",
+    ),
     ("fit -c quickstart --data.dataset mnsit", "unknown dataset 'mnsit'; did you mean 'mnist'?"),
     ("fit -c mlp/csv --data.path nope.csv --data.target y", "no file nope.csv"),
     ("fit -c mlp/csv --data.path table.csv --data.target y", "table.csv: no column 'y'"),

@@ -1,4 +1,5 @@
 import pytest
+from build import build
 from pictures import HEIGHT, WIDTH, write
 
 from unvanish.data import ImageFolder
@@ -17,6 +18,6 @@ def image_folder(tmp_path):
 
     def make(path, **options):
         defaults = {"image_size": [HEIGHT, WIDTH], "batch_size": 6, "cache_folder": str(tmp_path / "cache")}
-        return ImageFolder(str(path), **defaults | options)
+        return build(ImageFolder, str(path), **defaults | options)
 
     return make

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from build import build
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
@@ -151,7 +152,7 @@ def test_pixels_are_scaled_per_channel_and_a_flat_channel_only_centred():
 )
 def test_nonsense_is_refused_in_one_line(options, message, workplace, capsys):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        Images("digits", augmentation=Augmentation(**options))
+        build(Images, "digits", augmentation=Augmentation(**options))
     words = [f"--data.augmentation.{key}={value}" for key, value in options.items()]
     assert main(["fit", "-c", "mlp/digits", *words]) == 2
     assert message in capsys.readouterr().err
@@ -159,7 +160,7 @@ def test_nonsense_is_refused_in_one_line(options, message, workplace, capsys):
 
 
 def digits(**options):
-    return Images(**{"batch_size": 400, "seed": 5, "augmentation": Augmentation(crop=2, flip=True)} | options)
+    return build(Images, **{"batch_size": 400, "seed": 5, "augmentation": Augmentation(crop=2, flip=True)} | options)
 
 
 def fit(data, *callbacks, checkpoint=None, **options):

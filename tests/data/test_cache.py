@@ -11,12 +11,9 @@ from pictures import HEIGHT, WIDTH, cut_short, pixels, read, same, write
 from PIL import Image
 from torch import nn
 
-from unvanish.data import BatchLoader, cache
+from unvanish.data import cache
 from unvanish.data.augmentation import Augmentation
-from unvanish.data.cache import DecodingLoader
-from unvanish.data.image_folder import ImageDecoder
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # Python 3.12
+from unvanish.data.image_decoder import ImageDecoder
 
 
 def batches(data, passes=2):
@@ -32,19 +29,18 @@ def batches(data, passes=2):
     return given
 
 
-@pytest.mark.parametrize("where", ["file", "none"])
-def test_batches_are_the_same_wherever_the_pixels_are_kept(pets, image_folder, tmp_path, where):
+def test_batches_are_the_same_wherever_the_pixels_are_kept(pets, image_folder, tmp_path):
     write(tmp_path / "new", {"": 8}, 100)
     cut_short(pets / "dog" / "020.png")
     options = {"on_error": "skip", "predict_path": str(tmp_path / "new"), "seed": 3}
-    in_memory, there = (image_folder(pets, cache=name, **options) for name in ("memory", where))
+    in_memory, there = (image_folder(pets, cache=name, **options) for name in ("memory", "file"))
     expected = batches(in_memory)
     assert len(expected) == 2 * 6 + 1 + 2  # the last single one joins
     assert expected[0][0].dtype == torch.float32
     state = torch.random.get_rng_state()
     assert same(batches(there), expected)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert same(batches(image_folder(pets, cache=where, **options)), expected)  # a file is found again
+    assert same(batches(image_folder(pets, cache="file", **options)), expected)  # a file is found again
 
 
 def count_decoded(monkeypatch):
@@ -130,16 +126,13 @@ def test_splits_are_views_of_one_cache(pets, image_folder, where):
 SIZE = 53 * 3 * HEIGHT * WIDTH
 
 
-@pytest.mark.parametrize(
-    ("memory", "disk", "where"),
-    [(4 * SIZE, 0, "memory"), (4 * SIZE - 1, SIZE * 10 // 9 + 1, "file"), (0, SIZE, "none")],
-)
-def test_auto_keeps_pixels_where_they_fit(pets, image_folder, tmp_path, monkeypatch, memory, disk, where):
-    monkeypatch.setattr(cache, "_memory", lambda: memory)
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=disk))
-    loader = image_folder(pets).train_dataloader()
-    assert isinstance(loader, DecodingLoader if where == "none" else BatchLoader)
-    assert (tmp_path / "cache").is_dir() == (where == "file")
+def test_what_the_memory_has_no_room_for_is_sent_to_a_file(pets, image_folder, monkeypatch):
+    monkeypatch.setattr(cache, "_memory", lambda: 2 * SIZE)
+    expected = read(image_folder(pets)).train[0]
+    monkeypatch.setattr(cache, "_memory", lambda: 2 * SIZE - 1)
+    with pytest.raises(ValueError, match=r"^53 files of \(3, 5, 7\) take 0.0 GiB, more .*; cache=file keeps"):
+        read(image_folder(pets))
+    assert torch.equal(read(image_folder(pets, cache="file")).train[0], expected)
 
 
 def test_memory_is_what_the_machine_or_its_container_has():
@@ -159,11 +152,6 @@ def test_device_resident_images_stay_bytes(pets, image_folder):
     )
     x, y = next(iter(data.train_dataloader()))
     assert (x.device.type, y.device.type, x.dtype) == ("meta", "meta", torch.uint8)
-
-
-def test_device_resident_is_refused_where_nothing_is_kept(pets, image_folder):
-    with pytest.raises(ValueError, match=r"^device_resident needs cache=memory or cache=file"):
-        image_folder(pets, device_resident=True, cache="none").train_dataloader()
 
 
 class Diary(LightningModule):
@@ -194,7 +182,7 @@ def fit(data, *callbacks, checkpoint=None, **options):
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* not empty")
-@pytest.mark.parametrize("where", ["memory", "file", "none"])
+@pytest.mark.parametrize("where", ["memory", "file"])
 def test_a_resumed_run_sees_the_batches_of_an_uninterrupted_one(pets, image_folder, tmp_path, where):
     options = {"cache": where, "batch_size": 13, "augmentation": Augmentation(crop=1, flip=True)}
     every_step = ModelCheckpoint(tmp_path / "steps", "{step}", every_n_train_steps=1, save_top_k=-1)
@@ -204,37 +192,3 @@ def test_a_resumed_run_sees_the_batches_of_an_uninterrupted_one(pets, image_fold
     for step in range(1, 6):
         rest = fit(image_folder(pets, **options), every_step, checkpoint=tmp_path / "steps" / f"step={step}.ckpt")
         assert same([(x,) for x in rest], [(x,) for x in whole[step:]])
-
-
-def steps(loader, *, takes):
-    """What a loader gives and where it stands, through passes of which each is broken off after so many batches."""
-    seen = []
-    for take in takes:
-        if take is None:
-            loader.set_epoch(loader.state_dict()["epoch"] + 1)
-        elif isinstance(take, dict):
-            loader.load_state_dict(take)
-        else:
-            for (_, y), _ in zip(loader, range(take), strict=False):
-                seen.append((y.tolist(), dict(loader.state_dict())))
-    return seen
-
-
-@pytest.mark.parametrize("stage", ["train", "val"])
-@pytest.mark.parametrize(
-    "takes", [(9, 9), (2, 9), (2, None, 9), ({"epoch": 2, "batch": 3}, 1, 9), ({"epoch": 2, "batch": 1}, None, 9)]
-)
-def test_a_decoding_loader_goes_where_a_batch_loader_goes(pets, image_folder, stage, takes):
-    options = {"batch_size": 2} if stage == "val" else {}
-    first, second = (
-        getattr(image_folder(pets, cache=name, **options), f"{stage}_dataloader")() for name in ("memory", "none")
-    )
-    assert len(first) == len(second)
-    assert steps(first, takes=takes) == steps(second, takes=takes)
-
-
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-def test_bytes_take_the_precision_of_the_trainer(pets, image_folder, precision):
-    dtype = {"64-true": torch.float64, "bf16-true": torch.bfloat16}[precision]
-    seen = fit(image_folder(pets, augmentation=Augmentation(crop=1)), precision=precision)
-    assert {x.dtype for x in seen} == {dtype}

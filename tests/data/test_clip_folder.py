@@ -8,16 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from build import build
 from pictures import cut_short, read
 from PIL import Image
 
 from unvanish.command.main import main
 from unvanish.data.augmentation import Augmentation
-from unvanish.data.clip_folder import ClipDecoder, ClipFolder
-from unvanish.data.image_folder import ImageDecoder
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # Python 3.12
-
+from unvanish.data.clip_decoder import ClipDecoder
+from unvanish.data.folders import ImageFolder
+from unvanish.data.image_decoder import ImageDecoder
 
 FRAMES, SIDE = 23, 32
 CODECS = {
@@ -115,7 +114,7 @@ def clips(tmp_path):
 def load(tmp_path):
     def make(path, **options):
         defaults = {"image_size": [4, 6], "frames": 5, "batch_size": 3, "cache_folder": str(tmp_path / "cache")}
-        return ClipFolder(str(path), **defaults | options)
+        return build(ImageFolder, str(path), **defaults | options)
 
     return make
 
@@ -131,12 +130,11 @@ def test_clips_of_both_kinds_are_split_by_class(clips, load):
     assert found == {number: float(number < 7) for number in range(18)}
 
 
-@pytest.mark.parametrize("where", ["file", "none"])
-def test_batches_are_the_same_wherever_the_clips_are_kept(clips, load, where):
+def test_batches_are_the_same_wherever_the_clips_are_kept(clips, load):
     for options in ({}, {"channels": 1, "seed": 5}):
         for first, second in zip(
             load(clips, cache="memory", **options).train_dataloader(),
-            load(clips, cache=where, **options).train_dataloader(),
+            load(clips, cache="file", **options).train_dataloader(),
             strict=True,
         ):
             assert all(map(torch.equal, first, second))
@@ -247,15 +245,19 @@ def test_arguments_of_clip_folders_are_checked_at_once(load, options, message):
 
 RECIPE = """
 model: {class_path: unvanish.MLP, hidden_sizes: [11]}
-data: {class_path: CLASS, batch_size: 4}
+data: {class_path: CLASS, loading: {batch_size: 4}}
 trainer: {max_epochs: 1}
 """
 
 
 def test_the_commands_train_on_clips(clips, workplace):
-    for name in ("clips.MovingDigits", "clip_folder.ClipFolder"):
+    for name in ("clips.MovingDigits", "folders.ImageFolder"):
         (workplace / "clips.yaml").write_text(RECIPE.replace("CLASS", f"unvanish.data.{name}"))
-        words = [f"--data.path={clips}", "--data.image_size=4"] if "Folder" in name else ["--data.clips=60"]
+        words = (
+            [f"--data.path={clips}", "--data.image_size=4", "--data.frames=8"]
+            if "Folder" in name
+            else ["--data.clips=60"]
+        )
         assert main(["fit", "-c", "clips.yaml", *words]) == 0
     assert main(["predict", "-c", "clips.yaml"]) == 0
     assert list(pd.read_csv("runs/clips/2/predictions.csv"))[2:] == ["probability_down", "probability_up"]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from build import build
 
 from unvanish.data import Images, MovingDigits
 from unvanish.data.clips import DIRECTIONS
@@ -15,7 +16,7 @@ def grey(data):
 
 def digits_of(split_seed=0):
     """The images of each split of Images, each with its class."""
-    data = Images("digits", split_seed=split_seed)
+    data = build(Images, "digits", split_seed=split_seed)
     splits = zip(grey(data), data.splits[:3], strict=True)
     return [{image.tobytes(): label for image, label in zip(x, y.tolist(), strict=True)} for x, (_, y) in splits]
 
@@ -39,7 +40,7 @@ def answers(clip, known, steps):
 @pytest.mark.parametrize(("frames", "size", "directions"), [(8, 16, 4), (5, 11, 8), (3, 8, 8)])
 @pytest.mark.parametrize("label", ["digit", "direction"])
 def test_a_digit_of_its_split_moves_one_step_a_frame_as_the_label_says(label, frames, size, directions):
-    data = MovingDigits(label, directions, frames, size, **SMALL)
+    data = build(MovingDigits, label, directions, frames, size, **SMALL)
     assert data.input_shape == (1, frames, size, size)
     steps = list(DIRECTIONS.values())[:directions]
     assert [len(y) for _, y in data.splits[:3]] == [67, 41, 43]
@@ -57,7 +58,7 @@ def test_a_digit_of_its_split_moves_one_step_a_frame_as_the_label_says(label, fr
     ],
 )
 def test_the_description_names_the_classes_and_all_of_them_come(label, directions, names):
-    data = MovingDigits(label, directions)
+    data = build(MovingDigits, label, directions)
     assert (data.task, data.output_size, data.class_names) == ("multiclass", len(names.split()), names.split())
     for _, y in data.splits[:3]:
         shares = torch.bincount(y, minlength=data.output_size) / len(y)
@@ -72,7 +73,7 @@ def test_digits_of_one_split_are_in_no_other():
 
 
 def test_clips_are_normalised_by_the_training_split_and_black_is_the_background():
-    data = MovingDigits(**SMALL)
+    data = build(MovingDigits, **SMALL)
     x = data.splits.train[0]
     assert (x.dtype, x.shape) == (torch.float32, (67, 1, 8, 16, 16))
     assert x.mean().item() == pytest.approx(0, abs=1e-5)
@@ -81,10 +82,10 @@ def test_clips_are_normalised_by_the_training_split_and_black_is_the_background(
 
 
 def test_seeds_fix_what_they_say():
-    first = MovingDigits(**SMALL).splits
-    order = MovingDigits(**SMALL, seed=1).splits
-    other = MovingDigits(**SMALL, split_seed=1).splits
-    more = MovingDigits(**SMALL | {"test_clips": 50}).splits
+    first = build(MovingDigits, **SMALL).splits
+    order = build(MovingDigits, **SMALL, seed=1).splits
+    other = build(MovingDigits, **SMALL, split_seed=1).splits
+    more = build(MovingDigits, **SMALL | {"test_clips": 50}).splits
     assert all(torch.equal(a[0], b[0]) for a, b in zip(first[:3], order[:3], strict=True))
     assert not any(torch.equal(a[0], b[0]) for a, b in zip(first[:3], other[:3], strict=True))
     assert torch.equal(first.train[0], more.train[0])
@@ -104,4 +105,4 @@ def test_seeds_fix_what_they_say():
 )
 def test_arguments_of_moving_digits_are_checked_at_once(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        MovingDigits(**options)
+        build(MovingDigits, **options)

@@ -7,7 +7,7 @@ import pytest
 from pictures import HEIGHT, WIDTH, pixels
 from PIL import Image, ImageDraw
 
-from unvanish.data.image_folder import ImageDecoder
+from unvanish.data.image_decoder import ImageDecoder
 
 
 def decode(path, size=(HEIGHT, WIDTH), channels=3):

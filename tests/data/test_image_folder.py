@@ -13,8 +13,6 @@ from PIL import Image
 from unvanish.command.main import main
 from unvanish.data.augmentation import Augmentation
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # Python 3.12
-
 
 def test_every_image_is_in_one_split_with_its_class_s_share_and_its_pixels(pets, image_folder):
     data = image_folder(pets, validation_share=0.25, test_share=0.2)
@@ -183,7 +181,7 @@ def test_skipping_must_leave_something(pets, image_folder):
         read(image_folder(pets, on_error="skip"))
 
 
-@pytest.mark.parametrize("where", ["memory", "file", "none"])
+@pytest.mark.parametrize("where", ["memory", "file"])
 def test_no_image_at_all_that_can_be_read_is_one_line(pets, image_folder, where):
     for path in pets.rglob("*.png"):
         path.write_bytes(b"x")
@@ -269,7 +267,7 @@ def test_no_folder_is_one_line(tmp_path, image_folder, path):
         ({"channels": 4}, r"channels must be 1 \(grey\) or 3 \(colour\), not 4"),
         ({"on_error": "skp"}, "unknown treatment of errors 'skp'; did you mean 'skip'"),
         ({"cache": "memroy"}, "unknown cache 'memroy'; did you mean 'memory'"),
-        ({"test_share": 1.0}, "test_share must lie between 0 and 1, not 1.0"),
+        ({"test_share": 1.0}, "test_share must be above 0 and below 1 - validation_share, not 1.0"),
         ({"validation_share": -0.1}, "validation_share must be at least 0 and below 1, not -0.1"),
         ({"augmentation": Augmentation(crop=5)}, "augmentation: crop 5 is too much for images of 5 x 7"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
@@ -282,7 +280,7 @@ def test_arguments_are_checked_at_once(image_folder, options, message):
 
 RECIPE = """
 model: {class_path: unvanish.MLP, hidden_sizes: [11]}
-data: {class_path: unvanish.data.image_folder.ImageFolder, image_size: 5, batch_size: 6}
+data: {class_path: unvanish.data.folders.ImageFolder, image_size: 5, loading: {batch_size: 6}}
 trainer: {max_epochs: 2}
 """
 
@@ -309,7 +307,7 @@ def test_the_commands_train_and_predict(pets, workplace, capsys):
     assert "images of 3 classes, 38 train, 4 validation, 11 test" in capsys.readouterr().out
     run = "runs/pets/1/config.yaml"
     assert main(["test", "-c", run]) == 0
-    shown = re.search(r"test/accuracy ([\d.]+)", capsys.readouterr().out)
+    shown = re.search(r"test/accuracy +([\d.]+)", capsys.readouterr().out)
     assert main(["predict", "-c", run]) == 0
     table = pd.read_csv("runs/pets/1/predictions.csv")
     right = [

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from build import build
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
@@ -46,7 +47,7 @@ def cifar(monkeypatch):
     ],
 )
 def test_the_description_needs_no_files(name, shape, classes, first, last):
-    data = Images(name, root="nowhere")
+    data = build(Images, name, root="nowhere")
     assert (data.task, data.input_shape, data.output_size) == ("multiclass", shape, classes)
     assert (len(data.class_names), data.class_names[0], data.class_names[-1]) == (classes, first, last)
     assert data.target_mean is data.target_std is None
@@ -69,12 +70,12 @@ def test_digits_are_split_completely_and_normalised_by_the_training_split():
 
 
 def test_the_test_split_of_digits_does_not_depend_on_the_validation_share():
-    labels = [Images(validation_share=share).splits.test[1] for share in (0.1, 0.5)]
+    labels = [build(Images, validation_share=share).splits.test[1] for share in (0.1, 0.5)]
     assert torch.equal(*labels)
 
 
 def test_images_are_made_smaller_by_averaging_and_then_normalised():
-    small, whole = Images(image_size=4), Images(normalize=False)
+    small, whole = build(Images, image_size=4), build(Images, normalize=False)
     assert small.input_shape == (1, 4, 4)
     (x, y), (full, labels) = small.splits.train, whole.splits.train
     assert torch.equal(y, labels)
@@ -88,18 +89,18 @@ def test_images_are_made_smaller_by_averaging_and_then_normalised():
 
 def test_pixels_that_are_not_normalised_are_from_0_to_1():
     grey = torch.from_numpy(load_digits().images).float() / 16
-    x = torch.cat([split[0] for split in Images(normalize=False).splits[:3]]).squeeze(1)
+    x = torch.cat([split[0] for split in build(Images, normalize=False).splits[:3]]).squeeze(1)
     assert sorted(map(tuple, x.flatten(1).tolist())) == sorted(map(tuple, grey.flatten(1).tolist()))
 
 
 def test_colours_that_are_not_normalised_are_from_0_to_1(cifar, tmp_path):
-    data = Images("cifar10", root=str(tmp_path), batch_size=10, normalize=False)
+    data = build(Images, "cifar10", root=str(tmp_path), batch_size=10, normalize=False)
     data.prepare_data()
     assert torch.equal(data.splits.test[0][:, :, 0, 0], torch.tensor([[i, 10 * i, 100 * i] for i in range(30)]) / 255)
 
 
 def test_all_rows_train_where_none_validate():
-    data = Images(validation_share=0)
+    data = build(Images, validation_share=0)
     train, validation, test = data.splits[:3]
     assert (len(train[1]), validation, len(test[1])) == (1438, (), 359)
     assert data.val_dataloader() == []
@@ -112,7 +113,7 @@ def test_splits_are_stratified():
 
 
 def test_official_splits_are_downloaded_once_and_normalised_per_channel(cifar, tmp_path):
-    data = Images("cifar10", root=str(tmp_path / "new" / "root"), validation_share=0.2, batch_size=10)
+    data = build(Images, "cifar10", root=str(tmp_path / "new" / "root"), validation_share=0.2, batch_size=10)
     data.prepare_data()
     batch = tmp_path / "new" / "root" / "cifar" / "batch"
     written = batch.stat().st_mtime_ns
@@ -130,7 +131,7 @@ def test_official_splits_are_downloaded_once_and_normalised_per_channel(cifar, t
 
 @needs_mnist
 def test_mnist_keeps_its_official_test_split_in_order():
-    data = Images("mnist", root=str(SHARED))
+    data = build(Images, "mnist", root=str(SHARED))
     data.prepare_data()
     official, (x, y) = datasets.MNIST(SHARED, train=False), data.splits.test
     assert [len(split[1]) for split in data.splits[:3]] == [54000, 6000, 10000]
@@ -143,7 +144,7 @@ def test_mnist_keeps_its_official_test_split_in_order():
 def test_a_failed_download_is_one_line_and_leaves_nothing_behind(monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(datasets.MNIST, "mirrors", [])  # torchvision makes its folders, then finds no mirror to ask
     with pytest.raises(FileNotFoundError) as refusal:
-        Images("mnist", root=str(tmp_path / "root")).prepare_data()
+        build(Images, "mnist", root=str(tmp_path / "root")).prepare_data()
     remedy = f"put its files into {tmp_path / 'root/MNIST/raw'}, or set root to the folder that holds MNIST/raw"
     assert str(refusal.value) == f"mnist could not be downloaded; {remedy}"
     assert not list(tmp_path.iterdir())
@@ -152,7 +153,7 @@ def test_a_failed_download_is_one_line_and_leaves_nothing_behind(monkeypatch, tm
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
 def test_absent_files_are_one_line_and_leave_nothing_behind(name, tmp_path):
-    data = Images(name, root=str(tmp_path / "root"))
+    data = build(Images, name, root=str(tmp_path / "root"))
     with pytest.raises(
         FileNotFoundError,
         match=f"^{name} is absent or incomplete; put .* into .*/root/{SOURCES[name].folder}, or set root",
@@ -177,11 +178,11 @@ def test_absent_files_are_one_line_and_leave_nothing_behind(name, tmp_path):
 )
 def test_arguments_are_checked_at_once(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        Images(**options)
+        build(Images, **options)
 
 
 def test_device_resident_data_moves_to_the_device_of_the_trainer():
-    data = Images(device_resident=True)
+    data = build(Images, device_resident=True)
     data.trainer = SimpleNamespace(
         strategy=SimpleNamespace(root_device=torch.device("meta")), global_rank=0, world_size=1, overfit_batches=0
     )

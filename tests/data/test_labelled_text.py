@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from build import build
 
 from unvanish.data.labelled_text import LabelledText
 
@@ -48,7 +49,7 @@ def save(tmp_path):
 def load(save):
     def read(content=None, name="rows.csv", named=True, **options):
         options = {"max_length": 11, "batch_size": 7} | options
-        return LabelledText(save(table() if content is None else content, name, named), **options)
+        return build(LabelledText, save(table() if content is None else content, name, named), **options)
 
     return read
 
@@ -169,7 +170,7 @@ def test_columns_are_found_or_given_and_what_was_guessed_is_logged(
     frame = table(note="x")[columns]
     with caplog.at_level(logging.INFO, "unvanish.data"):
         data = load(frame, name, named, **options)
-        assert same(data, LabelledText(data.path, max_length=11, **options))
+        assert same(data, build(LabelledText, data.path, max_length=11, **options))
     assert sorted(np.concatenate(rows_of(data))) == list(range(ROWS))
     assert data.class_names == ["ham", "spam"]
     assert all(y.tolist() == (rows % 2).tolist() for (_, y), rows in zip(data.splits[:3], rows_of(data), strict=True))
@@ -255,16 +256,19 @@ def test_device_resident_data_moves_to_the_device_of_the_trainer(load):
         ({"max_length": 0}, "max_length must be at least 1, not 0"),
         ({"text": "text", "header": False}, "text is the name 'text', but header is false: give its position"),
         ({"validation_share": 1.0}, "validation_share must be at least 0 and below 1, not 1.0"),
-        ({"test_share": 0.9}, "test_share must lie between 0 and 1 - validation_share, not 0.9"),
-        ({"test_share": 0.0}, "test_share must lie between 0 and 1 - validation_share, not 0.0"),
-        ({"validation_share": 0.8}, "test_share must lie between 0 and 1 - validation_share, not 0.2"),
-        ({"test_share": 0.2, "test_path": "b.csv"}, "give test_share or test_path, not both"),
+        ({"test_share": 0.9}, "test_share must be above 0 and below 1 - validation_share, not 0.9"),
+        ({"test_share": 0.0}, "test_share must be above 0 and below 1 - validation_share, not 0.0"),
+        ({"validation_share": 0.8}, "test_share must be above 0 and below 1 - validation_share, not 0.2"),
+        (
+            {"test_share": 0.3, "test_path": "b.csv"},
+            "test_share means nothing for LabelledText: its splits do not depend on it",
+        ),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
     ],
 )
 def test_arguments_are_checked_at_once(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        LabelledText(**{"path": "a.csv"} | options)
+        build(LabelledText, **{"path": "a.csv"} | options)
 
 
 def lines(*rows, header="text,label"):
@@ -330,4 +334,4 @@ def test_test_files_that_are_refused(load, save, content, message):
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"^no file {tmp_path}/rows.csv$"):
-        _ = LabelledText(str(tmp_path / "rows.csv")).task
+        _ = build(LabelledText, str(tmp_path / "rows.csv")).task

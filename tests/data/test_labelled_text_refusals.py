@@ -1,11 +1,12 @@
 import pytest
+from build import build
 
 from unvanish.data.labelled_text import LabelledText
 
 
 def load(folder, content):
     (folder / "rows.csv").write_text(content)
-    return LabelledText(str(folder / "rows.csv"), text="text", label="label", batch_size=2)
+    return build(LabelledText, str(folder / "rows.csv"), text="text", label="label", batch_size=2)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from build import build
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
@@ -138,7 +139,7 @@ def test_a_resumed_fit_sees_the_batches_of_an_uninterrupted_one(tmp_path, option
 
 
 def test_overfitting_a_batch_repeats_it():
-    data, model = Tabular("iris"), Diary()
+    data, model = build(Tabular, "iris"), Diary()
     Trainer(overfit_batches=1, max_epochs=3, enable_checkpointing=False, **QUIET).fit(model, data)
     assert len({tuple(batch) for _, batch in model.trained}) == 1
 
@@ -146,7 +147,7 @@ def test_overfitting_a_batch_repeats_it():
 def test_two_real_ranks_share_the_samples(tmp_path):
     rows = "".join(f"{row},{7 * row % 35}\n" for row in range(35))
     (tmp_path / "rows.csv").write_text(f"x,y\n{rows}")
-    data = Tabular(path=str(tmp_path / "rows.csv"), target="y", batch_size=5)
+    data = build(Tabular, path=str(tmp_path / "rows.csv"), target="y", batch_size=5)
     options = {"strategy": "ddp_fork", "devices": 2, "max_epochs": 2, "num_sanity_val_steps": 0}
     Trainer(enable_checkpointing=False, **options, **QUIET).fit(Diary(tmp_path), data)
 

@@ -1,12 +1,13 @@
+import json
 import logging
 import math
-import re
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from build import build
 from statsmodels.datasets import co2, sunspots
 
 from unvanish.command.main import main
@@ -45,7 +46,7 @@ def load(save):
     def read(frame=None, name="rows.csv", **options):
         given = {"targets": ["row"], "window": WINDOW, "batch_size": 5, "validation_share": VALIDATION}
         path = save(table() if frame is None else frame, name)
-        return Series(path=path, **given | {"test_share": TEST} | options)
+        return build(Series, path=path, **given | {"test_share": TEST} | options)
 
     return read
 
@@ -70,7 +71,7 @@ def following(first, windows, horizon=HORIZON):
     ("name", "rows", "first", "last", "period"), [("sunspots", 309, 5.0, 2.9, 11), ("co2", 2284, 317.6, 371.5, 52)]
 )
 def test_bundled_series(name, rows, first, last, period):
-    data = Series(name, window=13, validation_share=100, test_share=100)
+    data = build(Series, name, window=13, validation_share=100, test_share=100)
     assert (data.task, data.input_shape, data.output_size, data.class_names) == ("regression", (13, 1), 1, None)
     assert data.seasonal_period == period
     x, y = next(iter(data.train_dataloader()))
@@ -221,7 +222,7 @@ def test_the_naive_error_of_a_line_is_its_slope_times_the_steps_and_a_wave_of_th
 
 def test_a_file_has_no_seasonal_baseline_unless_asked_for(load):
     assert set(load().baselines["val"]) == {"rmse_naive"}
-    assert set(Series("sunspots", seasonal_period=7).baselines["val"]) == {"rmse_naive", "rmse_seasonal_naive"}
+    assert set(build(Series, "sunspots", seasonal_period=7).baselines["val"]) == {"rmse_naive", "rmse_seasonal_naive"}
 
 
 @pytest.mark.parametrize("name", ["sunspots", "co2"])
@@ -229,7 +230,7 @@ def test_a_file_has_no_seasonal_baseline_unless_asked_for(load):
 def test_the_baselines_are_errors_on_the_windows_of_the_metrics(name, relative):
     period = {"sunspots": 11, "co2": 52}[name]
     raw = {"sunspots": sunspots, "co2": co2}[name].load_pandas().data.iloc[:, -1].to_numpy()
-    data = Series(name, relative=relative, window=33)
+    data = build(Series, name, relative=relative, window=33)
     rows = np.arange(len(raw) - round(0.2 * len(raw)), len(raw))
     assert np.isfinite(raw[rows[0] - period :]).all()
     assert len(rows) == len(data.splits.test[1])
@@ -296,18 +297,24 @@ def test_sunspots_beat_their_baselines_which_are_printed_beside_the_metrics(work
     (workplace / "sun.yaml").write_text(RECIPE)
     assert main(["fit", "-c", "sun.yaml", "--no-gradients"]) == 0
     capsys.readouterr()
-    assert main(["test", "-c", "sun.yaml"]) == 0
-    found = {name: float(value) for name, value in re.findall(r"(test/\w+) ([\d.]+)", capsys.readouterr().out)}
-    expected = Series("sunspots", window=22, relative=True).baselines["test"]
-    assert {name: found[f"test/{name}"] for name in expected} == pytest.approx(expected, abs=1e-4)
-    assert found["test/rmse"] < min(expected.values()) * 0.8
+    assert main(["test", "-c", "sun.yaml", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    expected = build(Series, "sunspots", window=22, relative=True).baselines["test"]
+    kinds = {"naive": "rmse_naive", "seasonal naive": "rmse_seasonal_naive"}
+    assert {name: found["baselines"][kind]["rmse"] for kind, name in kinds.items()} == pytest.approx(expected)
+    assert found["metrics"]["rmse"] < min(expected.values()) * 0.8
 
 
 def test_the_forecast_of_a_file_follows_its_last_row(workplace, save):
     """A line goes on: a linear network of changes forecasts the next steps on the scale of the file."""
     line, newer = (save(table(row=np.arange(ROWS) * 3.0 + low, wave=0.0), f"{low}.csv") for low in (0, 5000))
     (workplace / "line.yaml").write_text(RECIPE.replace("dataset: sunspots, window: 22", "window: 5, horizon: 2"))
-    data = [f"--data.path={line}", "--data.targets=[row]", "--data.validation_share=17", "--data.test_share=0.2"]
+    data = [
+        f"--data.path={line}",
+        "--data.targets=[row]",
+        "--data.loading.validation_share=17",
+        "--data.loading.test_share=0.2",
+    ]
     assert main(["fit", "-c", "line.yaml", "--no-gradients", "--trainer.max_epochs=1", *data]) == 0
     for options, last in (([], 100 * 3.0), ([f"--data.predict_path={newer}"], 5000 + 100 * 3.0)):
         assert main(["predict", "-c", "line.yaml", *options]) == 0

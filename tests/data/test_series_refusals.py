@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from build import build
 
 from unvanish.data.series import Series
 
@@ -25,7 +26,7 @@ def load(tmp_path):
         path = tmp_path / "rows.csv"
         frame.to_csv(path, index=False)
         parts = {"validation_share": 17, "test_share": ROWS - TRAIN - 17}
-        return Series(path=str(path), **{"targets": ["row"], "window": 7, "batch_size": 5} | parts | options)
+        return build(Series, path=str(path), **{"targets": ["row"], "window": 7, "batch_size": 5} | parts | options)
 
     return read
 
@@ -55,13 +56,13 @@ def load(tmp_path):
             {"dataset": "co2", "test_share": -4},
             "test_share must lie between 0 and 1, or be a whole number of rows, not -4",
         ),
-        ({"dataset": "co2", "test_share": 0.9}, "test_share must lie between 0 and 1 - validation_share, not 0.9"),
+        ({"dataset": "co2", "test_share": 0.9}, "test_share must be above 0 and below 1 - validation_share, not 0.9"),
         ({"dataset": "co2", "batch_size": 0}, "batch_size must be at least 1, not 0"),
     ],
 )
 def test_arguments_are_checked_at_once(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        Series(**options)
+        build(Series, **options)
 
 
 @pytest.mark.parametrize(
@@ -131,13 +132,13 @@ def test_series_that_are_refused(load, columns, options, message):
 def test_files_that_are_refused(tmp_path, content, message):
     (tmp_path / "rows.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message) as refusal:
-        _ = Series(path=str(tmp_path / "rows.csv"), targets=["y"]).splits
+        _ = build(Series, path=str(tmp_path / "rows.csv"), targets=["y"]).splits
     assert "\n" not in str(refusal.value)
 
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^no file .*rows.csv$"):
-        _ = Series(path=str(tmp_path / "rows.csv"), targets=["y"]).task
+        _ = build(Series, path=str(tmp_path / "rows.csv"), targets=["y"]).task
 
 
 @pytest.mark.parametrize(

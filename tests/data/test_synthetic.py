@@ -1,10 +1,11 @@
+import json
 import math
-import re
 import time
 
 import numpy as np
 import pytest
 import torch
+from build import build
 
 from unvanish.command.main import main
 from unvanish.data.synthetic import SyntheticSequence
@@ -13,7 +14,7 @@ COUNTS = {"samples": 401, "validation_samples": 103, "test_samples": 53}
 
 
 def make(problem, length, **options):
-    return SyntheticSequence(problem, length, **COUNTS | {"batch_size": 7} | options)
+    return build(SyntheticSequence, problem, length, **COUNTS | {"batch_size": 7} | options)
 
 
 def rows_of(data):
@@ -121,8 +122,8 @@ def test_the_commoner_answer_is_the_baseline_of_bits(problem):
 
 
 @pytest.mark.parametrize("problem", ["adding", "copy", "parity", "xor"])
-def test_data_seed_alone_decides_what_is_drawn_and_each_split_has_its_own_stream(problem):
-    plain, other_order, other = (make(problem, 29, **seeds) for seeds in ({}, {"seed": 5}, {"data_seed": 5}))
+def test_split_seed_alone_decides_what_is_drawn_and_each_split_has_its_own_stream(problem):
+    plain, other_order, other = (make(problem, 29, **seeds) for seeds in ({}, {"seed": 5}, {"split_seed": 5}))
     longer = make(problem, 29, samples=507, validation_samples=53)
     for part in range(3):
         assert all(torch.equal(a, b) for a, b in zip(plain.splits[part], other_order.splits[part], strict=True))
@@ -148,14 +149,14 @@ def test_data_seed_alone_decides_what_is_drawn_and_each_split_has_its_own_stream
         ({"samples": 1}, "samples must be at least 2, not 1"),
         ({"validation_samples": 0}, "validation_samples must be at least 2, not 0"),
         ({"test_samples": -1}, "test_samples must be at least 2, not -1"),
-        ({"data_seed": -1}, "data_seed must be at least 0, not -1"),
+        ({"split_seed": -1}, "split_seed must be at least 0, not -1"),
         ({"seed": -1}, "seed must be at least 0, not -1"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
     ],
 )
 def test_arguments_are_checked_at_once(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        SyntheticSequence(**options)
+        build(SyntheticSequence, **options)
 
 
 def test_a_batch_greater_than_the_training_split_is_refused():
@@ -165,7 +166,7 @@ def test_a_batch_greater_than_the_training_split_is_refused():
 
 def test_two_thousand_five_hundred_steps_of_the_adding_problem_are_drawn_quickly():
     begin = time.perf_counter()
-    data = SyntheticSequence("adding")
+    data = build(SyntheticSequence, "adding")
     assert data.splits.train[0].shape == (125_000, 100, 2)
     assert len(data.train_dataloader()) == 2500
     assert time.perf_counter() - begin < 10
@@ -180,7 +181,7 @@ def test_xor_of_two_steps_is_learnt_and_its_baseline_printed_beside_it(workplace
     )
     assert main(["fit", "-c", "xor.yaml", "--no-gradients", "--data.test_samples=500"]) == 0
     capsys.readouterr()
-    assert main(["test", "-c", "xor.yaml"]) == 0
-    found = {name: float(value) for name, value in re.findall(r"(test/\w+) ([\d.]+)", capsys.readouterr().out)}
-    assert found["test/accuracy"] == 1
-    assert 0.5 <= found["test/accuracy_constant"] < 0.6
+    assert main(["test", "-c", "xor.yaml", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["accuracy"] == 1
+    assert 0.5 <= found["baselines"]["constant"]["accuracy"] < 0.6

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from build import build
 
 from unvanish.data import Tabular
 
@@ -38,7 +39,7 @@ def save(tmp_path):
 @pytest.fixture
 def load(save):
     def read(frame=None, name="rows.csv", **options):
-        return Tabular(path=save(table() if frame is None else frame, name), target="y", **options)
+        return build(Tabular, path=save(table() if frame is None else frame, name), target="y", **options)
 
     return read
 
@@ -61,7 +62,7 @@ def rows_of(data, column=0):
     ],
 )
 def test_bundled_tables(name, task, features, output_size, names, rows):
-    data = Tabular(name)
+    data = build(Tabular, name)
     assert (data.task, data.input_shape, data.output_size, data.class_names) == (task, (features,), output_size, names)
     assert sum(len(split[1]) for split in data.splits[:3]) == rows
     x, y = next(iter(data.train_dataloader()))
@@ -75,7 +76,7 @@ def test_bundled_tables(name, task, features, output_size, names, rows):
 
 
 def test_malignant_is_the_positive_class():
-    positives = sum(split[1].sum().item() for split in Tabular("breast_cancer").splits[:3])
+    positives = sum(split[1].sum().item() for split in build(Tabular, "breast_cancer").splits[:3])
     assert positives == 212
 
 
@@ -87,7 +88,7 @@ def test_kinds_of_file_agree(load, name):
 
 def test_tab_separated_values(tmp_path, load):
     table().to_csv(tmp_path / "rows.tsv", sep="\t", index=False)
-    data = Tabular(path=str(tmp_path / "rows.tsv"), target="y")
+    data = build(Tabular, path=str(tmp_path / "rows.tsv"), target="y")
     assert torch.equal(data.splits.train[0], load().splits.train[0])
 
 
@@ -101,7 +102,7 @@ def test_splits_are_disjoint_complete_stratified_and_in_file_order(load):
 
 @pytest.mark.parametrize(("name", "rows"), [("iris", 150), ("diabetes", 442)])
 def test_all_but_the_test_rows_train_where_none_validate(name, rows):
-    data = Tabular(name, validation_share=0)
+    data = build(Tabular, name, validation_share=0)
     train, validation, test = data.splits[:3]
     assert validation == ()
     assert len(train[1]) + len(test[1]) == rows
@@ -218,14 +219,14 @@ def test_new_rows_are_coded_by_the_training_rows(save, load):
         ({"dataset": "iris", "task": "regresion"}, "unknown task 'regresion'; did you mean 'regression'"),
         ({"dataset": "iris", "missing": "drop"}, "unknown treatment of missing values 'drop'"),
         ({"dataset": "iris", "validation_share": -0.1}, "validation_share must be at least 0 and below 1, not -0.1"),
-        ({"dataset": "iris", "test_share": 0.9}, "test_share must lie between 0 and 1 - validation_share, not 0.9"),
+        ({"dataset": "iris", "test_share": 0.9}, "test_share must be above 0 and below 1 - validation_share, not 0.9"),
         ({"dataset": "iris", "batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"dataset": "iris", "seed": -1}, "seed must be at least 0, not -1"),
     ],
 )
 def test_arguments_are_checked_at_once(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        Tabular(**options)
+        build(Tabular, **options)
 
 
 @pytest.mark.parametrize(
@@ -279,13 +280,13 @@ def test_tables_that_are_refused(load, columns, options, message):
 def test_files_that_are_refused(tmp_path, content, message):
     (tmp_path / "rows.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message) as refusal:
-        _ = Tabular(path=str(tmp_path / "rows.csv"), target="y", task="regression").splits
+        _ = build(Tabular, path=str(tmp_path / "rows.csv"), target="y", task="regression").splits
     assert "\n" not in str(refusal.value)
 
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^no file .*rows.csv$"):
-        _ = Tabular(path=str(tmp_path / "rows.csv"), target="y").task
+        _ = build(Tabular, path=str(tmp_path / "rows.csv"), target="y").task
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from build import build
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
@@ -22,7 +23,7 @@ def load(tmp_path):
     def read(text=ENGLISH, **options):
         path = tmp_path / "text.txt"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return Text(str(path), **{"context_length": 13, "batch_size": 7} | options)
+        return build(Text, str(path), **{"context_length": 13, "batch_size": 7} | options)
 
     return read
 
@@ -54,7 +55,7 @@ def test_windows_are_slices_of_the_text_and_y_is_x_one_token_on(load, tokenizer,
 
 @needs_shakespeare
 def test_tiny_shakespeare_is_split_and_numbered_as_nanogpt_does():
-    data = Text(str(SHAKESPEARE), context_length=64, stride=1, test_share=0.0, batch_size=12)
+    data = build(Text, str(SHAKESPEARE), context_length=64, stride=1, test_share=0.0, batch_size=12)
     characters = SHAKESPEARE.read_text(encoding="utf-8")
     numbers = {character: number for number, character in enumerate(sorted(set(characters)))}
     ids = np.array([numbers[character] for character in characters])
@@ -74,7 +75,7 @@ def test_tiny_shakespeare_is_split_and_numbered_as_nanogpt_does():
 
 @needs_shakespeare
 def test_a_million_windows_take_the_memory_of_their_tokens():
-    splits = Text(str(SHAKESPEARE), stride=1, test_share=0.0).splits
+    splits = build(Text, str(SHAKESPEARE), stride=1, test_share=0.0).splits
     assert storage_bytes(*splits.train) == 1_003_854 * 8
 
 
@@ -232,7 +233,7 @@ def test_without_a_test_share_there_is_no_test_split(load):
 )
 def test_arguments_are_checked_at_once(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        Text(**options)
+        build(Text, **options)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_a_short_test_split_is_refused(load):
 def test_a_file_that_is_not_there(tmp_path):
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(FileNotFoundError, match=f"^no file {path}$"):
-            _ = Text(str(path)).vocabulary_size
+            _ = build(Text, str(path)).vocabulary_size
 
 
 def test_a_batch_greater_than_the_training_split_is_refused(load):

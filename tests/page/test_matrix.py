@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from unvanish.page.matrix import LEVELS, evenly, packed, thinned, unpacked
+from unvanish.page.matrix import LEVELS, evenly, joined, packed, row_of, thinned, unpacked
 
 ROWS = {"first": {0: 1e-30, 10: 0.0, 20: math.nan}, "last": {0: 1.0, 10: math.inf, 30: 1e-15}}
 
@@ -51,3 +51,15 @@ def test_thinning_keeps_the_first_step_and_the_last():
     assert unpacked(thinned(matrix, 3)) == {"a": {0: 0.0, 50: pytest.approx(50, abs=1e-2), 100: 100.0}}
     assert evenly([3, 5, 7], 5) == [3, 5, 7]
     assert evenly([3, 5, 7], 1) == [3]
+
+
+def test_matrices_of_one_stretch_of_steps_after_another_are_one():
+    later = {"first": {40: 1e-10}, "new": {40: 100.0, 50: 0.0}}
+    found = joined([packed("delta", ROWS, log=True), packed("delta", later, log=True)])
+    assert (found["layers"], found["steps"]) == (["first", "last", "new"], [0, 10, 20, 30, 40, 50])
+    assert (found["low"], found["high"]) == (-30.0, 2.0)
+    rows = unpacked(found)
+    assert rows["first"] == pytest.approx({0: -30, 10: -math.inf, 20: math.nan, 40: -10}, abs=1e-3, nan_ok=True)
+    assert rows["last"] == pytest.approx({0: 0.0, 10: math.inf, 30: -15.0}, abs=1e-3)
+    assert rows["new"] == {40: 2.0, 50: -math.inf}
+    assert unpacked(row_of(found, "new")) == {"new": {40: 2.0, 50: -math.inf}}

@@ -210,7 +210,7 @@ def test_keras_figure_is_met_from_both_sides(kept, tmp_path):
         kept(**scored(keras_mlp=accuracies))
         assert passed(training.keras_mlp(Settings(tmp_path, out=tmp_path))) == [expected]
     recipe = Experiment.parse(recipes.load(["papers/keras_mlp"]), []).arguments
-    assert recipe.data.validation_share == 0  # so that the last weights are tested
+    assert recipe.data.loading.validation_share == 0  # so that the last weights are tested
 
 
 def test_nanogpt_s_loss_is_the_last_one(kept, tmp_path):

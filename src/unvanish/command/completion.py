@@ -22,7 +22,7 @@ _PACKAGE = Path(unvanish.__file__).parent
 #: What the data tells the network, and what is no key.
 _HIDDEN = {"self", "input_shape", "output_size", "vocabulary_size", "padding_index", "class_path"}
 
-_LINKED = {"model.training.task", "data.seed"}
+_LINKED = {"model.training.task", "data.loading.seed"}
 
 
 def complete(parser: argparse.ArgumentParser) -> None:

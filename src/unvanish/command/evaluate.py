@@ -1,6 +1,7 @@
 """``unvanish validate``, ``test`` and ``predict``: what a trained network is worth, and what it says."""
 
 import json
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import cast
@@ -13,10 +14,14 @@ from torch import Tensor
 from unvanish.command.checkpoints import checkpoint_of, load_weights, newest_run
 from unvanish.command.errors import FailedError, WrongInputError, as_wrong_input
 from unvanish.command.experiment import Built, Experiment
-from unvanish.command.recipes import load
-from unvanish.command.run import CONFIG, has_validation_split
+from unvanish.command.recipes import CONFIG, load
+from unvanish.command.run_folder import is_marked
+from unvanish.command.scores import CONFUSION, confusion_figure, keep, lines, plain
+from unvanish.command.splits import has_validation_split
+from unvanish.command.terminal import say
 from unvanish.data import InMemoryData
-from unvanish.gradients.judge.report import json_number
+from unvanish.networks.pretrained import without_pretrained
+from unvanish.training import Scores
 
 
 def evaluate(options: Namespace, overrides: list[str]) -> int:
@@ -28,11 +33,21 @@ def evaluate(options: Namespace, overrides: list[str]) -> int:
     run = trainer.validate if options.verb == "validate" else trainer.test
     with as_wrong_input():
         (metrics,) = run(built.model, built.data, verbose=False)
+    stage, scores = ("val" if options.verb == "validate" else "test"), built.model.scores or Scores({})
+    loss = metrics.get(f"{stage}/loss", math.nan)
+    values, class_names = {"loss": loss} | scores.values, getattr(built.data, "class_names", None)
     if options.json:
-        numbers = {name: json_number(value) for name, value in metrics.items()}
-        print(json.dumps({"checkpoint": str(checkpoint), "metrics": numbers}, indent=2, allow_nan=False))
+        found = {"checkpoint": str(checkpoint), "split": stage} | plain(scores, class_names, values)
+        print(json.dumps(found, indent=2, allow_nan=False))
     else:
-        print(f"{checkpoint}: " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        print(f"{checkpoint}:")
+        for line in lines(scores, built.model.settings.task, stage, values, class_names):
+            say(line)
+    if is_marked(folder := checkpoint.absolute().parents[1]):
+        with as_wrong_input("cannot write the scores: "):
+            keep(scores, folder, stage, class_names, values)
+            if figure := confusion_figure(scores, class_names):
+                figure.savefig(folder / f"{stage}_{CONFUSION}.png")
     return 0
 
 
@@ -70,7 +85,8 @@ def load_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, 
         if not is_run:
             recipe = load([str(run / CONFIG)])
     experiment = Experiment.parse(recipe, overrides)
-    built = experiment.build()
+    with without_pretrained():
+        built = experiment.build()
     load_weights(checkpoint, built.model)
     return experiment, built, checkpoint
 

@@ -11,7 +11,8 @@ _SHORT = {
     "epochs": ("the number of epochs", "trainer.max_epochs"),
     "num_epochs": ("the number of epochs", "trainer.max_epochs"),
     "steps": ("the number of steps", "trainer.max_steps"),
-    "bs": ("the batch size", "data.batch_size"),
+    "bs": ("the batch size", "loading.batch_size"),
+    "data_seed": ("the seed of what is drawn", "loading.split_seed"),
     "optim": ("the optimizer", "optimizer.name"),
     "optimizer": ("the optimizer", "optimizer.name"),
     "scheduler": ("the schedule", "schedule.name"),
@@ -36,6 +37,7 @@ def hint(key: str, keys: Collection[str]) -> str:
         keys: All that there are.
     """
     word = key.replace("-", "_").lower()
+    word = word.rpartition(".")[2]  # what was meant may lie in another group
     what, end = _SHORT.get(word, (f"{word.replace('_', ' ')}", word))
     found = [known for known in keys if known == end or known.endswith(f".{end}")]
     if len(found) == 1:

@@ -30,7 +30,7 @@ def row(experiment: Experiment) -> Config:
         "network": str(experiment.recipe.config["model"]["class_path"]).rpartition(".")[2],
         "seed": arguments.seed,
         **{key: str(value) for key, value in vars(arguments.model).items() if key != "training"},
-        "batch_size": arguments.get("data.batch_size"),
+        "batch_size": arguments.get("data.loading.batch_size"),
         "optimizer": optimizer.name,
         "learning_rate": optimizer.learning_rate,
     }

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+from torch import Tensor
 
 from unvanish.command.terminal import console, is_live, say
 from unvanish.gradients import GradientMonitor
@@ -50,8 +51,10 @@ def live_line(where: Console, what: str) -> Progress:
 
 @final
 class EpochTable(ProgressBar):
-    """A row an epoch: the last step's loss, the validation, learning rate, first/last and the time of the epoch.
+    """A row an epoch: its mean loss, the validation, learning rate, first/last and the time it took.
 
+    The loss is the mean of ``train/loss`` over the epoch's batches, penalties left out; in a run that goes on in the
+    middle of an epoch, over the rest of it. It is summed on the device and read once an epoch.
     ``*`` marks an epoch that validates at least as well as all before it. In a pipe a row is printed a second at most,
     and the last one always.
 
@@ -70,6 +73,8 @@ class EpochTable(ProgressBar):
         self._columns: list[tuple[str, int]] = []
         self._held: Text | None = None
         self._has_validated = False
+        self._losses: Tensor | None = None
+        self._batches = 0
         self._printed = self._drawn = self._began = -math.inf
 
     def disable(self) -> None:
@@ -97,7 +102,7 @@ class EpochTable(ProgressBar):
         score = f"val {self.objective.metric}"
         self._columns = [("epoch", 7), ("train loss", 10)]
         if trainer.enable_validation:
-            self._columns += [("val loss", 9), (score, len(score) + 1)]
+            self._columns += [("val loss", 9), *([(score, len(score) + 1)] if score != "val loss" else [])]
         self._columns += [("lr", 8), *([("first/last", 10)] if self.monitor.session is not None else []), ("time", 6)]
         steps = trainer.estimated_stepping_batches
         total = int(steps) if 0 < steps < math.inf else None
@@ -110,11 +115,16 @@ class EpochTable(ProgressBar):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the epoch's clock."""
         self._began, self._has_validated = time.monotonic(), False
+        self._losses, self._batches = None, 0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Draw the line anew, ten times a second at most."""
+        """Add up the loss, and draw the line anew, ten times a second at most."""
+        loss = trainer.callback_metrics.get("train/loss")
+        if loss is not None:
+            self._losses = loss if self._losses is None else self._losses + loss
+            self._batches += 1
         now = time.monotonic()
         if self._progress.disable or now - self._drawn < _REDRAWN_EVERY:
             return
@@ -142,7 +152,7 @@ class EpochTable(ProgressBar):
         optimizers = trainer.optimizers
         cells = {
             "epoch": _of_all(trainer),
-            "train loss": _number(found.get("train/loss")),
+            "train loss": _number(None if self._losses is None else float(self._losses) / self._batches),
             "val loss": _number(validated.get("val/loss")),
             f"val {self.objective.metric}": _number(score) + ("*" if is_best else " "),
             "lr": f"{optimizers[0].param_groups[0]['lr']:.2g}" if optimizers else "",

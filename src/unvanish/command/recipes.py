@@ -14,10 +14,13 @@ import yaml
 
 import unvanish
 from unvanish.command import yaml_text
+from unvanish.command.earlier import renamed
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.names import nearest
 
 Config = dict[str, Any]
+
+CONFIG = "config.yaml"  # what a run keeps
 
 _COMPARISON = {"base", "variants", "grid", "target"}
 _SHAPE = "'base', a recipe or the name of one, then 'variants' or a 'grid' or both, and perhaps a 'target'"
@@ -92,7 +95,8 @@ def read(path: Path) -> Config:
         raise WrongInputError(f"{path} is not readable YAML: {one_line(error)}") from error
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise WrongInputError(f"{path} is not a recipe: it holds no keys")
-    return _with_changes({}, config)
+    config = _with_changes({}, config)
+    return renamed(config) if path.name == CONFIG else config
 
 
 def is_comparison(config: Config) -> bool:

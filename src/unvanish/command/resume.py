@@ -8,8 +8,7 @@ import yaml
 from unvanish.command.checkpoints import BEST, LAST, newest_run
 from unvanish.command.errors import WrongInputError
 from unvanish.command.experiment import Experiment
-from unvanish.command.recipes import Config, flat, read
-from unvanish.command.run import CONFIG
+from unvanish.command.recipes import CONFIG, Config, flat, read
 from unvanish.command.run_folder import is_marked, numbered, of_first_process, tell_processes
 
 #: What does not change what a run computes up to a step, so that it may be another when it goes on.
@@ -56,6 +55,9 @@ def resumed(experiment: Experiment, runs: Path, checkpoint: Path | None) -> Star
         candidates = [folder]
     elif experiment.recipe.paths[0].name == CONFIG and is_marked(experiment.recipe.paths[0].parent):
         candidates = [experiment.recipe.paths[0].parent]
+        if not any(candidates[0].glob("checkpoints/*.ckpt")):  # planned by a comparison, or killed early: it begins
+            tell_processes(candidates[0])
+            return Start(candidates[0], None)
     else:
         parent = runs / experiment.recipe.name
         newest_run(parent)  # says so where there is none

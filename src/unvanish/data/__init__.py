@@ -1,12 +1,12 @@
 """Data sets, one file a kind of data, and a loader that cuts them into batches."""
 
 from unvanish.data.augmentation import Augmentation
-from unvanish.data.clip_folder import ClipFolder
 from unvanish.data.clips import MovingDigits
-from unvanish.data.image_folder import ImageFolder
+from unvanish.data.folders import ImageFolder
 from unvanish.data.images import Images
 from unvanish.data.labelled_text import LabelledText
 from unvanish.data.loader import BatchLoader
+from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
 from unvanish.data.series import Series
 from unvanish.data.synthetic import SyntheticSequence
@@ -16,13 +16,15 @@ from unvanish.data.text import Text
 __all__ = [
     "Augmentation",
     "BatchLoader",
-    "ClipFolder",
+    "Description",
     "ImageFolder",
     "Images",
     "InMemoryData",
     "LabelledText",
+    "Loading",
     "MovingDigits",
     "Series",
+    "Splits",
     "SyntheticSequence",
     "Tabular",
     "Text",

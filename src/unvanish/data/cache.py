@@ -1,4 +1,4 @@
-"""Files decoded into bytes: once, to stay in memory or in a file, or anew for every batch, by worker processes.
+"""Files decoded into bytes, once, to stay in memory or in a file.
 
 Shapes: N files, M of them readable; each decodes into (C, ...), C channels and any other axes.
 """
@@ -6,31 +6,25 @@ Shapes: N files, M of them readable; each decodes into (C, ...), C channels and 
 import hashlib
 import logging
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-
-from unvanish.data.loader import BatchLoader
 
 logger = logging.getLogger(__name__)
 
 #: Reads a file, or a folder that is one sample, into uint8 (C, ...).
 Decoder = Callable[[Path], NDArray[np.uint8]]
 
-CACHES = ("auto", "memory", "file", "none")
-MEMORY_SHARE = 0.25  # of the machine's memory, for what auto keeps there
-DISK_SHARE = 0.9  # of the free disk, for what auto writes there
+CACHES = ("memory", "file")
+MEMORY_SHARE = 0.5  # of the machine's, at most
 FORMAT = 2  # of cached files; to be raised when a decoder gives other pixels than before
 STAMPED = 4096  # bytes that are read of a file at its head, in its middle and at its tail
 CHUNK = 1024  # files that wait to be decoded, or decoded to be kept
@@ -40,47 +34,43 @@ class Decoded(NamedTuple):
     """What came of decoding files.
 
     Args:
-        pixels: uint8 (M, C, ...) of those that can be read, in their order; None where they are not kept.
-        files: (M,) which files they are.
+        files: (M,) which files can be read.
         sums: int64 (M, 2, C), each one's sum of pixels and sum of squared pixels.
         refused: Why each of the others cannot be read.
+        pixels: uint8 (M, C, ...).
     """
 
-    pixels: Tensor | None
     files: NDArray[np.int64]
     sums: NDArray[np.int64]
     refused: dict[int, str]
+    pixels: Tensor = torch.empty(0, dtype=torch.uint8)
 
 
-def decode(
-    files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], *, cache: str = "auto", folder: Path = Path()
-) -> Decoded:
+def decode(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], *, cache: str, folder: Path) -> Decoded:
     """Decode every file once, on all processors.
 
     Args:
         files: What to decode; a folder of files can be one sample.
         decoder: Its ``repr`` tells what it does.
         shape: What it gives.
-        cache: memory, file (in ``folder``: the next call with the same files finds it there), none (only learn what can
-            be read, and its sums), or auto: memory up to a quarter of the machine's, else file where that fits on the
-            disk, else none.
+        cache: memory, or file (in ``folder``: the next call with the same files finds it there).
         folder: For files.
 
     Raises:
-        ValueError: The cache cannot be written.
+        ValueError: There is too much for the memory, or the cache cannot be written.
     """
-    folder = folder.expanduser().absolute()
     size = len(files) * int(np.prod(shape))
-    if cache == "auto" and size <= MEMORY_SHARE * _memory():
-        cache = "memory"
-    if cache == "memory":
-        pixels = torch.empty(len(files), *shape, dtype=torch.uint8)
-        found = _scan(files, decoder, lambda row, sample: pixels[row].copy_(torch.from_numpy(sample)))
-        return found._replace(pixels=pixels[: len(found.files)])
-    target = folder / f"{_key(files, decoder)}.npz"
-    if cache == "file" or (cache == "auto" and (target.is_file() or size <= DISK_SHARE * _free_disk(folder))):
-        return _in_file(files, decoder, shape, target)
-    return _scan(files, decoder, lambda row, sample: None)
+    if cache == "file":
+        folder = folder.expanduser().absolute()
+        return _in_file(files, decoder, shape, folder / f"{_key(files, decoder)}.npz")
+    if size > MEMORY_SHARE * _memory():
+        raise ValueError(
+            f"{len(files)} files of {shape} take {size / 2**30:.1f} GiB, more than half of the memory; cache=file "
+            "keeps them on the disk"
+        )
+    pixels = torch.empty(len(files), *shape, dtype=torch.uint8)
+    found = _scan(files, decoder, lambda row, sample: pixels[row].copy_(torch.from_numpy(sample)))
+    return found._replace(pixels=pixels[: len(found.files)])
 
 
 def _scan(files: Sequence[Path], decoder: Decoder, keep: Callable[[int, NDArray[np.uint8]], object]) -> Decoded:
@@ -99,7 +89,7 @@ def _scan(files: Sequence[Path], decoder: Decoder, keep: Callable[[int, NDArray[
                     keep(len(sums), sample)
                     sums.append(sum_of_sample)
     readable = np.setdiff1d(np.arange(len(files)), list(refused))
-    return Decoded(None, readable, np.array(sums), refused)
+    return Decoded(readable, np.array(sums), refused)
 
 
 def _try(decoder: Decoder, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | str:
@@ -149,7 +139,7 @@ def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) 
     try:
         with target.open("rb") as file, np.load(file) as stored:
             refused = dict(zip(stored["refused"].tolist(), stored["reasons"].tolist(), strict=True))
-            found = Decoded(None, stored["files"], stored["sums"], refused)
+            found = Decoded(stored["files"], stored["sums"], refused)
             whole = stored["stamp"] == _stamp(bytes_file)
     except Exception as error:  # numpy and zipfile raise many kinds
         whole, found = False, None
@@ -197,86 +187,3 @@ def _memory() -> int:
         with suppress(OSError, ValueError):
             sizes.append(int(Path(limit).read_text()))
     return min(sizes, default=2**33)
-
-
-def _free_disk(folder: Path) -> int:
-    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-    return shutil.disk_usage(there).free if os.access(there, os.W_OK) else 0
-
-
-@final
-class DecodingLoader:
-    """Batches (x, ...) whose x, uint8, is decoded by worker processes while the network works on the batch before.
-
-    Its order and its position are those of a ``BatchLoader``, so it resumes as that does.
-
-    Args:
-        order: Gives (rows, ...).
-        files: What row i is decoded from.
-        decoder: Reads one.
-    """
-
-    def __init__(self, order: BatchLoader, files: Sequence[Path], decoder: Decoder) -> None:
-        self.order = order
-        self.files = files
-        self.decoder = decoder
-        self.batch_size = order.batch_size
-        self._position = order.state_dict()
-
-    @property
-    def batch_sampler(self) -> SimpleNamespace:
-        """Where Lightning finds ``set_epoch``."""
-        return SimpleNamespace(sampler=self, batch_size=self.batch_size)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go to the first batch of ``epoch``, unless the position is inside that epoch already, as after a resume."""
-        if epoch != self._position["epoch"]:
-            self._position = {"epoch": epoch, "batch": 0}
-
-    def state_dict(self) -> dict[str, int]:
-        """The position of the next batch: ``epoch`` and ``batch``."""
-        return self._position
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass begin at the position of ``state``."""
-        self.order.load_state_dict(state)
-        self._position = state
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        # The order is read to its end before the first batch is decoded, so a pass that was broken off is wound back.
-        self.order.set_epoch(self._position["epoch"])
-        batches, positions = [], []
-        for batch in self.order:
-            batches.append(batch)
-            positions.append(self.order.state_dict())
-        decoding: Any = iter(
-            DataLoader(
-                _DecodedBatches([rows.tolist() for rows, *_ in batches], self.files, self.decoder),
-                batch_size=None,
-                num_workers=max(1, _processors() // self.order.world_size),
-                generator=torch.Generator(),  # leaves that of dropout alone
-            )
-        )
-        for (_, *rest), position in zip(batches, positions, strict=True):
-            x = next(decoding)
-            if position is positions[-1]:
-                decoding = None  # ends the workers; Lightning never returns after the last batch
-            self._position = position
-            yield (x, *rest)
-
-
-@final
-class _DecodedBatches(Dataset[Tensor]):
-    def __init__(self, batches: list[list[int]], files: Sequence[Path], decoder: Decoder) -> None:
-        self.batches = batches
-        self.files = files
-        self.decoder = decoder
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(np.stack([self.decoder(self.files[row]) for row in self.batches[index]]))

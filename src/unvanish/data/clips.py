@@ -8,8 +8,8 @@ from torch import Tensor
 
 from unvanish.data.augmentation import PixelScale
 from unvanish.data.images import DIGITS, cut, digits
-from unvanish.data.module import Description, InMemoryData
-from unvanish.data.splits import Splits
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.module import InMemoryData
 from unvanish.names import lookup
 
 #: Rows and columns from one frame to the next.
@@ -42,10 +42,7 @@ class MovingDigits(InMemoryData):
         clips: Clips to train on.
         validation_clips: Clips to validate on.
         test_clips: Clips to test on.
-        batch_size: Rows in a batch, on each device.
-        seed: Fixes the order of the training batches.
-        split_seed: Fixes which digits go to which split, and what moves where.
-        device_resident: Keep the whole data set on the trainer's device.
+        loading: How it is cut into splits and batches.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -60,18 +57,9 @@ class MovingDigits(InMemoryData):
         clips: int = 8000,
         validation_clips: int = 500,
         test_clips: int = 1000,
-        batch_size: int = 64,
-        seed: int = 0,
-        split_seed: int = 0,
-        device_resident: bool = False,
+        loading: Loading = Loading(batch_size=64),
     ) -> None:
-        super().__init__(
-            validation_share=0.1,  # of the digits that are not for testing, as in Images
-            batch_size=batch_size,
-            seed=seed,
-            split_seed=split_seed,
-            device_resident=device_resident,
-        )
+        super().__init__(loading)
         lookup("label", label, dict.fromkeys(("digit", "direction")))
         if directions not in (4, 8):
             raise ValueError(f"directions must be 4 or 8, not {directions}")
@@ -95,9 +83,10 @@ class MovingDigits(InMemoryData):
         names = DIGITS.split() if self.label == "digit" else self.directions
         return Description("multiclass", (1, self.frames, self.size, self.size), len(names), names)
 
-    def _read(self) -> Splits:
-        (x, y), test = digits(self.split_seed)
-        training, validation = cut(y, self.validation_share, self.split_seed, "digits", DIGITS.split())
+    def read(self) -> Splits:
+        """Draw the clips."""
+        (x, y), test = digits(self.loading)
+        training, validation = cut(y, self.loading.validation_share, self.loading, "digits", DIGITS.split())
         sources = ((x[training], y[training]), (x[validation], y[validation]), test)
         splits = [
             self._draw(*source, count, i) for i, (source, count) in enumerate(zip(sources, self.counts, strict=True))
@@ -109,7 +98,7 @@ class MovingDigits(InMemoryData):
 
     def _draw(self, x: Tensor, y: Tensor, count: int, part: int) -> tuple[Tensor, Tensor]:
         """Clips (count, 1, T, size, size) of the digits (x, y), and their labels."""
-        rng = np.random.default_rng((self.split_seed, part))
+        rng = np.random.default_rng((self.loading.split_seed, part))
         digit = torch.from_numpy(rng.integers(len(x), size=count))
         start = torch.from_numpy(rng.integers(self.size, size=(count, 2)))
         direction = torch.from_numpy(rng.integers(len(self.directions), size=count))

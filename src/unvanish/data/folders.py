@@ -1,10 +1,9 @@
-"""Folders of samples by class: what lies where, which samples train, and what cannot be read."""
+"""Images or clips in folders, a folder for each class: what lies where, which train, and what cannot be read."""
 
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unvanish.data.augmentation import PixelScale
-from unvanish.data.cache import CACHES, Decoded, Decoder, DecodingLoader, decode
-from unvanish.data.loader import BatchLoader
-from unvanish.data.module import Description
-from unvanish.data.splits import Integers, Splits, split
+from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
+from unvanish.data.cache import CACHES, Decoded, Decoder, decode
+from unvanish.data.clip_decoder import SUFFIXES as CLIP_SUFFIXES
+from unvanish.data.clip_decoder import ClipDecoder, is_frame
+from unvanish.data.image_decoder import SUFFIXES, ImageDecoder
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.module import InMemoryData
+from unvanish.data.splits import Integers, split
 from unvanish.names import lookup
 
 logger = logging.getLogger(__name__)
@@ -32,21 +34,6 @@ SPLIT_FOLDERS = {
     "test": "test",
 }
 PARTS = ("train", "validation", "test")
-ON_ERROR = ("refuse", "skip")
-
-
-class Kind(NamedTuple):
-    """A kind of sample.
-
-    Args:
-        noun: What one is called, ``image``.
-        looks: What refusals say it looks like.
-        find: All samples in a folder and below it.
-    """
-
-    noun: str
-    looks: str
-    find: Callable[[Path], list[Path]]
 
 
 class Part(NamedTuple):
@@ -56,7 +43,7 @@ class Part(NamedTuple):
     labels: list[int]
 
 
-def visible_files(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
+def _visible_files(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
     """Every folder from ``folder`` down, links followed, with its files; names that begin with a dot are hidden.
 
     Raises:
@@ -71,66 +58,82 @@ def visible_files(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
 
 
 @final
-@dataclass
-class SampleFolder:
-    """A folder with a folder of samples for each class, or with train/, val/ and test/ that have those.
+class ImageFolder(InMemoryData):
+    """Images or short videos of your own to classify, x normalised per channel by the training split.
+
+    x is (B, channels, height, width), or (B, channels, frames, height, width) of clips. Either ``path`` holds a folder
+    for each class, and the splits are cut from those, with every class's share; or it holds train/, and val/ or test/
+    or both, each with a folder for each class; what is absent is cut from train/. Two classes are a binary task; of
+    them, sorted by name, the second is positive. A clip is a video file, or a folder with its frames as images.
+
+    A picture is scaled until it covers ``image_size``, and its middle cut out. All files are decoded once, which finds
+    those that cannot be read, and stay bytes until they are on the network's device.
 
     Args:
         path: The folder.
-        predict_path: A folder of samples without classes, or None.
-        kind: What the samples are.
-        decoder: Reads one.
-        shape: Of what it gives.
-        validation_share: Share of the training samples to validate on, where there is no val/.
-        test_share: Share of the samples to test on, where there is no test/.
-        split_seed: Fixes which.
-        on_error: refuse samples that cannot be read, or skip them.
-        cache: auto, memory, file or none.
-        cache_folder: For file.
+        frames: How many frames of a clip are taken, evenly spaced; a short clip repeats some. None: these are images.
+        image_size: Side of a square in pixels, or [height, width].
+        channels: 1 for grey, 3 for colour.
+        white: The value of white in grey images of 16 bits. None: 65535, and what stays below a sixteenth is refused.
+        predict_path: A folder of samples to predict, in the order of their names. Without it the test split is
+            predicted.
+        on_error: refuse or skip what cannot be read; of the samples to predict none is skipped.
+        cache: memory, or file (in ``cache_folder``, where the next run finds it), for what the memory has no room for.
+        cache_folder: For files; delete them when you like.
+        augmentation: How training samples vary; all frames of a clip do so together.
+        loading: How it is cut into splits and batches.
 
     Raises:
-        ValueError: An option is unknown or out of its range.
+        ValueError: An argument is out of its range, or (on first use) a folder is not as it should be, or samples
+            cannot be read.
+        FileNotFoundError: There is no such folder (on first use).
     """
 
-    path: str | None
-    predict_path: str | None
-    kind: Kind
-    decoder: Decoder
-    shape: tuple[int, ...]
-    validation_share: float
-    test_share: float
-    split_seed: int
-    on_error: str
-    cache: str
-    cache_folder: str
-
-    def __post_init__(self) -> None:
-        if self.path is None:
-            raise ValueError(f"path is missing: the folder that holds a folder of {self.kind.noun}s for each class")
-        lookup("treatment of errors", self.on_error, dict.fromkeys(ON_ERROR))
-        lookup("cache", self.cache, dict.fromkeys(CACHES))
-        if not 0 < self.test_share < 1:
-            raise ValueError(f"test_share must lie between 0 and 1, not {self.test_share}")
-        self._undecoded: list[Path] | None = None  # what is decoded batch by batch
-
-    @property
-    def _root(self) -> Path:
-        return Path(str(self.path))
+    def __init__(
+        self,
+        path: str | None = None,
+        frames: int | None = None,
+        image_size: int | list[int] = 64,
+        channels: int = 3,
+        white: int | None = None,
+        predict_path: str | None = None,
+        on_error: str = "refuse",
+        cache: str = "memory",
+        cache_folder: str = "~/.cache/unvanish",
+        augmentation: Augmentation = UNCHANGED,
+        loading: Loading = Loading(),
+    ) -> None:
+        super().__init__(loading, augmentation=augmentation)
+        picture = ImageDecoder.of_size(image_size, channels, white)
+        augmentation.fit(picture.height, picture.width)
+        self.decoder: Decoder
+        if frames is None:
+            self.noun, self.looks, self.decoder = "image", ", ".join(SUFFIXES), picture
+            self.shape: tuple[int, ...] = (channels, picture.height, picture.width)
+        else:
+            if frames < 1:
+                raise ValueError(f"frames must be at least 1, not {frames}")
+            self.noun, self.looks = "clip", f"{', '.join(CLIP_SUFFIXES)}, or a folder of frames each"
+            self.decoder = ClipDecoder(picture, frames)
+            self.shape = (channels, frames, picture.height, picture.width)
+        if path is None:
+            raise ValueError(f"path is missing: the folder that holds a folder of {self.noun}s for each class")
+        self.path = path
+        self.predict_path = predict_path
+        self.skips = lookup("treatment of errors", on_error, {"refuse": False, "skip": True})
+        self.cache = lookup("cache", cache, {name: name for name in CACHES})
+        self.cache_folder = Path(cache_folder)
 
     @property
     def description(self) -> Description:
-        """Known from the names of the folders."""
+        """Known from the names of the folders, which are read on first use."""
         names = self._listing[0]
         if len(names) == 2:
             return Description("binary", self.shape, 1, names)
         return Description("multiclass", self.shape, len(names), names)
 
-    def read(self) -> tuple[Splits, PixelScale]:
-        """The splits, and the scale of the training split's pixels.
-
-        Returns:
-            splits: x is uint8 (rows, C, ...), or int64 (rows,) for ``loader`` where nothing is kept.
-            scale: Normalises them.
+    def read(self) -> Splits:
+        """Decode the files, or find where they have been.
 
         Raises:
             ValueError: Samples cannot be read, or too few are left.
@@ -138,45 +141,29 @@ class SampleFolder:
         class_names, parts = self._listing
         predict = Part(self._samples(Path(self.predict_path)), []) if self.predict_path else Part([], [])
         paths = [path for part in (*parts.values(), predict) for path in part.paths]
-        decoded = decode(paths, self.decoder, self.shape, cache=self.cache, folder=Path(self.cache_folder))
+        decoded = decode(paths, self.decoder, self.shape, cache=self.cache, folder=self.cache_folder)
         self._check(decoded, paths, len(predict.paths))
-        if decoded.pixels is None:
-            self._undecoded = [paths[file] for file in decoded.files]
-            pixels = torch.arange(len(decoded.files))
-        else:
-            pixels = decoded.pixels
         # The files are in the order of the splits, so that a split is a slice, and not a copy.
         ends = np.searchsorted(decoded.files, np.cumsum([len(part.paths) for part in parts.values()]))
         labels = torch.tensor([label for part in parts.values() for label in part.labels])[decoded.files[: ends[-1]]]
         y = labels.float() if len(class_names) == 2 else labels
         for part, count in zip(PARTS, np.diff(ends, prepend=0), strict=True):
             if parts[part].paths and not count:
-                raise ValueError(f"{self.path}: no {self.kind.noun} of the {part} split can be read")
+                raise ValueError(f"{self.path}: no {self.noun} of the {part} split can be read")
         absent = set(range(len(class_names))) - set(labels[: ends[0]].tolist())
         if absent:
             name = class_names[min(absent)]
-            raise ValueError(f"{self.path}, class {name!r}: no {self.kind.noun} to train on can be read")
+            raise ValueError(f"{self.path}, class {name!r}: no {self.noun} to train on can be read")
         train, validation, test = (slice(start, end) for start, end in pairwise((0, *ends)))
-        splits = Splits(
+        self.pixels = _scale(decoded.sums[train], self.shape)
+        pixels = decoded.pixels
+        return Splits(
             (pixels[train], y[train]),
             (pixels[validation], y[validation]),
             (pixels[test], y[test]),
             (pixels[ends[-1] :],) if self.predict_path else (),
             [str(paths[file]) for file in decoded.files[slice(ends[-1], None) if self.predict_path else test]],
         )
-        return splits, _scale(decoded.sums[train], self.shape)
-
-    def loader(self, order: BatchLoader, *, device_resident: bool) -> BatchLoader | DecodingLoader:
-        """The loader of a split: ``order`` itself, or one that decodes the rows that ``order`` gives.
-
-        Raises:
-            ValueError: The pixels are wanted on the device, and not kept.
-        """
-        if self._undecoded is None:
-            return order
-        if device_resident:
-            raise ValueError("device_resident needs cache=memory or cache=file; here every batch is decoded anew")
-        return DecodingLoader(order, self._undecoded, self.decoder)
 
     @cached_property
     def _listing(self) -> tuple[list[str], dict[str, Part]]:
@@ -199,19 +186,19 @@ class SampleFolder:
             )
             for part, classes in found.items()
         }
-        for part, share in (("test", self.test_share), ("validation", self.validation_share)):
+        for part, share in (("test", self.loading.test_share), ("validation", self.loading.validation_share)):
             if part not in parts:
                 parts["train"], parts[part] = self._cut(parts["train"], share, class_names)
         counts = ", ".join(f"{len(parts[part].paths)} {part}" for part in PARTS)
-        logger.info("%s: %ss of %d classes, %s", self.path, self.kind.noun, len(class_names), counts)
+        logger.info("%s: %ss of %d classes, %s", self.path, self.noun, len(class_names), counts)
         return class_names, {part: parts[part] for part in PARTS}
 
     def _split_folders(self) -> dict[str, Path]:
         """The folders of the splits; that of train alone where the classes lie side by side."""
-        folders = _folders(self._root)
+        folders = _folders(Path(self.path))
         own = {part: folder for name, folder in folders.items() if (part := SPLIT_FOLDERS.get(name))}
         if "train" not in own or (len(own) == 1 and len(folders) > 1):
-            return {"train": self._root}
+            return {"train": Path(self.path)}
         if len(own) < len(folders):
             listed = ", ".join(sorted(folders))
             raise ValueError(f"{self.path}: either folders of classes, or train, val and test, not {listed}")
@@ -220,29 +207,39 @@ class SampleFolder:
     def _classes(self, folder: Path) -> dict[str, list[Path]]:
         folders = _folders(folder)
         if not folders:
-            raise ValueError(f"{folder}: no folders; {self.kind.noun}s lie in a folder for each class")
+            raise ValueError(f"{folder}: no folders; {self.noun}s lie in a folder for each class")
         return {name: self._samples(class_folder) for name, class_folder in folders.items()}
 
     def _samples(self, folder: Path) -> list[Path]:
         if not folder.is_dir():
             raise FileNotFoundError(f"no folder {folder}")
-        found = sorted(self.kind.find(folder))
+        found = sorted(self._found(folder))
         if not found:
-            raise ValueError(f"{folder}: no {self.kind.noun}s ({self.kind.looks})")
+            raise ValueError(f"{folder}: no {self.noun}s ({self.looks})")
+        return found
+
+    def _found(self, folder: Path) -> list[Path]:
+        """The samples in a folder and below it; of clips, also the folders below it that hold frames."""
+        suffixes = SUFFIXES if self.noun == "image" else CLIP_SUFFIXES
+        found = []
+        for root, files in _visible_files(folder):
+            found += [path for path in files if path.suffix.lower() in suffixes]
+            if self.noun == "clip" and root != folder and any(map(is_frame, files)):
+                found.append(root)
         return found
 
     def _cut(self, part: Part, share: float, class_names: list[str]) -> tuple[Part, Part]:
         names = [f"{self.path}, class {name!r}" for name in class_names]
-        rest, cut = split(np.array(part.labels), names, [share], self.split_seed)
+        rest, cut = split(np.array(part.labels), names, [share], self.loading.split_seed)
         return _take(part, np.sort(rest)), _take(part, cut)
 
     def _check(self, decoded: Decoded, paths: list[Path], predicted: int) -> None:
         """Refuse or leave out what cannot be read; to predict, all is needed: a row stands for a file."""
-        needed = range(len(paths) - predicted if self.on_error == "skip" else 0, len(paths))
+        needed = range(len(paths) - predicted if self.skips else 0, len(paths))
         missed = [file for file in decoded.refused if file in needed]
-        text = f"{self.kind.noun}s cannot be read: "
+        text = f"{self.noun}s cannot be read: "
         if missed:
-            hint = "" if self.on_error == "skip" else "; on_error=skip leaves them out"
+            hint = "" if self.skips else "; on_error=skip leaves them out"
             raise ValueError(f"{len(missed)} of {len(needed)} {text}{_named(missed, decoded, paths)}{hint}")
         if decoded.refused:
             left_out = list(decoded.refused)

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from torchvision import datasets
 
 from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
-from unvanish.data.module import Description, InMemoryData
-from unvanish.data.splits import Splits, split
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.module import InMemoryData
+from unvanish.data.splits import split
 from unvanish.names import lookup
 
 DIGITS = "0 1 2 3 4 5 6 7 8 9"
@@ -58,8 +59,8 @@ SOURCES = {
 class Images(InMemoryData):
     """Small images to classify: x is (B, channels, height, width), float32.
 
-    The official test split stays whole and in its order. ``digits`` has none: the test split is 20 % of its rows, cut
-    by ``split_seed``.
+    The official test split stays whole and in its order. ``digits`` has none: ``test_share`` of its rows
+    is cut off.
 
     Args:
         dataset: digits (in scikit-learn), mnist, fashion_mnist, cifar10 or cifar100.
@@ -68,12 +69,8 @@ class Images(InMemoryData):
             images have, which is None's.
         normalize: Give each channel mean 0 and standard deviation 1 over the training split; if not, pixels are from 0
             to 1.
-        validation_share: Share of the training rows to validate on, below 1; 0 leaves no validation split.
-        batch_size: Rows in a batch, on each device.
-        seed: Fixes the order of the training batches.
-        split_seed: Fixes which training rows validate.
-        device_resident: Keep the whole data set on the trainer's device.
         augmentation: How training images vary.
+        loading: How it is cut into splits and batches.
 
     Raises:
         ValueError: The data set is unknown, or another argument is out of its range.
@@ -86,22 +83,12 @@ class Images(InMemoryData):
         root: str = "data",
         image_size: int | None = None,
         normalize: bool = True,
-        validation_share: float = 0.1,
-        batch_size: int = 64,
-        seed: int = 0,
-        split_seed: int = 0,
-        device_resident: bool = False,
         augmentation: Augmentation = UNCHANGED,
+        loading: Loading = Loading(batch_size=64),
     ) -> None:
-        super().__init__(
-            validation_share=validation_share,
-            batch_size=batch_size,
-            seed=seed,
-            split_seed=split_seed,
-            device_resident=device_resident,
-            augmentation=augmentation,
-        )
         self.source = lookup("dataset", dataset, SOURCES)
+        has_official_test = self.source.archive is not None
+        super().__init__(loading, unused=["test_share"] * has_official_test, augmentation=augmentation)
         channels, side, _ = self.source.shape
         self.image_size = side if image_size is None else image_size
         if self.image_size < 1 or side % self.image_size:
@@ -129,13 +116,15 @@ class Images(InMemoryData):
                 raise FileNotFoundError(f"{self.dataset} could not be downloaded; {self._remedy}") from error
             shutil.copytree(Path(incomplete, self.source.folder), self._folder)
 
-    def _read(self) -> Splits:
+    def read(self) -> Splits:
+        """From the files, or from scikit-learn."""
         if self.source.archive is None:
-            (x, y), (x_test, y_test) = digits(self.split_seed)
+            (x, y), (x_test, y_test) = digits(self.loading)
         else:
             x, y = self._official(train=True)
             x_test, y_test = self._official(train=False)
-        training, validation = cut(y, self.validation_share, self.split_seed, self.dataset, self.source.classes.split())
+        share, names = self.loading.validation_share, self.source.classes.split()
+        training, validation = cut(y, share, self.loading, self.dataset, names)
         x, x_test = (F.avg_pool2d(images, self.source.shape[1] // self.image_size) for images in (x, x_test))
         self.pixels = self._scale(x[training])
         x, x_test = self.pixels(x), self.pixels(x_test)
@@ -166,15 +155,15 @@ class Images(InMemoryData):
         return f"put its files into {self._folder}, or set root to the folder that holds {self.source.folder}"
 
 
-def digits(split_seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """scikit-learn's (x, y) to train and validate on, and those to test on, 20 %; x (N, 1, 8, 8) from 0 to 16."""
+def digits(loading: Loading) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """scikit-learn's (x, y) to train and validate on, and those to test on; x (N, 1, 8, 8) from 0 to 16."""
     bunch = load_digits()
     x, y = torch.from_numpy(bunch.images).float().unsqueeze(1), torch.from_numpy(bunch.target)
-    training, test = cut(y, 0.2, split_seed, "digits", DIGITS.split())
+    training, test = cut(y, loading.test_share, loading, "digits", DIGITS.split())
     return (x[training], y[training]), (x[test], y[test])
 
 
-def cut(y: Tensor, share: float, split_seed: int, dataset: str, class_names: list[str]) -> list[Tensor]:
+def cut(y: Tensor, share: float, loading: Loading, dataset: str, class_names: list[str]) -> list[Tensor]:
     """The rows that are left, and a share of the rows, of every class the same."""
     names = [f"{dataset}, class {name!r}" for name in class_names]
-    return [torch.from_numpy(rows) for rows in split(y.numpy(), names, [share], split_seed)]
+    return [torch.from_numpy(rows) for rows in split(y.numpy(), names, [share], loading.split_seed)]

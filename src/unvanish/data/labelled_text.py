@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from unvanish.data.columns import differing_in_case
-from unvanish.data.module import Description, InMemoryData
-from unvanish.data.splits import Integers, Splits, split
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.module import InMemoryData
+from unvanish.data.splits import Integers, split
 from unvanish.data.text import read_text
 from unvanish.data.tokenizers import CHARACTERS, PADDING, WORDS, BytePairTokenizer, ListTokenizer, Tokenizer
 from unvanish.names import lookup, nearest
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 READERS: dict[str, dict[str, Any]] = {".csv": {"sep": ","}, ".tsv": {"sep": "\t", "quoting": csv.QUOTE_NONE}}
 TOKENIZERS = {"word": WORDS, "character": CHARACTERS, "bpe": None}
 _LONGEST_LABEL = 40
-_TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,10 @@ class LabelledText(InMemoryData):
         tokenizer: word (lower case), character, or bpe (byte pairs).
         vocabulary: The largest vocabulary; the most frequent tokens stay, of words and characters those seen twice.
         max_length: Tokens in x. Longer texts are cut at the end.
-        validation_share: Share of the rows to validate on, below 1; 0 leaves no validation split.
-        test_share: Share of the rows to test on, between 0 and 1. None: 0.2, or nothing where there is ``test_path``.
         test_path: A file of its own to test on, with columns like those of ``path``.
         predict_path: A file of new texts to predict, likewise; it needs no labels. Without it the test split is
             predicted.
-        batch_size: Rows in a batch, on each device.
-        seed: Fixes the order of the training batches.
-        split_seed: Fixes which rows go to which split.
-        device_resident: Keep the whole data set on the trainer's device.
+        loading: How it is cut into splits and batches.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a file holds no such texts and labels.
@@ -115,22 +110,11 @@ class LabelledText(InMemoryData):
         tokenizer: str = "word",
         vocabulary: int = 10_000,
         max_length: int = 128,
-        validation_share: float = 0.1,
-        test_share: float | None = None,
         test_path: str | None = None,
         predict_path: str | None = None,
-        batch_size: int = 32,
-        seed: int = 0,
-        split_seed: int = 0,
-        device_resident: bool = False,
+        loading: Loading = Loading(),
     ) -> None:
-        super().__init__(
-            validation_share=validation_share,
-            batch_size=batch_size,
-            seed=seed,
-            split_seed=split_seed,
-            device_resident=device_resident,
-        )
+        super().__init__(loading, unused=["test_share"] * (test_path is not None))
         for file in (path, test_path, predict_path):
             if file is not None:
                 lookup("kind of file", Path(file).suffix, READERS)
@@ -140,11 +124,6 @@ class LabelledText(InMemoryData):
         for name, column in (("text", text), ("label", label)):
             if isinstance(column, str) and header is False:
                 raise ValueError(f"{name} is the name {column!r}, but header is false: give its position")
-        if test_share is not None and test_path is not None:
-            raise ValueError("give test_share or test_path, not both")
-        share = _TEST_SHARE if test_share is None and test_path is None else test_share
-        if share is not None and not 0 < share < 1 - validation_share:
-            raise ValueError(f"test_share must lie between 0 and 1 - validation_share, not {share}")
         self.path = path
         self.text = text
         self.label = label
@@ -152,7 +131,6 @@ class LabelledText(InMemoryData):
         self.unit = lookup("tokenizer", tokenizer, TOKENIZERS)
         self.vocabulary = vocabulary
         self.max_length = max_length
-        self.test_share = share
         self.test_path = test_path
         self.predict_path = predict_path
 
@@ -166,7 +144,8 @@ class LabelledText(InMemoryData):
         """How a text is written in numbers; the same again whenever it is learnt from the same rows."""
         return self._loaded.tokenizer
 
-    def _read(self) -> Splits:
+    def read(self) -> Splits:
+        """From the files."""
         return self._loaded.splits
 
     @cached_property
@@ -187,8 +166,10 @@ class LabelledText(InMemoryData):
             )
         names = [f"{self.path}, label {_short(name)}" for name in class_names]
         groups = _groups(labels, class_names)
-        shares = [self.validation_share] if self.test_share is None else [self.validation_share, self.test_share]
-        parts = split(groups, names, shares, self.split_seed)
+        shares = [self.loading.validation_share]
+        if self.test_path is None:
+            shares.append(self.loading.test_share)
+        parts = split(groups, names, shares, self.loading.split_seed)
 
         tokenizer = self._learn([texts[row] for row in parts[0]])
         binary = len(class_names) == 2

@@ -1,33 +1,19 @@
 """What all data sets share that fit into memory."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any, Never
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
 from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
-from unvanish.data.cache import DecodingLoader
 from unvanish.data.loader import BatchLoader
-from unvanish.data.splits import Splits
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a network must know of the data; `InMemoryData` gives each field as its own property."""
-
-    task: str
-    input_shape: tuple[int, ...]
-    output_size: int
-    class_names: list[str] | None = None
-    target_mean: Tensor | None = None
-    target_std: Tensor | None = None
-    target_names: list[str] | None = None
-    vocabulary_size: int | None = None
-    padding_index: int | None = None
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.splits import split
 
 
 class InMemoryData(LightningDataModule, ABC):
@@ -39,38 +25,32 @@ class InMemoryData(LightningDataModule, ABC):
     network's device: a subclass then sets ``pixels`` when it reads, and the trainer's batches are scaled by it.
 
     Args:
-        validation_share: Share of the rows to validate on, below 1; 0 leaves no validation split.
-        batch_size: Rows in a batch, on each device.
-        seed: Fixes the order of the training batches.
-        split_seed: Fixes which rows go to which split.
-        device_resident: Keep the data set on the trainer's device.
+        loading: How the data are cut into splits and batches.
+        unused: Fields of ``loading`` that mean nothing here, and are refused where they are given.
+        needs_test: Whether a test split must be cut off.
+        takes_counts: Whether shares may be numbers of rows; their range is then the subclass's to check.
         augmentation: How training images vary; needs ``pixels``.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: A field that means nothing is given, or a share is out of its range.
     """
 
     def __init__(
         self,
+        loading: Loading,
         *,
-        validation_share: float,
-        batch_size: int,
-        seed: int,
-        split_seed: int,
-        device_resident: bool,
+        unused: Collection[str] = (),
+        needs_test: bool = True,
+        takes_counts: bool = False,
         augmentation: Augmentation = UNCHANGED,
     ) -> None:
         super().__init__()
-        if not 0 <= validation_share < 1:
-            raise ValueError(f"validation_share must be at least 0 and below 1, not {validation_share}")
-        for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("split_seed", split_seed, 0)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
-        self.validation_share = validation_share
-        self.batch_size = batch_size
-        self.seed = seed
-        self.split_seed = split_seed
-        self.device_resident = device_resident
+        for name in unused:
+            if getattr(loading, name) != getattr(Loading, name):
+                raise ValueError(f"{name} means nothing for {type(self).__name__}: its splits do not depend on it")
+        if not takes_counts:
+            loading.check_shares(needs_test=needs_test)
+        self.loading = loading
         self.augmentation = augmentation
         self.pixels: PixelScale | None = None
 
@@ -91,8 +71,13 @@ class InMemoryData(LightningDataModule, ABC):
         """What a network must know of the data."""
 
     @abstractmethod
-    def _read(self) -> Splits:
-        """Read the whole data set, on the CPU."""
+    def read(self) -> Splits:
+        """Read the whole data set, once."""
+
+    @property
+    def batch_size(self) -> int:
+        """That of ``loading``, where Lightning and its peers look for it."""
+        return self.loading.batch_size
 
     @property
     def task(self) -> str:
@@ -150,29 +135,42 @@ class InMemoryData(LightningDataModule, ABC):
         """The tensors of every split, read once; of one without rows there are none.
 
         Raises:
-            ValueError: ``batch_size`` is greater than the training split.
+            ValueError: The batch size is greater than the training split.
         """
-        splits = self._read()
-        if self.batch_size > (rows := len(splits.train[0])):
-            raise ValueError(f"batch_size {self.batch_size} is greater than the training split of {rows} rows")
+        splits = self.read()
+        if self.loading.batch_size > (rows := len(splits.train[0])):
+            raise ValueError(f"batch_size {self.loading.batch_size} is greater than the training split of {rows} rows")
         return splits if any(map(len, splits.validation)) else splits._replace(validation=())
 
-    def train_dataloader(self) -> BatchLoader | DecodingLoader:
+    def cut(self, x: Tensor, y: Tensor) -> Splits:
+        """Cut rows at random, by the shares and the ``split_seed`` of ``loading``; classes keep theirs in every split.
+
+        Raises:
+            ValueError: There are too few rows of a class.
+        """
+        is_regression = self.task == "regression"
+        groups = np.zeros(len(y), dtype=int) if is_regression else y.long().numpy()
+        names = ["the data"] if is_regression else [f"class {name}" for name in range(int(groups.max()) + 1)]
+        shares = (self.loading.validation_share, self.loading.test_share)
+        train, validation, test = ((x[rows], y[rows]) for rows in split(groups, names, shares, self.loading.split_seed))
+        return Splits(train, validation, test)
+
+    def train_dataloader(self) -> BatchLoader:
         """Batches of the training split, in a new order every epoch unless ``overfit_batches`` wants the same ones."""
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
-        return self._decoding(self._loader(self.splits.train, shuffle=shuffle))
+        return self._loader(self.splits.train, shuffle=shuffle)
 
-    def val_dataloader(self) -> BatchLoader | DecodingLoader | list[Never]:
+    def val_dataloader(self) -> BatchLoader | list[Never]:
         """Batches of the validation split; an empty list, Lightning's word for nothing to load, where there is none."""
-        return self._decoding(self._loader(self.splits.validation)) if self.splits.validation else []
+        return self._loader(self.splits.validation) if self.splits.validation else []
 
-    def test_dataloader(self) -> BatchLoader | DecodingLoader:
+    def test_dataloader(self) -> BatchLoader:
         """Batches of the test split, in its own order."""
-        return self._decoding(self._loader(self.splits.test))
+        return self._loader(self.splits.test)
 
-    def predict_dataloader(self) -> BatchLoader | DecodingLoader:
+    def predict_dataloader(self) -> BatchLoader:
         """Batches of the rows to predict, the test split unless others are given; (x,) where y is unknown."""
-        return self._decoding(self._loader(self.splits.predict or self.splits.test))
+        return self._loader(self.splits.predict or self.splits.test)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Scale images that are bytes, and let those of training vary; Lightning calls it on the network's device.
@@ -188,7 +186,7 @@ class InMemoryData(LightningDataModule, ABC):
                 x = self.trainer.precision_plugin.convert_input(x)
         if self.trainer is not None and self.trainer.training and not getattr(self.trainer, "overfit_batches", 0):
             batch_index = self.trainer.fit_loop.batch_idx + 1  # Lightning counts this batch after the transfer
-            seed = (self.seed, self.trainer.current_epoch, batch_index, self.trainer.global_rank)
+            seed = (self.loading.seed, self.trainer.current_epoch, batch_index, self.trainer.global_rank)
             x = self.augmentation(x, self.pixels.black, seed)
         return (x, *rest)
 
@@ -196,10 +194,8 @@ class InMemoryData(LightningDataModule, ABC):
         rank, world_size = 0, 1
         if self.trainer is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
-            if self.device_resident:
+            if self.loading.device_resident:
                 tensors = tuple(tensor.to(self.trainer.strategy.root_device) for tensor in tensors)
-        return BatchLoader(tensors, self.batch_size, shuffle=shuffle, seed=self.seed, rank=rank, world_size=world_size)
-
-    def _decoding(self, order: BatchLoader) -> BatchLoader | DecodingLoader:
-        """For data that is not in memory: a loader that decodes the rows that ``order`` gives."""
-        return order
+        return BatchLoader(
+            tensors, self.loading.batch_size, shuffle=shuffle, seed=self.loading.seed, rank=rank, world_size=world_size
+        )

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from unvanish.data.bundled_series import DATASETS
 from unvanish.data.columns import TOO_FAR, row_of, say_what_dwarfs
-from unvanish.data.module import Description, InMemoryData
-from unvanish.data.splits import Integers, Splits
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.module import InMemoryData
+from unvanish.data.splits import Integers
 from unvanish.data.summary import ColumnNote, column_table
 from unvanish.data.table_file import SUFFIXES, TableFormat, read_table, suffix_of
 from unvanish.data.timetable import numbers_in_time
@@ -69,12 +70,8 @@ class Series(InMemoryData):
         seasonal_period: Rows in a period; None for that of ``dataset``, and no seasonal baseline of a file.
         missing: interpolate or refuse missing values. What is interpolated stands in x, but never in its last row,
             which would know of the answer, nor in y: such windows are left out.
-        validation_share: Share of the rows to validate on, between 0 and 1, or their number.
-        test_share: Share of the rows to test on, between 0 and 1, or their number.
         predict_path: A file of the same columns whose continuation is to be predicted.
-        batch_size: Rows in a batch, on each device.
-        seed: Fixes the order of the training batches.
-        device_resident: Keep the whole data set on the trainer's device.
+        loading: How it is cut into splits and batches.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a file is not such a series.
@@ -99,25 +96,16 @@ class Series(InMemoryData):
         relative: bool = False,
         seasonal_period: int | None = None,
         missing: str = "interpolate",
-        validation_share: int | float = 0.15,
-        test_share: int | float = 0.2,
         predict_path: str | None = None,
-        batch_size: int = 32,
-        seed: int = 0,
-        device_resident: bool = False,
+        loading: Loading = Loading(validation_share=0.15),
     ) -> None:
+        validation_share, test_share = loading.validation_share, loading.test_share
         for name, share in (("validation_share", validation_share), ("test_share", test_share)):
             if not (share >= 1 if isinstance(share, int) else 0 < share < 1):
                 raise ValueError(f"{name} must lie between 0 and 1, or be a whole number of rows, not {share}")
-        if isinstance(validation_share, float) and isinstance(test_share, float) and validation_share + test_share >= 1:
-            raise ValueError(f"test_share must lie between 0 and 1 - validation_share, not {test_share}")
-        super().__init__(
-            validation_share=validation_share if isinstance(validation_share, float) else 0.5,  # it knows no counts
-            batch_size=batch_size,
-            seed=seed,
-            split_seed=0,
-            device_resident=device_resident,
-        )
+        if isinstance(validation_share, float) and isinstance(test_share, float):
+            loading.check_shares(needs_test=True)
+        super().__init__(loading, unused=("split_seed",), takes_counts=True)
         if dataset is not None and path is None and targets is None:
             bundled = lookup("dataset", dataset, DATASETS)
             self.source, self.targets = dataset, [bundled.target]
@@ -146,8 +134,6 @@ class Series(InMemoryData):
         self.relative = relative
         self.seasonal_period = seasonal_period
         self.interpolates = lookup("treatment of missing values", missing, {"interpolate": True, "refuse": False})
-        self.validation_share = validation_share
-        self.test_share = test_share
         self.predict_path = predict_path
 
     @property
@@ -191,7 +177,8 @@ class Series(InMemoryData):
         last = self._to_predict[-1, self._places]
         return (values.double() + torch.tensor(last).repeat(self.horizon)).float()
 
-    def _read(self) -> Splits:
+    def read(self) -> Splits:
+        """Cut the windows."""
         windows = self._windows(self._filled)
         train, validation, test = ((self._x(windows, ends), self._y(ends)) for ends in self._ends)
         predict = self._x(self._windows(self._to_predict), np.array([self.window - 1]))
@@ -271,7 +258,7 @@ class Series(InMemoryData):
     def _sizes(self) -> list[int]:
         """How many rows train, validate and test."""
         rows = len(self._columns)
-        shares = (self.validation_share, self.test_share)
+        shares = (self.loading.validation_share, self.loading.test_share)
         validation, test = (share if isinstance(share, int) else round(share * rows) for share in shares)
         sizes = {"training": rows - validation - test, "validation": validation, "test": test}
         for part, size in sizes.items():

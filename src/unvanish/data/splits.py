@@ -1,28 +1,12 @@
 """Which rows train, validate and test."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 Integers = NDArray[np.integer[Any]]
-
-
-class Splits(NamedTuple):
-    """The tensors (x, y) of every split; validation and test may be empty.
-
-    ``predict`` is empty for the test split, (x,) where y is unknown.
-
-    ``rows`` says what each sample to predict is: a file, or a row of the table, from 0; empty where that is its place.
-    """
-
-    train: tuple[Tensor, ...]
-    validation: tuple[Tensor, ...]
-    test: tuple[Tensor, ...]
-    predict: tuple[Tensor, ...] = ()
-    rows: Sequence[int] | Sequence[str] = ()
 
 
 def split(groups: Integers, names: Sequence[str], shares: Sequence[float], seed: int) -> list[Integers]:

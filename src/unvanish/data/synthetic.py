@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unvanish.data.module import Description, InMemoryData
-from unvanish.data.splits import Splits
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.module import InMemoryData
 from unvanish.names import lookup
 
 # The copy problem of Arjovsky et al. (2016): ten of eight symbols, a blank, and the mark after which they are recalled.
@@ -90,10 +90,7 @@ class SyntheticSequence(InMemoryData):
         samples: Sequences to train on; the default is one epoch of 2,500 steps.
         validation_samples: Sequences to validate on.
         test_samples: Sequences to test on.
-        batch_size: Sequences in a batch, on each device.
-        seed: Fixes the order of the training batches.
-        data_seed: Fixes what is drawn; each split has a stream of its own.
-        device_resident: Keep the sequences on the trainer's device.
+        loading: How it is cut into splits and batches.
 
     Raises:
         ValueError: The problem is unknown, or another argument is out of its range.
@@ -106,24 +103,15 @@ class SyntheticSequence(InMemoryData):
         samples: int = 125_000,
         validation_samples: int = 2_000,
         test_samples: int = 2_000,
-        batch_size: int = 50,
-        seed: int = 0,
-        data_seed: int = 0,
-        device_resident: bool = False,
+        loading: Loading = Loading(batch_size=50),
     ) -> None:
         self.problem = lookup("problem", problem, _PROBLEMS)
         counts = {"samples": samples, "validation_samples": validation_samples, "test_samples": test_samples}
-        least = {"length": self.problem.shortest, "data_seed": 0} | dict.fromkeys(counts, 2)  # R2 needs two
-        for name, value in ({"length": length, "data_seed": data_seed} | counts).items():
+        least = {"length": self.problem.shortest} | dict.fromkeys(counts, 2)  # R2 needs two
+        for name, value in ({"length": length} | counts).items():
             if value < least[name]:
                 raise ValueError(f"{name} must be at least {least[name]}, not {value}")
-        super().__init__(
-            validation_share=validation_samples / sum(counts.values()),
-            batch_size=batch_size,
-            seed=seed,
-            split_seed=data_seed,
-            device_resident=device_resident,
-        )
+        super().__init__(loading, unused=("validation_share", "test_share"))
         self.length = length
         self.counts = list(counts.values())
 
@@ -145,9 +133,10 @@ class SyntheticSequence(InMemoryData):
         ones = y.double().mean().item()
         return {"accuracy_constant": max(ones, 1 - ones)}
 
-    def _read(self) -> Splits:
+    def read(self) -> Splits:
+        """Draw the sequences."""
         train, validation, test = (
-            self.problem.draw(np.random.default_rng((self.split_seed, part)), count, self.length)
+            self.problem.draw(np.random.default_rng((self.loading.split_seed, part)), count, self.length)
             for part, count in enumerate(self.counts)
         )
         return Splits(train, validation, test)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from unvanish.data.columns import differing_in_case, holds_numbers, names_rows, parsed, row_of
 from unvanish.data.features import FeatureCoder
-from unvanish.data.module import Description, InMemoryData
-from unvanish.data.splits import Integers, Splits, split
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.module import InMemoryData
+from unvanish.data.splits import Integers, split
 from unvanish.data.summary import ColumnNote, column_table
 from unvanish.data.table_file import SUFFIXES, TableFormat, read_table, suffix_of
 from unvanish.names import lookup, nearest
@@ -56,14 +57,9 @@ class Tabular(InMemoryData):
         task: binary, multiclass or regression. auto: two values are binary, texts and few whole numbers multiclass,
             other numbers regression.
         missing: impute or refuse the missing values of features; one in the target is always refused.
-        validation_share: Share of the rows to validate on, below 1; 0 leaves no validation split.
-        test_share: Share of the rows to test on, between 0 and 1.
         predict_path: A file of new rows to predict, with the features of the table; other columns are ignored.
             Without it the test split is predicted.
-        batch_size: Rows in a batch, on each device.
-        seed: Fixes the order of the training batches.
-        split_seed: Fixes which rows go to which split.
-        device_resident: Keep the whole data set on the trainer's device.
+        loading: How it is cut into splits and batches.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a file is not such a table.
@@ -85,21 +81,10 @@ class Tabular(InMemoryData):
         na_values: list[str] | str | None = None,
         task: str = "auto",
         missing: str = "impute",
-        validation_share: float = 0.15,
-        test_share: float = 0.2,
         predict_path: str | None = None,
-        batch_size: int = 32,
-        seed: int = 0,
-        split_seed: int = 0,
-        device_resident: bool = False,
+        loading: Loading = Loading(validation_share=0.15),
     ) -> None:
-        super().__init__(
-            validation_share=validation_share,
-            batch_size=batch_size,
-            seed=seed,
-            split_seed=split_seed,
-            device_resident=device_resident,
-        )
+        super().__init__(loading)
         if dataset is not None and path is None and target is None:
             lookup("dataset", dataset, DATASETS)
             self.source, self.targets = dataset, ["target"]
@@ -112,8 +97,6 @@ class Tabular(InMemoryData):
             if file is not None:
                 lookup("kind of file", suffix_of(file), SUFFIXES)
         lookup("task", task, dict.fromkeys(TASKS))
-        if not 0 < test_share < 1 - validation_share:
-            raise ValueError(f"test_share must lie between 0 and 1 - validation_share, not {test_share}")
         self.is_file = path is not None
         self.wanted = columns
         self.ignored = ignore or []
@@ -121,7 +104,6 @@ class Tabular(InMemoryData):
         self.form = TableFormat(delimiter, decimal, thousands, encoding, na_values)
         self.wanted_task = task
         self.imputes = lookup("treatment of missing values", missing, {"impute": True, "refuse": False})
-        self.test_share = test_share
         self.predict_path = predict_path
 
     @property
@@ -134,7 +116,8 @@ class Tabular(InMemoryData):
         """A line for each column: its kind, how many values are missing and different, and what becomes of it."""
         return self._table[2]
 
-    def _read(self) -> Splits:
+    def read(self) -> Splits:
+        """From the file, or from scikit-learn."""
         return self._table[1]
 
     @cached_property
@@ -151,9 +134,10 @@ class Tabular(InMemoryData):
             classes, labels = np.unique(target.to_numpy(), return_inverse=True)
             class_names = [str(value) for value in classes]
             group_names = [f"{self.source}, class {name!r}" for name in class_names]
-        parts = split(labels, group_names, (self.validation_share, self.test_share), self.split_seed)
+        shares = (self.loading.validation_share, self.loading.test_share)
+        parts = split(labels, group_names, shares, self.loading.split_seed)
 
-        coder = FeatureCoder(features, parts[0], impute=self.imputes, source=self.source)
+        coder = FeatureCoder.fit(features, parts[0], impute=self.imputes, source=self.source)
         x = coder(features, self.source)
         predict = (self._rows_to_predict(coder, self.predict_path),) if self.predict_path else ()
         shape = (x.shape[1],)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from unvanish.data.loader import BatchLoader
-from unvanish.data.module import Description, InMemoryData
-from unvanish.data.splits import Splits
+from unvanish.data.loading import Description, Loading, Splits
+from unvanish.data.module import InMemoryData
 from unvanish.data.tokenizers import CHARACTERS, BytePairTokenizer, ListTokenizer, Tokenizer
 from unvanish.names import lookup
 
@@ -44,11 +44,7 @@ class Text(InMemoryData):
         context_length: Tokens T in a window.
         stride: Tokens from the start of a training window to that of the next. None: ``context_length``, so that none
             overlap. 1: every window that there is, as nanoGPT draws them.
-        validation_share: Share of the text to validate on, below 1; 0 leaves no validation split.
-        test_share: Share of the text to test on. 0, for comparisons with nanoGPT, leaves no test split.
-        batch_size: Windows in a batch, on each device.
-        seed: Fixes the order of the training batches.
-        device_resident: Keep the tokens on the trainer's device; windows are views of them.
+        loading: How it is cut into splits and batches.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) the file is no such text or too short.
@@ -62,24 +58,12 @@ class Text(InMemoryData):
         vocabulary: int | None = None,
         context_length: int = 64,
         stride: int | None = None,
-        validation_share: float = 0.1,
-        test_share: float = 0.1,
-        batch_size: int = 32,
-        seed: int = 0,
-        device_resident: bool = False,
+        loading: Loading = Loading(test_share=0.1),
     ) -> None:
-        super().__init__(
-            validation_share=validation_share,
-            batch_size=batch_size,
-            seed=seed,
-            split_seed=0,
-            device_resident=device_resident,
-        )
+        super().__init__(loading, unused=("split_seed",), needs_test=False)
         self.is_bpe = lookup("tokenizer", tokenizer, {"character": False, "bpe": True})
         if vocabulary is not None and not self.is_bpe:
             raise ValueError("vocabulary is for tokenizer bpe; characters are as many as the text has")
-        if not 0 <= test_share < 1 - validation_share:
-            raise ValueError(f"test_share must be at least 0 and below 1 - validation_share, not {test_share}")
         for name, value, least in (
             ("vocabulary", vocabulary, 256),
             ("context_length", context_length, 1),
@@ -91,7 +75,6 @@ class Text(InMemoryData):
         self.vocabulary = 1024 if vocabulary is None else vocabulary
         self.context_length = context_length
         self.stride = context_length if stride is None else stride
-        self.test_share = test_share
 
     @property
     def description(self) -> Description:
@@ -107,17 +90,19 @@ class Text(InMemoryData):
     @cached_property
     def _corpus(self) -> _Corpus:
         text = _bundled() if self.path is None else read_text(self.path)
-        tested = round(self.test_share * len(text))
-        trained = int((1 - self.validation_share - self.test_share) * len(text))  # nanoGPT rounds down
+        tested = round(self.loading.test_share * len(text))
+        share = 1 - self.loading.validation_share - self.loading.test_share
+        trained = int(share * len(text))  # nanoGPT rounds down
         train, validation, test = text[:trained], text[trained : len(text) - tested], text[len(text) - tested :]
         tokenizer = BytePairTokenizer([train], self.vocabulary) if self.is_bpe else ListTokenizer([text], CHARACTERS)
         tokens = (torch.tensor(tokenizer.encode(part), dtype=torch.int64) for part in (train, validation, test))
         return _Corpus(tokenizer, *tokens)
 
-    def _read(self) -> Splits:
+    def read(self) -> Splits:
+        """Cut the windows."""
         _, train, validation, test = self._corpus
         length = self.context_length
-        shares = (1.0, self.validation_share, self.test_share)
+        shares = (1.0, self.loading.validation_share, self.loading.test_share)
         for name, share, tokens in zip(("training", "validation", "test"), shares, self._corpus[1:], strict=True):
             if share and len(tokens) <= length:
                 raise ValueError(
@@ -126,14 +111,14 @@ class Text(InMemoryData):
                 )
         return Splits(
             _windows(train, length, self.stride),
-            _windows(validation, length, length) if self.validation_share else (),
-            _windows(test, length, length) if self.test_share else (),
+            _windows(validation, length, length) if self.loading.validation_share else (),
+            _windows(test, length, length) if self.loading.test_share else (),
         )
 
     def _loader(self, tensors: tuple[Tensor, ...], *, shuffle: bool = False) -> BatchLoader:
         if not tensors:
             raise ValueError("test_share is 0, so there is no test split")
-        if self.trainer is not None and self.device_resident:
+        if self.trainer is not None and self.loading.device_resident:
             # Copied as they are, windows that overlap would each get their own memory.
             (count, length), stride = tensors[0].shape, tensors[0].stride(0)
             tokens = tensors[0].as_strided(((count - 1) * stride + length + 1,), (1,))

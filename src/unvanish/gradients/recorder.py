@@ -17,7 +17,7 @@ from unvanish.gradients import measure
 from unvanish.gradients.connections import Connections
 from unvanish.gradients.hook import Hook
 from unvanish.gradients.hooks import Watch
-from unvanish.gradients.layers import find_layers, is_compiled, units_of, unwrapped
+from unvanish.gradients.layers import find_layers, is_compiled, of_each_rank, units_by_layer, unwrapped
 from unvanish.gradients.missing import COMPILED_EARLIER, Missing, unseen
 from unvanish.gradients.passes import small_batches
 from unvanish.gradients.quantities import Batch, Initial, Part, Scale, Weights
@@ -30,6 +30,8 @@ from unvanish.gradients.structure import Structure
 from unvanish.gradients.successive import Latest
 from unvanish.gradients.updates import Pending, Updates, options_of
 from unvanish.gradients.weights import Parameters
+
+_OF_EACH_RANK = "DistributedDataParallel leaves them out, so each rank trains its own"
 
 
 @final
@@ -113,13 +115,13 @@ class GradientRecorder:
             return
         self._sharded = any(hasattr(parameter, "to_local") for _, parameter in pairs)
         group = dist.group.WORLD if self._sharded and self._group is None else self._group
-        names = dict.fromkeys([*modules, *(name for name, _ in pairs if name)])
-        first = {name: parameter for name, parameter in reversed(pairs) if name in modules}
-        units = {name: units_of(first[name], modules[name]) if name in first else 0 for name in names}
+        units = units_by_layer(self._layers)
         fed_words = (nn.Embedding, nn.EmbeddingBag)  # which multiply nothing
         self._fans = {name: n for name, n in units.items() if not isinstance(modules.get(name), fed_words)}
         self._ranks = None if group is None else Ranks(group, units, pairs[0][1].device)
-        self._parameters = Parameters(pairs, self._ranks, is_sharded=self._sharded)
+        own = of_each_rank(self._model) if self._ranks else set()
+        self._parameters = Parameters(pairs, self._ranks, is_sharded=self._sharded, own=own)
+        self._missing.add("what other ranks hold", (name for name, p in pairs if name and id(p) in own), _OF_EACH_RANK)
         if not hasattr(self, "_watch"):
             self._watch = Watch(modules, pairs, self._model, self._missing)
         else:

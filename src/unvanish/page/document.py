@@ -10,8 +10,8 @@ from typing import Any
 
 #: In the order in which each needs only those before it.
 SCRIPTS = (
-    *("glossary.js", "colours.js", "model.js", "dom.js", "axes.js", "export.js", "runs.js", "depth.js", "maps.js"),
-    *("time.js", "bar.js", "layer.js", "cards.js", "app.js"),
+    *("glossary.js", "colours.js", "model.js", "dom.js", "axes.js", "export.js", "focus.js", "runs.js", "depth.js"),
+    *("maps.js", "time.js", "bar.js", "layer.js", "cards.js", "app.js"),
 )
 STYLE = "style.css"
 #: What the page is called beside the logs of a run, or of a comparison.

@@ -75,7 +75,7 @@ def packed(
 
 def unpacked(matrix: Mapping[str, Any]) -> dict[str, dict[int, float]]:
     """The other way: logarithms where those were packed, -inf for that of 0."""
-    codes = np.frombuffer(base64.b64decode(matrix["data"]), "<u2").reshape(len(matrix["layers"]), -1)
+    codes = _codes(matrix)
     low, high = matrix["low"], matrix["high"]
     special = {ZERO: -np.inf, NAN: np.nan, INFINITE: np.inf}
     return {
@@ -88,6 +88,37 @@ def unpacked(matrix: Mapping[str, Any]) -> dict[str, dict[int, float]]:
     }
 
 
+def joined(parts: Sequence[Packed]) -> Packed:
+    """Matrices of one quantity at one step after another as one; layers as they come, steps in order."""
+    layers = list(dict.fromkeys(layer for part in parts for layer in part["layers"]))
+    place = {layer: row for row, layer in enumerate(layers)}
+    ranges = [(part["low"], part["high"]) for part in parts if (_codes(part) <= LEVELS).any()]
+    low, high = min((low for low, _ in ranges), default=0.0), max((high for _, high in ranges), default=0.0)
+    pieces = []
+    for part in parts:
+        codes = _codes(part)
+        values = part["low"] + (part["high"] - part["low"]) * codes / LEVELS
+        moved = np.where(codes <= LEVELS, np.round((values - low) / ((high - low) or 1.0) * LEVELS), codes)
+        piece = np.full((len(layers), len(part["steps"])), MISSING, "<u2")
+        piece[[place[layer] for layer in part["layers"]]] = moved
+        pieces.append(piece)
+    steps = [step for part in parts for step in part["steps"]]
+    order = np.argsort(steps, kind="stable")
+    data = base64.b64encode(np.ascontiguousarray(np.hstack(pieces)[:, order]).tobytes()).decode("ascii")
+    found = {"layers": layers, "steps": [steps[index] for index in order], "low": low, "high": high, "data": data}
+    return Packed(**{**parts[0], **found})  # type: ignore[typeddict-item]
+
+
+def row_of(matrix: Packed, layer: str) -> Packed:
+    """Of a matrix one layer."""
+    row = _codes(matrix)[matrix["layers"].index(layer)]
+    return {**matrix, "layers": [layer], "data": base64.b64encode(row.tobytes()).decode("ascii")}
+
+
+def _codes(matrix: Mapping[str, Any]) -> Any:
+    return np.frombuffer(base64.b64decode(matrix["data"]), "<u2").reshape(len(matrix["layers"]), -1)
+
+
 def evenly(steps: Sequence[int], count: int) -> list[int]:
     """At most ``count`` of the steps, evenly spaced, the first and the last among them."""
     if len(steps) <= count or count < 2:
@@ -97,7 +128,7 @@ def evenly(steps: Sequence[int], count: int) -> list[int]:
 
 def thinned(matrix: Packed, columns: int) -> Packed:
     """The same with at most so many steps, evenly spaced."""
-    codes = np.frombuffer(base64.b64decode(matrix["data"]), "<u2").reshape(len(matrix["layers"]), -1)
+    codes = _codes(matrix)
     kept = evenly(range(len(matrix["steps"])), columns)
     data = base64.b64encode(np.ascontiguousarray(codes[:, kept]).tobytes()).decode("ascii")
     return {**matrix, "steps": [matrix["steps"][index] for index in kept], "data": data}

@@ -17,6 +17,8 @@ class Shown(NamedTuple):
 
 #: TensorBoard's name for the tab, and for what is written for it alone.
 TAB = "gradients"
+#: Under which it has all layers of a run that has too many for TensorBoard's own pages, block by block.
+LAYERS = "gradient/layers"
 
 #: In the order of the menu; what is not here is shown under its own name.
 QUANTITIES = {

@@ -11,7 +11,9 @@ from tensorboard import errors
 from tensorboard.data import provider
 
 from unvanish.page import QUANTITIES, Packed, packed, shown
-from unvanish.page.quantities import STATE, TAB
+from unvanish.page.matrix import thinned
+from unvanish.page.quantities import LAYERS, STATE, TAB
+from unvanish.tensorboard_plugin.all_layers import AllLayers
 
 #: Of each curve TensorBoard keeps as many.
 POINTS = 1000
@@ -112,12 +114,15 @@ class Reader:
         chosen = {run: name for run in runs if (name := next((n for n in names if n in tags[run]), None))}
         if not chosen:
             raise errors.NotFoundError(f"no {quantity} in {', '.join(runs)}")
-        orders = self._orders(runs)
+        orders, deep = self._orders(runs), self._all_layers(runs)
         wanted = {f"{name}/{layer}" for run, name in chosen.items() for layer in tags[run][name]}
         curves = self._curves(list(chosen), wanted, points)
         looks = shown(quantity)
         found = {}
         for run, name in chosen.items():
+            if run in deep and quantity in deep[run].quantities:
+                found[run] = thinned(deep[run].matrix(quantity), points)
+                continue
             layers = _ordered(orders.get(run, []), tags[run][name])
             rows = {layer: curves[run][f"{name}/{layer}"] for layer in layers}
             found[run] = packed(looks.title, rows, log=looks.log, is_log_already=name == "delta_log10")
@@ -154,6 +159,8 @@ class Reader:
         """
         tags = self._known([run])[run]
         chosen = [quantity for quantity, layers in tags.items() if layer in layers]
+        if not chosen and (deep := self._all_layers([run]).get(run)) and (found := deep.layer(layer)):
+            return {"quantities": found, "histogram": deep.histogram(layer)}
         if not chosen:
             raise errors.NotFoundError(f"no layer {layer} in {run}")
         curves = self._curves([run], {f"{quantity}/{layer}" for quantity in chosen})[run]
@@ -224,6 +231,17 @@ class Reader:
             for run, series in read.items()
             if series.get(tag)
         }
+
+    def _all_layers(self, runs: Collection[str]) -> dict[str, AllLayers]:
+        """Of the runs those that have more layers than TensorBoard's own pages show."""
+        read = self._data.read_tensors(
+            **self._asked, plugin_name=TAB, downsample=POINTS, run_tag_filter=provider.RunTagFilter(runs=runs)
+        )
+        blocks = {
+            run: [series[tag][-1].numpy.flat[0] for tag in sorted(series) if tag.startswith(f"{LAYERS}/")]
+            for run, series in read.items()
+        }
+        return {run: AllLayers(found) for run, found in blocks.items() if found}
 
     def _histogram(self, run: str, tag: str) -> dict[str, Any] | None:
         """The last one: log10 of the edges, and the counts between."""

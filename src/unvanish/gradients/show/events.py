@@ -13,10 +13,7 @@ import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import final
 
-from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR, HistogramProto, Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from tensorboard.plugins.custom_scalar import layout_pb2
 from torch.utils.tensorboard import SummaryWriter
 
@@ -32,9 +29,11 @@ from unvanish.gradients.quantities.gradient import GRADIENT_NORM, TOTAL_GRADIENT
 from unvanish.gradients.quantities.loss import LOSS
 from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.record import Record
+from unvanish.gradients.show.all_layers import AllLayers
 from unvanish.gradients.show.heat_map import heat_map_of, time_maps_of
 from unvanish.gradients.show.pictures import picture_of
 from unvanish.gradients.show.runs import summary_of
+from unvanish.gradients.show.values import tensor_value
 from unvanish.page.quantities import TAB
 
 OVERVIEW = "Overview"
@@ -51,6 +50,8 @@ CHARTED_SUMS = 30
 FIRST_STEPS = 50
 POINTS = 800
 HISTOGRAMS = 90
+#: Steps of which the tab has all layers of a deep network.
+STEPS_OF_ALL = 240
 #: Records with NaN or infinity that are written out of turn: in all, a tag has under 1,000 points.
 OUT_OF_TURN = 50
 
@@ -62,8 +63,9 @@ class EventWriter:
     Scalars are ``Overview/loss`` and ``Overview/first_over_last_log10``; ``<quantity>/<layer>`` for each of ``CHARTS``,
     ``dh_log10/<layer>/t0001`` of a recurrent layer; and ``gradient/norm``, ``gradient/norm_clipped``,
     ``gradient/non_finite`` and ``gradient/zeros`` over all layers; the histograms ``gradient_log10/<layer>`` have log10
-    of the magnitudes in dL/dW on their axis. Layers' names are short. The custom scalars page gets a chart for each
-    quantity, the images page the verdict with |delta| by depth, and heat maps by step.
+    of the magnitudes in dL/dW on their axis. Layers' names are short. Of a deep network some layers have these, evenly
+    spaced, and ``gradient/layers/0000`` and what follows has them all, for the tab Gradients alone. The custom scalars
+    page gets a chart for each quantity, the images page the verdict with |delta| by depth, and heat maps by step.
 
     Args:
         writer: The log.
@@ -74,6 +76,8 @@ class EventWriter:
         self._writer = writer
         self._scalars = _Thinning(POINTS, total_steps)
         self._histograms = _Thinning(HISTOGRAMS, total_steps)
+        self._all = AllLayers()
+        self._all_thinning = _Thinning(STEPS_OF_ALL, total_steps)
         self._out_of_turn = 0
         self._names: dict[str, str] = {}
         #: What is charted, layers and sums.
@@ -104,23 +108,28 @@ class EventWriter:
                 for layer, counts in record.histograms.items()
                 if layer in self._charted
             )
+        is_deep = len(self._charted) < len(self._names)
+        if is_deep and record.is_full and self._all_thinning.is_due((), record.step):
+            values += self._all.take(record, self._names)
         if record.is_full and not self._has_layout:
             self._has_layout = True
             layout = _layout(record, summary, [self._names[layer] for layer in self._times])
-            values.append(_tensor_value("custom_scalars__config__", "custom_scalars", layout.SerializeToString()))
+            values.append(tensor_value("custom_scalars__config__", "custom_scalars", layout.SerializeToString()))
         if self._notes:
-            values.append(_tensor_value("gradient/charts", "text", "\n\n".join(self._notes).encode()))
+            values.append(tensor_value("gradient/charts", "text", "\n\n".join(self._notes).encode()))
             self._notes.clear()
         self._add(values, record.step, record.time)
 
     def tell(self, report: Report) -> None:
         """Write the verdict as a text, and what the tab Gradients has to know beside the scalars."""
-        text = _tensor_value("gradient/verdict", "text", _markdown(report).encode())
+        text = tensor_value("gradient/verdict", "text", _markdown(report).encode())
         summary = json.dumps(summary_of(report, self._names), allow_nan=False).encode()
-        self._add([text, _tensor_value("gradient/summary", TAB, summary)], report.last_step, time.time())
+        values = [text, tensor_value("gradient/summary", TAB, summary), *self._all.rest(self._names)]
+        self._add(values, report.last_step, time.time())
 
     def close(self, report: Report) -> None:
         """Write what is seen first, the verdict above |delta| by depth, and the heat maps of the whole run."""
+        self._add([*self._all.rest(self._names)], report.last_step, time.time())
         if report.has_deltas:
             self._image(f"{OVERVIEW}/verdict", picture_of(report), report.last_step)
             self._image("gradient/delta_heat_map", heat_map_of(report), report.last_step)
@@ -272,13 +281,6 @@ def _totals(record: Record) -> dict[str, float]:
 
 def _values(scalars: Mapping[str, float]) -> Iterator[Summary.Value]:
     return (Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items())
-
-
-def _tensor_value(tag: str, plugin: str, content: bytes) -> Summary.Value:
-    data = SummaryMetadata.PluginData(plugin_name=plugin)
-    metadata = SummaryMetadata(plugin_data=data, data_class=DATA_CLASS_TENSOR)
-    tensor = TensorProto(dtype=DT_STRING, tensor_shape=TensorShapeProto(), string_val=[content])
-    return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
 
 
 def _layout(record: Record, summary: Mapping[str, float], recurrent: list[str]) -> layout_pb2.Layout:

@@ -118,9 +118,18 @@ def _names(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _numbers(records: Sequence[Record], names: Mapping[str, str], room: int) -> dict[str, Any]:
-    """Matrices of the charted quantities by layer and step, of dL/dh_t by t and step, and the last histograms."""
+    """What ``numbers_of`` has, of as many steps as there is room for."""
     kept = set(evenly([r.step for r in records], min(256, max(2, room // max(len(names), 1)))))
-    records = [record for record in records if record.step in kept]
+    return numbers_of([record for record in records if record.step in kept], names)
+
+
+def numbers_of(records: Sequence[Record], names: Mapping[str, str]) -> dict[str, Any]:
+    """Matrices of the charted quantities by layer and step, of dL/dh_t by t and step, and the last histograms.
+
+    Args:
+        records: The steps.
+        names: What the layers are called in charts.
+    """
     quantities = {}
     for quantity in QUANTITIES:
         rows = {

@@ -4,6 +4,7 @@ import { cards, headline } from "./cards.js";
 import { lineLook } from "./colours.js";
 import { depthChart } from "./depth.js";
 import { h, term, Tip } from "./dom.js";
+import { focusing } from "./focus.js";
 import { layerPanel } from "./layer.js";
 import { mapsPanel } from "./maps.js";
 import { groupOf, naturally, stepsOf } from "./model.js";
@@ -52,6 +53,7 @@ class App {
     this.source = source;
     this.root = root;
     this.tip = new Tip(root);
+    focusing(root);
     this.asked = 0;
     this.state = {
       ...{ runs: [], byName: new Map(), looks: new Map(), chosen: new Set(), sort: "verdict", quantity: "delta" },
@@ -80,6 +82,7 @@ class App {
         this.state.quantity = name;
         this.update(true);
       },
+      open: (run, layer) => this.open(run, layer),
       recurrent: (layer) => {
         this.state.recurrent = layer;
         this.drawTime();
@@ -107,6 +110,8 @@ class App {
     const titles = titlesOf(runs);
     if (!titles.has(state.quantity)) [state.quantity = "delta"] = titles.keys();
     this.root.classList.toggle("nothing", !runs.length);
+    // Of one run in a notebook's cell there is nothing to choose.
+    this.root.classList.toggle("alone", runs.length === 1 && !this.source.isLive);
     if (!runs.length) {
       this.main.replaceChildren(h("p", { class: "empty" }, "No run with gradients here yet: GradientMonitor in a Trainer's callbacks writes them."));
       return;
@@ -153,6 +158,7 @@ class App {
     this.top.replaceChildren(bar(state, this.player, this.actions));
     this.draw();
     this.player.among(stepsOf(state.matrices.values()), isKept);
+    this.root.classList.toggle("one-step", this.player.steps.length < 2);
     this.root.dataset.drawn = String(turn);
     performance.mark("drawn");
     if (state.layer) await this.open(state.layer.run, state.layer.name);
@@ -193,7 +199,10 @@ class App {
     this.cards.replaceChildren(cards(state) ?? "");
     // The few layers of a recurrent network say less than its time does.
     const isShallow = [...state.matrices.values()].every((matrix) => matrix.layers.length <= SHALLOW);
-    const order = isShallow && state.states.size ? [this.time, this.maps, this.detail, this.depth] : [this.maps, this.detail, this.depth, this.time];
+    // Of one step a map shows nothing that a line does not show better.
+    const isOneStep = stepsOf(state.matrices.values()).length < 2;
+    const byLayer = isOneStep ? [this.depth, this.maps, this.detail] : [this.maps, this.detail, this.depth];
+    const order = isShallow && state.states.size ? [this.time, ...byLayer] : [...byLayer, this.time];
     this.main.append(this.top, this.head, ...order, this.cards);
     this.head.replaceChildren(headline(state) ?? "");
     this.moved(state.step);

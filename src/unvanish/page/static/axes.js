@@ -32,7 +32,7 @@ export function tickText(value, isLog) {
 }
 
 // At most count of the layers with their rows, the first and the last among them.
-export function layerTicks(layers, count) {
+export function layerTicks(layers, count, length) {
   const stride = Math.max(1, Math.ceil((layers.length - 1) / Math.max(count - 1, 1)));
   const rows = [];
   for (let row = 0; row < layers.length; row += stride) rows.push(row);
@@ -41,12 +41,19 @@ export function layerTicks(layers, count) {
     if (last - rows[rows.length - 1] < stride * 0.6 && rows.length > 1) rows.pop();
     rows.push(last);
   }
-  return rows.map((row) => ({ row, name: shortened(layers[row]) }));
+  return rows.map((row) => ({ row, name: shortened(layers[row], length) }));
 }
 
-// The end of a name that is too long tells more than its beginning.
+// A name that is too long keeps its numbers and its end: blocks.3.attention.projection is b.3.a.projection.
 export function shortened(name, length = 18) {
-  return name.length <= length ? name : `…${name.slice(1 - length)}`;
+  const parts = name.split(".");
+  const isTooLong = () => parts.join(".").length > length;
+  const initial = (part) => part.replace(/[A-Za-z_]+/, (word) => word[0]);
+  for (let k = 0; k < parts.length - 1 && isTooLong(); k += 1) parts[k] = initial(parts[k]);
+  const last = parts.length - 1;
+  const room = length - (parts.join(".").length - parts[last].length);
+  if (isTooLong()) parts[last] = room < 5 ? initial(parts[last]) : `${parts[last].slice(0, room - 1)}…`;
+  return isTooLong() ? `…${parts.join(".").slice(1 - length)}` : parts.join(".");
 }
 
 export function label(x, y, words, anchor = "middle", more = {}) {

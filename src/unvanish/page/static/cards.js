@@ -53,8 +53,12 @@ export function headline(state) {
   const ill = sorted(shown, "verdict").filter((run) => run.findings?.length);
   if (!shown.length) return null;
   const lines = ill.slice(0, 3).map((run) => h("p", {}, h("b", {}, run.name), " ", chip(run), ` ${run.findings[0].evidence}`));
-  if (ill.length > 3) lines.push(h("p", { class: "quiet" }, `and ${ill.length - 3} more, below`));
   const unknown = shown.filter((run) => run.verdict === "unknown").length;
+  const healthy = shown.length - ill.length - unknown;
+  const rest = [ill.length > 3 ? `${ill.length - 3} more are ill, below` : "", healthy ? `${healthy} of ${shown.length} healthy` : ""];
+  const others = rest.filter(Boolean).join("; ");
+  if (ill.length === 1 && others) lines[0].append(h("span", { class: "quiet" }, ` · ${others}`));
+  else if (ill.length && others) lines.push(h("p", { class: "quiet" }, others));
   const well = unknown ? `Nothing was found; of ${unknown} of ${shown.length} too little is known.` : "The gradient reaches every layer that was looked at.";
   return h("div", { class: ill.length ? "headline" : "headline healthy", role: "status" }, lines.length ? lines : h("p", {}, well));
 }

@@ -1,6 +1,6 @@
-// Colours that the colour-blind tell apart as well: for lines Okabe and Ito's, without the green and the red that
-// verdicts have; viridis for maps.
-const LINES = ["#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#6A4C93", "#8C6D31", "#8C8C8C"];
+// Colours that the colour-blind tell apart as well: for lines those of the style, as many as it has of them; viridis for
+// maps.
+const LINES = 7;
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 2"];
 const VIRIDIS = [
   "#440154", "#48186a", "#472d7b", "#424086", "#3b528b", "#33638d", "#2c728e", "#26828e", "#21918c",
@@ -23,8 +23,8 @@ export function shade(share) {
 
 // How the line of the n-th group of runs looks: after seven colours the dashes change.
 export function lineLook(index) {
-  const turn = Math.floor(index / LINES.length) % DASHES.length;
-  return { colour: LINES[index % LINES.length], dash: DASHES[turn] };
+  const turn = Math.floor(index / LINES) % DASHES.length;
+  return { colour: `var(--line-${index % LINES})`, dash: DASHES[turn] };
 }
 
 // Which of the style's colours a verdict has.

@@ -46,7 +46,7 @@ function odd(group, step, x, box, colour) {
       const kind = matrix.kind(row, column);
       if (!kind || kind === "missing") return [];
       const isZero = kind === "zero";
-      return label(x(row), isZero ? box.bottom - 3 : box.top + 11, isZero ? "▽" : "✕", "middle", { fill: colour, class: "odd" });
+      return label(x(row), isZero ? box.bottom - 3 : box.top + 11, isZero ? "▽" : "✕", "middle", { style: `fill:${colour}`, class: "odd" });
     });
   });
 }
@@ -67,9 +67,10 @@ export function depthChart(state, width, tip) {
   const deepest = [...state.matrices.values()].reduce((a, b) => (b.layers.length > a.layers.length ? b : a));
   const isAlike = [...state.matrices.values()].every((m) => m.layers.length === deepest.layers.length);
   const right = width - 12;
-  const names = layerTicks(deepest.layers, Math.max(2, Math.min(20, Math.floor((right - 72) / 46))));
+  const names = layerTicks(deepest.layers, Math.max(2, Math.min(20, Math.floor((right - 72) / 46))), 13);
   const longest = isAlike ? Math.max(...names.map((tick) => tick.name.length)) : 3;
-  const box = { left: 52, right, top: 12, bottom: HEIGHT - 36 - 3.7 * longest };
+  const isLevel = 6.4 * longest < (right - 72) / Math.max(names.length - 1, 1);
+  const box = { left: 52, right, top: 12, bottom: HEIGHT - 36 - (isLevel ? 4 : 3.7 * longest) };
   const x = scale(0, Math.max(deepest.layers.length - 1, 1), box.left + 10, box.right - 10);
   const y = scale(low, high, box.bottom, box.top);
   const lines = [...groups].map(([name, group]) => {
@@ -92,9 +93,13 @@ export function depthChart(state, width, tip) {
     { class: "chart depth", viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": `${some.title} by depth` },
     yAxis(box, y, low, high, some.log),
     svg("line", { class: "frame", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }),
-    names.map(({ row, name }) =>
-      label(x(row) + 4, box.bottom + 14, isAlike ? name : String(row + 1), "end", { transform: `rotate(-35 ${x(row) + 4} ${box.bottom + 14})` }),
-    ),
+    names.map(({ row, name }) => {
+      const words = isAlike ? name : String(row + 1);
+      const at = [x(row) + 4, box.bottom + 14];
+      if (!isLevel) return label(...at, words, "end", { transform: `rotate(-35 ${at.join(" ")})` });
+      const half = 3.2 * words.length;
+      return label(Math.min(Math.max(x(row), half + 2), width - half - 2), box.bottom + 16, words);
+    }),
     label(box.left, HEIGHT - 4, "input", "start", { class: "title" }),
     label((box.left + box.right) / 2, HEIGHT - 4, "← the gradient runs this way", "middle", { class: "title" }),
     label(box.right, HEIGHT - 4, "loss", "end", { class: "title" }),
@@ -150,7 +155,7 @@ export function key(groups, state) {
     [...groups].map(([name, group]) => {
       const look = state.looks.get(group.keys().next().value);
       const line = svg("line", { x1: 0, x2: 22, y1: 5, y2: 5, stroke: look.colour, "stroke-width": 3, "stroke-dasharray": look.dash });
-      return h("span", {}, svg("svg", { width: 22, height: 10 }, line), name);
+      return h("span", { "data-group": name }, svg("svg", { width: 22, height: 10 }, line), name);
     }),
   );
 }

@@ -3,7 +3,7 @@ import { label, layerTicks, scale, stepAxis, tickText, ticks } from "./axes.js";
 import { SPECIAL, shade, tone } from "./colours.js";
 import { h, svg, term } from "./dom.js";
 import { saving } from "./export.js";
-import { cellText, extent, shortNames, stepsOf, written } from "./model.js";
+import { cellText, shades, shortNames, stepsOf, written } from "./model.js";
 
 const GAP = 12;
 const TOP = 44;
@@ -99,8 +99,12 @@ function map(name, words, matrix, run, layout, state, more) {
   const place = (row) => box.bottom - ((row + 0.5) / matrix.layers.length) * height;
   const each = height / matrix.layers.length;
   const ill = new Set((run?.findings ?? []).flatMap((finding) => finding.layers));
-  const fits = Math.max(4, Math.floor(width / 6.8));
+  const fits = Math.max(4, Math.floor((width + GAP / 2) / 6.8));
   const kind = tone(run?.verdict);
+  // Rows have their names on the left alone, which are none of a map with others.
+  const below = [layout.isLowest ? "step" : "", layout.isAlike ? "" : more.isTime ? `t ${matrix.layers[0]} to ${matrix.layers.at(-1)}` : `${matrix.layers.length} layers`]
+    .filter(Boolean)
+    .join(" · ");
   // What is ill through time is marked where time is shown, and nowhere else.
   const isMarked = Boolean(run?.verdict.includes("through time")) === more.isTime;
   const marker = svg(
@@ -110,16 +114,18 @@ function map(name, words, matrix, run, layout, state, more) {
     svg("path", { d: `M-4 ${box.bottom + 6}L4 ${box.bottom + 6}L0 ${box.bottom}Z` }),
   );
   state.markers.push((step) => {
+    // At the last step there is nothing on its right, and the map's edge is line enough.
+    marker.classList.toggle("at-end", step >= steps[steps.length - 1]);
     const at = Math.min(Math.max(toX(step), box.left), box.right);
     marker.setAttribute("transform", `translate(${at} 0)`);
   });
   return svg(
     "g",
     { class: "map", "data-run": name },
-    label(box.left, box.top - 25, words.length > fits ? `${words.slice(0, fits - 1)}…` : words, "start", { class: "head" }),
+    label(box.left, box.top - 25, fitted(words, fits), "start", { class: "head" }),
     run ? label(box.left, box.top - 9, verdictText(run, fits), "start", { class: `verdict ${kind}` }) : null,
     svg("rect", { class: "paper", x: box.left, y: box.top, width, height }),
-    svg("image", { class: "cells", href: image, x: box.left, y: box.top, width, height, preserveAspectRatio: "none", "data-run": name }),
+    svg("image", { class: each < 1 ? "cells fine" : "cells", href: image, x: box.left, y: box.top, width, height, preserveAspectRatio: "none", "data-run": name }),
     svg("rect", { class: `box ${isMarked ? kind : ""}`, x: box.left, y: box.top, width, height }),
     matrix.layers.map((layer, row) =>
       ill.has(layer) && isMarked
@@ -127,17 +133,25 @@ function map(name, words, matrix, run, layout, state, more) {
         : null,
     ),
     layout.isFirst ? rowNames(matrix, place, box, more) : null,
-    stepAxis(box, toX, steps[0], steps[steps.length - 1], Math.max(2, Math.floor(width / 70)), layout.isLowest ? "step" : ""),
+    stepAxis(box, toX, steps[0], steps[steps.length - 1], Math.max(2, Math.floor(width / 70)), below),
     marker,
   );
 }
 
+// A name for which there is little room goes without its keys, and then without the middle: what differs is at the ends.
+function fitted(words, fits) {
+  const short = words.length > fits ? words.replace(/[\w.]+=/g, "") : words;
+  if (short.length <= fits) return short;
+  const end = short.includes(",") ? short.slice(short.lastIndexOf(",")).slice(-Math.floor(fits / 2)) : "";
+  return `${short.slice(0, fits - 1 - end.length)}…${end}`;
+}
+
 function verdictText(run, fits) {
   const words = run.verdict;
-  const ratio = written(run.first_over_last?.end ?? NaN);
+  const ratio = words.includes("through time") ? "NaN" : written(run.first_over_last?.end ?? NaN);
   const whole = ratio === "NaN" ? [] : [`${words}, first/last ${ratio}`, `${words}, ${ratio}`];
-  const short = words.length > fits + 2 ? `${words.slice(0, fits)}…` : words;
-  return [...whole, short].find((text) => text.length <= fits + 2) ?? short;
+  const texts = [...whole, words, words.replace(" through time", ""), `${words.slice(0, fits)}…`];
+  return texts.find((text) => text.length <= fits + 1) ?? texts.at(-1);
 }
 
 function rowNames(matrix, place, box, more) {
@@ -146,7 +160,7 @@ function rowNames(matrix, place, box, more) {
     "g",
     { class: "axis rows" },
     layerTicks(matrix.layers, count).map(({ row, name }) => label(box.left - 9, place(row) + 3.5, name, "end")),
-    label(box.left - 9, box.top - 6, more.above, "end", { class: "title" }),
+    label(box.left - 9, Math.min(box.top - 6, place(matrix.layers.length - 1) - 9), more.above, "end", { class: "title" }),
     label(box.left - 9, box.bottom + 16, more.below, "end", { class: "title" }),
   );
 }
@@ -157,7 +171,7 @@ export function mapsPanel(matrices, state, width, tip, more) {
   if (!entries.length) return h("div", { class: "empty" }, "no run that is shown has this quantity");
   const [, some] = entries[0];
   const steps = stepsOf(matrices.values());
-  const [low, high] = extent(matrices.values());
+  const [low, high] = shades(matrices.values());
   const longest = Math.max(...entries.flatMap(([, m]) => layerTicks(m.layers, 24).map((tick) => tick.name.length)));
   const left = Math.max(46, 16 + 6.3 * longest);
   const room = width - left - LEGEND;
@@ -166,7 +180,7 @@ export function mapsPanel(matrices, state, width, tip, more) {
   const columns = Math.ceil(entries.length / lines);
   const each = (room - GAP * (columns - 1)) / columns;
   const most = Math.max(...entries.map(([, matrix]) => matrix.layers.length));
-  const tall = lines === 1 ? Math.min(Math.max(15 * most, 200), 320) : lines === 2 ? 190 : 130;
+  const tall = lines === 1 ? Math.min(Math.max(15 * most, 200), Math.max(320, most)) : lines === 2 ? 190 : 130;
   const stride = TOP + tall + 40;
   const height = lines * stride;
   const drawing = svg("svg", { class: "chart maps", viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": more.title });
@@ -175,7 +189,9 @@ export function mapsPanel(matrices, state, width, tip, more) {
     const at = { x: left + (index % columns) * (each + GAP), y: Math.floor(index / columns) * stride };
     const isFirst = index % columns === 0;
     const isLowest = index + columns >= entries.length;
-    const layout = { ...at, width: each, height: tall, low, high, steps, isFirst, isLowest };
+    const [, leftmost] = entries[index - (index % columns)];
+    const isAlike = matrix.layers.join() === leftmost.layers.join();
+    const layout = { ...at, width: each, height: tall, low, high, steps, isFirst, isLowest, isAlike };
     drawing.append(map(name, words.get(name), matrix, state.byName.get(name), layout, state, more));
     return { name, matrix, ...at };
   });

@@ -113,16 +113,23 @@ function bars(folded) {
 
 // Lowest and highest number of several matrices; of logarithms at least three apart, so that what is level looks level.
 export function extent(matrices) {
+  const [low, high, isLog] = bounds(matrices);
+  const least = isLog ? 3 : Math.max(0.2 * Math.abs(high), 1e-9);
+  const more = Math.max(least - (high - low), 0) / 2;
+  return [low - more, high + more];
+}
+
+// The ends of a colour scale: of logarithms at least six apart and the highest the brightest, so that what is level is
+// bright, whether or not there is an ill run beside it.
+export function shades(matrices) {
+  const [low, high, isLog] = bounds(matrices);
+  return [Math.min(low, high - (isLog ? 6 : 1e-9)), high];
+}
+
+function bounds(matrices) {
   const known = [...matrices].filter((matrix) => matrix.hasNumbers);
-  if (!known.length) return [0, 1];
-  let low = Math.min(...known.map((matrix) => matrix.low));
-  let high = Math.max(...known.map((matrix) => matrix.high));
-  const least = known[0].log ? 3 : 1e-9;
-  if (high - low < least) {
-    const more = (least - (high - low)) / 2;
-    [low, high] = [low - more, high + more];
-  }
-  return [low, high];
+  if (!known.length) return [0, 1, false];
+  return [Math.min(...known.map((matrix) => matrix.low)), Math.max(...known.map((matrix) => matrix.high)), known[0].log];
 }
 
 // All steps at which any of them was measured.

@@ -35,6 +35,16 @@ export function chip(run) {
   return h("span", { class: `chip ${tone(run.verdict)}`, tabindex: 0, "data-term": run.verdict, ...more }, run.verdict);
 }
 
+// A name that may go on in the next line behind a comma or a slash.
+function breakable(name) {
+  return name.split(/(?<=[,/])/).flatMap((part, place) => (place ? [h("wbr"), part] : [part]));
+}
+
+// With its zeros, so that those of several runs are read one below the other.
+function scored(value) {
+  return Math.abs(value) >= 1e-3 && Math.abs(value) < 1 ? value.toFixed(3) : written(value);
+}
+
 function row(run, state, actions) {
   const look = state.looks.get(run.name);
   const isShown = state.chosen.has(run.name);
@@ -57,9 +67,9 @@ function row(run, state, actions) {
       onclick: choose,
       onkeydown: keyed,
     },
-    h("div", { class: "name", title: run.name }, swatch, run.name),
+    h("div", { class: "name" }, swatch, h("span", {}, breakable(run.name))),
     h("div", { class: "facts" }, chip(run), ratioText === "NaN" ? null : h("span", {}, term("first/last"), ` ${ratioText}`)),
-    run.score ? h("div", { class: "facts quiet" }, `${run.score.name} ${written(run.score.value)}`) : null,
+    run.score ? h("div", { class: "facts quiet" }, `${run.score.name} ${scored(run.score.value)}`) : null,
   );
 }
 

@@ -76,6 +76,7 @@ export function timePanels(state, layer, layers, width, tip, actions) {
     below: "first",
     row: "t",
     isTime: true,
+    open: (run) => actions.open(run, layer),
   });
   return [maps, chart];
 }

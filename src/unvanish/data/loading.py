@@ -1,0 +1,94 @@
+"""What every data module shares: how it is loaded, what it says of itself, and the tensors that it reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How data are cut into splits and batches; the last argument of every data module.
+
+    Args:
+        batch_size: Rows in a batch, on each device.
+        seed: Fixes the order of the training batches, and what is drawn to augment them.
+        split_seed: Fixes which rows go to which split, and what is drawn where the data are.
+        validation_share: Share of the rows to train on that validates, below 1; 0 leaves no validation split. Of a
+            series also a number of rows.
+        test_share: Share of the rows to test on, below 1, where there is no official test split or folder or file.
+        device_resident: Keep the whole data set on the trainer's device.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    batch_size: int = 32
+    seed: int = 0
+    split_seed: int = 0
+    validation_share: int | float = 0.1
+    test_share: int | float = 0.2
+    device_resident: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("seed", 0), ("split_seed", 0)):
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+
+    def check_shares(self, *, needs_test: bool) -> None:
+        """Refuse shares that are none, or that leave nothing to train on.
+
+        Args:
+            needs_test: Whether there must be a test split; if not, a share of 0 leaves none.
+
+        Raises:
+            ValueError: A share is out of its range.
+        """
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"validation_share must be at least 0 and below 1, not {self.validation_share}")
+        least = "above 0" if needs_test else "at least 0"
+        if not 0 <= self.test_share < 1 - self.validation_share or (needs_test and self.test_share == 0):
+            raise ValueError(f"test_share must be {least} and below 1 - validation_share, not {self.test_share}")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a network must know of the data; a data module gives each field as its own property.
+
+    Args:
+        task: binary, multiclass, regression or next_token.
+        input_shape: Axes of one x, without the batch axis.
+        output_size: 1 for binary; the number of classes for multiclass, of targets for regression, of tokens for
+            next_token.
+        class_names: The name of each class in the order of y; the second is binary's positive one.
+        target_mean: (D,) mean of the training targets in their own units, where y is standardised.
+        target_std: (D,) their standard deviation; ``y * target_std + target_mean`` has their own units.
+        target_names: What each of the D targets is called, with the step of a forecast.
+        vocabulary_size: The number V of different tokens, where x holds tokens.
+        padding_index: The token that fills a short sequence up, at its end.
+    """
+
+    task: str
+    input_shape: tuple[int, ...]
+    output_size: int
+    class_names: list[str] | None = None
+    target_mean: Tensor | None = None
+    target_std: Tensor | None = None
+    target_names: list[str] | None = None
+    vocabulary_size: int | None = None
+    padding_index: int | None = None
+
+
+class Splits(NamedTuple):
+    """The tensors (x, y) of every split, on the CPU; validation and test may be empty.
+
+    ``predict`` is empty for the test split, (x,) where y is unknown. ``rows`` says what each sample to predict is: a
+    file, or a row of the table, from 0; empty where that is its place.
+    """
+
+    train: tuple[Tensor, ...]
+    validation: tuple[Tensor, ...]
+    test: tuple[Tensor, ...]
+    predict: tuple[Tensor, ...] = ()
+    rows: Sequence[int] | Sequence[str] = ()
