@@ -249,15 +249,13 @@ class GradientRecorder:
             if not (self._steps[:-1] and self._connections.joins(self._steps[-2], self._watch)):
                 self._connections.learn(self._watch, self._layers, chosen, recorded)
         self._updates.begin(chosen, None)
-        if not names:
-            self._latest.of.pop(chosen, None)
-        else:
+        self._latest.compare(chosen, names[:count], gradients[:count], recorded, self._parameters, scale)
+        if names:
             if is_full and not taken and self._sharded:
                 self._missing.add("how alike units begin", ["the network"], "no rank has whole weights")
             elif is_full and not taken:
                 recorded.take(Initial(names[:count], tensors[:count]))
             recorded.take(Weights(names, tensors, gradients, self._parameters.as_they_are), scale)
-            self._latest.compare(chosen, names[:count], gradients[:count], recorded, self._parameters, scale)
             if is_full and count:
                 self._latest.keep(chosen, names[:count], gradients[:count], recorded, scale)
                 own = [measure.local(weight).clone() for weight in tensors[:count]]
