@@ -9,6 +9,7 @@ from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import ENOUGH, LEARNS, Seen
 from unvanish.gradients.judge.seen import STUCK as STUCK_AT
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.loss import LOSS
 from unvanish.gradients.quantities.update import UPDATE_RATIO
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
 from unvanish.gradients.record import Record
@@ -115,7 +116,7 @@ def is_apart(options: Mapping[str, Any]) -> bool:
 
 def _added(seen: Seen, records: Sequence[Record]) -> float:
     """The share of the loss that is no comparison; NaN where that is not known."""
-    totals = [(r.totals.get("loss", math.nan), h.value) for r in records for h in r.heads]
+    totals = [(r.totals.get(LOSS.name, math.nan), h.value) for r in records for h in r.heads]
     times = [total / value for total, value in totals if value]
     if seen.is_summed or (len(times) > 1 and max(times) - min(times) < SAME * max(times)):
         return 0.0  # a factor
