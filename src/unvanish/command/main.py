@@ -63,7 +63,7 @@ def _main(argv: list[str]) -> int:
         verbs.print_help()
         return 0
     options, rest = verbs.parse_known_args(words)
-    if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check"):
+    if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check", "export"):
         raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
     with trusted_by(options, rest):
         code = _run(options, rest)
@@ -153,6 +153,7 @@ def parser() -> argparse.ArgumentParser:
     predict = add("predict", "write a trained network's predictions to a CSV file", recipe, checkpoint, runs)
     predict.add_argument("--out", metavar="FILE", help="the CSV file (default: predictions.csv in the run's folder)")
     predict.add_argument("--overwrite", action="store_true", help="replace what --out names")
+    _add_export(add("export", "write a run's network in a format that others read, with a model card", checkpoint))
     generate = add("generate", "print text that a trained next-token network continues", recipe, checkpoint, runs)
     generate.add_argument("--prompt", default="\n", metavar="TEXT", help="what it goes on from (default: a new line)")
     generate.add_argument("--tokens", type=int, default=500, metavar="N", help="how many to add (default: 500)")
@@ -214,6 +215,14 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
         default="stop",
         help="at a NaN or infinite loss or gradient: stop the run, skip the step, or train on (default: stop)",
     )
+
+
+def _add_export(export: argparse.ArgumentParser) -> None:
+    export.add_argument("run", metavar="RUN", help="the run's folder: runs/mlp/csv/3")
+    export.add_argument(
+        "--format", choices=("safetensors", "onnx", "pt2"), required=True, help="pt2 is that of torch.export"
+    )
+    export.add_argument("--out", metavar="DIR", help="where to (default: export in the run's folder)")
 
 
 def _add_diagnose(diagnose: argparse.ArgumentParser) -> None:
@@ -279,7 +288,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from unvanish.command.exercise import exercise
 
         return exercise(options, rest)
-    if options.verb != "compare" and options.help:
+    if getattr(options, "help", False):
         return _help(options)
     is_output_alone = options.verb == "generate" or getattr(options, "json", False)
     if options.verb == "compare":
