@@ -21,8 +21,8 @@ SECONDS = 20.0
 #: Minutes after which the page is written.
 _WHOLE = 5.0
 _WORDS = """\
-`python -m benchmarks.fuzz --minutes 5 --seed 5000`: good files of each kind with one to four things wrong (bytes changed, taken
-out, doubled or put in), each read as a command reads it: refused in one line, read, or worse. What is read otherwise
+`python -m benchmarks.fuzz --minutes 5 --seed 5000`: good files of each kind with one to four things wrong (bytes
+changed, taken out, doubled or put in), each read as a command reads it: refused in one line, read, or worse. What is read otherwise
 than the file says is counted in [TABLES.md](TABLES.md). Of 17 recipes that name what they may not, given to six
 commands each, none runs anything (`tests/command/test_allowed.py`)."""
 ONE_LINE, FINE, TRACEBACK, HANG = "one line", "read", "traceback", "hang"
