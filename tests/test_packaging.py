@@ -69,6 +69,11 @@ def test_the_wheel_trains_elsewhere(installed, workplace):
     assert (workplace / "runs/quickstart/1/checkpoints/best.ckpt").is_file()
 
 
+def test_the_wheel_brings_the_series(installed):
+    names = {path.name for path in (installed / "unvanish/data/bundled").iterdir()}
+    assert names == {"co2.csv", "sunspots.csv", "SOURCES.md"}
+
+
 def test_the_wheel_brings_the_page_and_the_tab(installed, workplace):
     parts = {path.name for path in (ROOT / "src/unvanish/page/static").iterdir()}
     assert {path.name for path in (installed / "unvanish/page/static").iterdir()} == parts > {"app.js", "style.css"}
