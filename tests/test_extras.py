@@ -59,7 +59,7 @@ def test_data_that_need_an_extra_say_what_to_install(monkeypatch, workplace, cap
     for library, words in {
         "tokenizers": ["transformer/text_csv", "--data.path=t.csv", "--data.text=text", "--data.label=label"],
         "pyarrow": ["mlp/csv", "--data.path=t.parquet", "--data.target=y"],
-        "av": ["cnn/image_folder", "--data.path=clips", "--data.frames=2"],
+        "av": ["cnn/image_folder", "--data.path=clips", "--data.frames=8"],
     }.items():
         monkeypatch.setattr(extras, "import_module", without(library))
         assert main(["fit", *words]) == 2
