@@ -307,7 +307,7 @@ def test_the_commands_train_and_predict(pets, workplace, capsys):
     assert "images of 3 classes, 38 train, 4 validation, 11 test" in capsys.readouterr().out
     run = "runs/pets/1/config.yaml"
     assert main(["test", "-c", run]) == 0
-    shown = re.search(r"test/accuracy ([\d.]+)", capsys.readouterr().out)
+    shown = re.search(r"test/accuracy +([\d.]+)", capsys.readouterr().out)
     assert main(["predict", "-c", run]) == 0
     table = pd.read_csv("runs/pets/1/predictions.csv")
     right = [

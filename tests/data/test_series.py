@@ -1,6 +1,6 @@
+import json
 import logging
 import math
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -297,11 +297,12 @@ def test_sunspots_beat_their_baselines_which_are_printed_beside_the_metrics(work
     (workplace / "sun.yaml").write_text(RECIPE)
     assert main(["fit", "-c", "sun.yaml", "--no-gradients"]) == 0
     capsys.readouterr()
-    assert main(["test", "-c", "sun.yaml"]) == 0
-    found = {name: float(value) for name, value in re.findall(r"(test/\w+) ([\d.]+)", capsys.readouterr().out)}
+    assert main(["test", "-c", "sun.yaml", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     expected = build(Series, "sunspots", window=22, relative=True).baselines["test"]
-    assert {name: found[f"test/{name}"] for name in expected} == pytest.approx(expected, abs=1e-4)
-    assert found["test/rmse"] < min(expected.values()) * 0.8
+    kinds = {"naive": "rmse_naive", "seasonal naive": "rmse_seasonal_naive"}
+    assert {name: found["baselines"][kind]["rmse"] for kind, name in kinds.items()} == pytest.approx(expected)
+    assert found["metrics"]["rmse"] < min(expected.values()) * 0.8
 
 
 def test_the_forecast_of_a_file_follows_its_last_row(workplace, save):

@@ -1,5 +1,5 @@
+import json
 import math
-import re
 import time
 
 import numpy as np
@@ -181,7 +181,7 @@ def test_xor_of_two_steps_is_learnt_and_its_baseline_printed_beside_it(workplace
     )
     assert main(["fit", "-c", "xor.yaml", "--no-gradients", "--data.test_samples=500"]) == 0
     capsys.readouterr()
-    assert main(["test", "-c", "xor.yaml"]) == 0
-    found = {name: float(value) for name, value in re.findall(r"(test/\w+) ([\d.]+)", capsys.readouterr().out)}
-    assert found["test/accuracy"] == 1
-    assert 0.5 <= found["test/accuracy_constant"] < 0.6
+    assert main(["test", "-c", "xor.yaml", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["accuracy"] == 1
+    assert 0.5 <= found["baselines"]["constant"]["accuracy"] < 0.6

@@ -31,28 +31,6 @@ def gradient(f, z, delta=None):
     return torch.autograd.grad(a, z, torch.ones_like(a) if delta is None else delta)[0]
 
 
-@ELEMENTWISE
-@few
-@given(z=tensors(min_dims=0))
-def test_a_value_is_torchs(name, z):
-    torch.testing.assert_close(getattr(activations, name)(z), TORCH[name](z), **EXACT)
-
-
-@ELEMENTWISE
-@few
-@given(z=tensors(min_dims=0))
-def test_a_derivative_is_autograds(name, z):
-    torch.testing.assert_close(DERIVATIVES[name](z), gradient(TORCH[name], z), **EXACT)
-
-
-@few
-@given(z=tensors(), slope=st.floats(0, 1))
-def test_a_leaky_relu_has_any_slope(z, slope):
-    torch.testing.assert_close(activations.leaky_relu(z, slope), F.leaky_relu(z, slope), **EXACT)
-    expected = gradient(lambda z: F.leaky_relu(z, slope), z)
-    torch.testing.assert_close(activations.leaky_relu_derivative(z, slope), expected, **EXACT)
-
-
 def test_at_the_kink_the_derivative_is_the_left_one():
     zero = torch.tensor([0.0, -0.0], dtype=torch.float64)
     assert activations.relu_derivative(zero).tolist() == [0, 0]
@@ -103,34 +81,6 @@ def test_the_slope_at_0_is_a_quarter_of_sigmoid_and_1_of_tanh():
     for derivative, largest in ((activations.sigmoid_derivative(z), 1 / 4), (activations.tanh_derivative(z), 1)):
         assert derivative.argmax() == 3
         assert derivative.max() == largest
-
-
-@few
-@given(z=tensors(min_dims=0))
-def test_log_sigmoid_is_torchs(z):
-    torch.testing.assert_close(activations.log_sigmoid(z), F.logsigmoid(z), **EXACT)
-
-
-@few
-@given(z=tensors())
-def test_softmax_is_torchs_over_the_last_axis(z):
-    torch.testing.assert_close(activations.softmax(z), torch.softmax(z, dim=-1), **EXACT)
-    torch.testing.assert_close(activations.log_softmax(z), torch.log_softmax(z, dim=-1), **EXACT)
-
-
-@few
-@given(z=tensors(), data=st.data())
-def test_softmax_backward_is_autograds(z, data):
-    delta = torch.tensor(data.draw(arrays(np.float64, tuple(z.shape), elements=st.floats(-5, 5))))
-    expected = gradient(lambda z: torch.softmax(z, dim=-1), z, delta)
-    torch.testing.assert_close(activations.softmax_backward(delta, z), expected, **EXACT)
-
-
-@few
-@given(z=arrays(np.float64, st.integers(1, 7), elements=st.floats(-50, 50)).map(torch.tensor))
-def test_the_jacobian_of_softmax_is_autograds(z):
-    expected = torch.autograd.functional.jacobian(lambda z: torch.softmax(z, dim=-1), z)
-    torch.testing.assert_close(activations.softmax_jacobian(z), expected, **EXACT)
 
 
 @few

@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.nn import functional as F
 
 from unvanish.formulas.attention import (
@@ -44,18 +43,6 @@ def cases(draw):
     mask_shape = draw(st.sampled_from([None, (T, S), (1, S), (*leading, T, S), (*leading, 1, S)]))
     mask = None if mask_shape is None else drawn_mask(seed, *mask_shape)
     return *drawn(seed, *((*leading, *shape) for shape in ((T, d), (S, d), (S, d_v), (T, d_v)))), mask
-
-
-@quick
-@given(cases())
-def test_attention_and_its_gradients_are_those_of_torch(case):
-    *inputs, delta, mask = case
-    Q, K, V = (tensor.requires_grad_() for tensor in inputs)
-    expected = F.scaled_dot_product_attention(Q, K, V, mask)
-    detached = [tensor.detach() for tensor in inputs]
-    torch.testing.assert_close(attention(*detached, mask), expected.detach(), **CLOSE)
-    found = attention_backward(delta, *detached, mask)
-    torch.testing.assert_close(found, torch.autograd.grad(expected, (Q, K, V), delta), **CLOSE)
 
 
 @quick
@@ -106,36 +93,6 @@ def test_what_is_masked_has_neither_weight_nor_gradient_however_large():
     torch.testing.assert_close((dQ, dK[:2], dV[:2]), expected, **CLOSE)
     assert not dK[2].any()
     assert not dV[2].any()
-
-
-@quick
-@given(B=sizes, T=sizes, heads=sizes, K=sizes, seed=seeds, masking=st.sampled_from(["none", "queries", "samples"]))
-def test_many_heads_and_their_gradients_are_those_of_torch(B, T, heads, K, seed, masking):
-    D = heads * K
-    module = nn.MultiheadAttention(D, heads, bias=False, batch_first=True).double()
-    x, W_q, W_k, W_v, W_o, delta = drawn(seed, (B, T, D), *[(D, D)] * 4, (B, T, D))
-    module.in_proj_weight.data, module.out_proj.weight.data = torch.cat([W_q, W_k, W_v]), W_o
-    mask = {"none": None, "queries": drawn_mask(seed, T, T), "samples": drawn_mask(seed, B, 1, 1, T)}[masking]
-    hidden = {
-        "none": {},
-        "queries": {"attn_mask": ~mask} if masking == "queries" else {},
-        "samples": {"key_padding_mask": ~mask[:, 0, 0]} if masking == "samples" else {},
-    }[masking]
-    x.requires_grad_()
-    expected, _ = module(x, x, x, need_weights=False, **hidden)
-    inputs = x.detach(), W_q, W_k, W_v, W_o, heads, mask
-    torch.testing.assert_close(multi_head(*inputs), expected.detach(), **CLOSE)
-    dx, d_in, dW_o = torch.autograd.grad(expected, (x, module.in_proj_weight, module.out_proj.weight), delta)
-    torch.testing.assert_close(multi_head_backward(delta, *inputs), (dx, *d_in.chunk(3), dW_o), **CLOSE)
-
-
-@quick
-@given(T=st.integers(1, 50), pairs=st.integers(1, 20))
-def test_positions_are_the_formula(T, pairs):
-    d = 2 * pairs
-    expected = [[f(t / 10000 ** (2 * i / d)) for i in range(pairs) for f in (math.sin, math.cos)] for t in range(T)]
-    found = sinusoidal_positions(T, d, torch.empty(0, dtype=torch.float64))
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), **CLOSE)
 
 
 def test_positions_have_torchs_dtype_or_that_of_a_tensor():

@@ -3,8 +3,6 @@ from itertools import chain, islice, pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
@@ -49,41 +47,6 @@ def identity(z):
 
 
 # Backward
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.data())
-def test_deltas_and_gradients_are_autograds(data):
-    widths = data.draw(st.lists(st.integers(1, 7), min_size=2, max_size=6), label="widths")
-    names = data.draw(st.lists(st.sampled_from(list(SIGMAS)), min_size=len(widths) - 2, max_size=len(widths) - 2))
-    generator = seeded(data.draw(st.integers(0, 2**31), label="seed"))
-    x = normal(data.draw(st.integers(1, 5), label="samples"), widths[0], generator=generator)
-    Ws, bs = parameters(widths, generator)
-    ours, derivatives, torchs = zip(*(SIGMAS[name] for name in names), strict=True) if names else ((), (), ())
-    y = normal(len(x), widths[-1], generator=generator).softmax(dim=-1)
-
-    leaves = [tensor.requires_grad_() for tensor in (*(W.clone() for W in Ws), *(b.clone() for b in bs))]
-    a, expected_zs = x, []
-    for W, b, sigma in zip(leaves[: len(Ws)], leaves[len(Ws) :], (*torchs, identity), strict=True):
-        expected_zs.append(F.linear(a, W, b))
-        a = sigma(expected_zs[-1])
-    expected = torch.autograd.grad(F.cross_entropy(a, y), [*expected_zs, *leaves])
-
-    zs, activations = forward(x, Ws, bs, [*ours, identity])
-    delta = categorical_cross_entropy_derivative(zs[-1], y)
-    deltas, dWs, dbs = backward(delta, Ws, zs, activations, derivatives)
-    assert [len(found) for found in (deltas, dWs, dbs)] == [len(Ws)] * 3
-    for found, gradient in zip([*deltas, *dWs, *dbs], expected, strict=True):
-        assert_close(found, gradient)
-
-
-@pytest.mark.parametrize("name", SIGMAS)
-def test_the_delta_of_an_output_with_an_activation_is_autograds(name):
-    sigma, derivative, torchs = SIGMAS[name]
-    z, y = normal(2, 5, 3, generator=seeded())
-    leaf = z.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(F.mse_loss(torchs(leaf), y), leaf)
-    assert_close(output_delta(mean_squared_error_derivative(sigma(z), y), z, derivative), expected)
 
 
 def test_fused_with_its_cross_entropy_sigmoids_delta_is_y_hat_minus_y():

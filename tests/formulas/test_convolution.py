@@ -2,7 +2,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
 from unvanish.formulas.convolution import (
     average_pool,
@@ -15,48 +14,11 @@ from unvanish.formulas.convolution import (
 )
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
-few = st.integers(1, 3)
-seeds = st.integers(0, 2**31)
 
 
 def drawn(seed, *shapes):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-
-
-def gradients(y, delta, *inputs):
-    return torch.autograd.grad(y, inputs, delta)
-
-
-@st.composite
-def convolutions(draw):
-    """x, W, b, delta, stride, padding"""
-    padding, stride = draw(st.integers(0, 2)), draw(few)
-    kh, kw = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    height, width = (draw(st.integers(max(1, k - 2 * padding), 9)) for k in (kh, kw))
-    samples, channels, outputs = draw(few), draw(few), draw(few)
-    places = [(n + 2 * padding - k) // stride + 1 for n, k in ((height, kh), (width, kw))]
-    shapes = (samples, channels, height, width), (outputs, channels, kh, kw), (outputs,), (samples, outputs, *places)
-    return *drawn(draw(seeds), *shapes), stride, padding
-
-
-@settings(max_examples=25, deadline=None)
-@given(convolutions())
-def test_convolution_is_that_of_torch(case):
-    x, W, b, delta, stride, padding = case
-    found = convolution(x, W, b, stride, padding)
-    assert found.shape == delta.shape
-    torch.testing.assert_close(found, F.conv2d(x, W, b, stride, padding), **CLOSE)
-
-
-@settings(max_examples=25, deadline=None)
-@given(convolutions())
-def test_gradients_of_a_convolution_are_those_of_autograd(case):
-    *inputs, delta, stride, padding = case
-    x, W, b = (tensor.requires_grad_() for tensor in inputs)
-    expected = gradients(F.conv2d(x, W, b, stride, padding), delta, x, W, b)
-    found = convolution_backward(delta, x.detach(), W.detach(), stride, padding)
-    torch.testing.assert_close(found, expected, **CLOSE)
 
 
 def test_a_convolution_is_the_sum_in_its_docstring():
@@ -101,36 +63,6 @@ def test_output_size_counts_the_places_of_the_kernel(n, k, stride, padding):
     else:
         with pytest.raises(ValueError, match="does not fit"):
             output_size(n, k, stride, padding)
-
-
-@st.composite
-def pools(draw):
-    """x of small whole numbers, so that many are equal, the size of a window, and delta"""
-    size, samples, channels = draw(st.integers(1, 4)), draw(few), draw(few)
-    height, width = draw(st.integers(size, 9)), draw(st.integers(size, 9))
-    shapes = (samples, channels, height, width), (samples, channels, height // size, width // size)
-    x, delta = drawn(draw(seeds), *shapes)
-    return x.round(), size, delta
-
-
-@settings(max_examples=25, deadline=None)
-@given(pools())
-def test_max_pool_and_its_gradient_are_those_of_torch(case):
-    x, size, delta = case
-    expected = F.max_pool2d(x.requires_grad_(), size)
-    torch.testing.assert_close(max_pool(x.detach(), size), expected.detach(), **CLOSE)
-    found = max_pool_backward(delta, x.detach(), size)
-    torch.testing.assert_close(found, *gradients(expected, delta, x), **CLOSE)
-
-
-@settings(max_examples=25, deadline=None)
-@given(pools())
-def test_average_pool_and_its_gradient_are_those_of_torch(case):
-    x, size, delta = case
-    expected = F.avg_pool2d(x.requires_grad_(), size)
-    torch.testing.assert_close(average_pool(x.detach(), size), expected.detach(), **CLOSE)
-    found = average_pool_backward(delta, x.detach(), size)
-    torch.testing.assert_close(found, *gradients(expected, delta, x), **CLOSE)
 
 
 def test_of_equal_pixels_the_first_has_all_the_gradient():

@@ -22,45 +22,6 @@ def seeded():
     return torch.Generator().manual_seed(7)
 
 
-def scale(initialize, fan_in, fan_out, **arguments):
-    """By what ``initialize`` multiplies standard draws, exactly: no statistics."""
-    W = torch.empty(fan_out, fan_in, dtype=torch.float64)
-    standard = torch.empty_like(W)
-    if "uniform" in initialize.__name__:
-        nn.init.uniform_(standard, -1, 1, generator=seeded())
-    else:
-        nn.init.normal_(standard, 0, 1, generator=seeded())
-    ratio = initialize(W, generator=seeded(), **arguments) / standard
-    torch.testing.assert_close(ratio, ratio[:1, :1].expand_as(ratio), rtol=1e-10, atol=1e-10)
-    return ratio[0, 0].item()
-
-
-@SETTINGS
-@FANS
-def test_xavier_is_torchs(fan_in, fan_out):
-    variance = xavier_variance(fan_in, fan_out)
-    assert math.sqrt(variance) == pytest.approx(scale(nn.init.xavier_normal_, fan_in, fan_out), rel=1e-10)
-    assert uniform_bound(variance) == pytest.approx(scale(nn.init.xavier_uniform_, fan_in, fan_out), rel=1e-10)
-
-
-@SETTINGS
-@FANS
-def test_he_is_torchs(fan_in, fan_out):
-    relu, variance = {"nonlinearity": "relu"}, he_variance(fan_in)
-    assert math.sqrt(variance) == pytest.approx(scale(nn.init.kaiming_normal_, fan_in, fan_out, **relu), rel=1e-10)
-    assert uniform_bound(variance) == pytest.approx(scale(nn.init.kaiming_uniform_, fan_in, fan_out, **relu), rel=1e-10)
-
-
-@SETTINGS
-@FANS
-def test_lecun_is_torchs_for_linear_units(fan_in, fan_out):
-    linear, variance = {"nonlinearity": "linear"}, lecun_variance(fan_in)
-    assert math.sqrt(variance) == pytest.approx(scale(nn.init.kaiming_normal_, fan_in, fan_out, **linear), rel=1e-10)
-    assert uniform_bound(variance) == pytest.approx(
-        scale(nn.init.kaiming_uniform_, fan_in, fan_out, **linear), rel=1e-10
-    )
-
-
 @SETTINGS
 @FANS
 def test_xavier_is_the_compromise_of_both_passes(fan_in, fan_out):

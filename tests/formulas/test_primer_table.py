@@ -5,27 +5,28 @@ from importlib import import_module
 from pathlib import Path
 
 import unvanish.formulas
+from unvanish.exercises import EXERCISES
 
 ROOT = Path(__file__).parents[2]
 ROW = (
     r"^\|.*\| \[(\w+)\]\(\.\./(src/unvanish/formulas/\w+\.py)\): (.*?)"
-    r" \| \[(\w+)\]\(\.\./(tests/formulas/\w+\.py)\) \|$"
+    r" \| \[(\w+)\]\(\.\./(src/unvanish/exercises/proofs/\w+\.py)\) \|$"
 )
 
 
-def test_the_primer_maps_every_formula_to_its_function_and_its_test():
+def test_the_primer_maps_every_formula_to_its_function_and_its_proof():
     mapped = set()
-    for name, source, functions, test_name, test in re.findall(
+    for name, source, functions, proof_name, proof in re.findall(
         ROW, (ROOT / "docs/PRIMER.md").read_text(), re.MULTILINE
     ):
-        assert (source, test, test_name) == (
+        assert (source, proof, proof_name) == (
             f"src/unvanish/formulas/{name}.py",
-            f"tests/formulas/test_{name}.py",
-            f"test_{name}",
+            f"src/unvanish/exercises/proofs/{name}.py",
+            name,
         )
-        tested = (ROOT / test).read_text()
+        proofs = import_module(f"unvanish.exercises.proofs.{name}")
         for function in re.findall(r"`(\w+)`", functions):
-            assert re.search(rf"\b{function}\b", tested), f"{test} does not mention {function}"
+            assert inspect.isfunction(getattr(proofs, function, None)), f"{proof} has no proof of {function}"
             mapped.add((name, function))
     there = set()
     for file in pkgutil.iter_modules(unvanish.formulas.__path__):
@@ -36,3 +37,5 @@ def test_the_primer_maps_every_formula_to_its_function_and_its_test():
             if found.__module__ == module.__name__ and not function.startswith("_"):
                 there.add((file.name, function))
     assert mapped == there
+    exercises = [(exercise.module, exercise.function) for exercise in EXERCISES.values()]
+    assert sorted(exercises) == sorted(there)  # each formula is one

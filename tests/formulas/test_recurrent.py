@@ -37,47 +37,6 @@ def with_weights(module, seed):
     return module, [parameter.detach() for parameter in module.parameters()]
 
 
-@quick
-@drawn_cases
-def test_a_step_of_an_rnn_and_its_gradients_are_those_of_torch(B, m, n, T, seed):
-    cell, (W, U, b_ih, b_hh) = with_weights(nn.RNNCell(m, n), seed)
-    x, h, delta = drawn(seed + 1, (B, m), (B, n), (B, n))
-    expected = cell(x.requires_grad_(), h.requires_grad_())
-    inputs = x.detach(), h.detach(), W, U, b_ih + b_hh
-    torch.testing.assert_close(rnn_step(*inputs), expected.detach(), **CLOSE)
-    weights = cell.weight_ih, cell.weight_hh, cell.bias_ih
-    found = rnn_step_backward(delta, *inputs)
-    torch.testing.assert_close(tuple(found), torch.autograd.grad(expected, (x, h, *weights), delta), **CLOSE)
-
-
-@quick
-@drawn_cases
-def test_backpropagation_through_time_is_autograd_of_torchs_rnn(B, m, n, T, seed):
-    layer, (W, U, b_ih, b_hh) = with_weights(nn.RNN(m, n), seed)
-    x, h, deltas = drawn(seed + 1, (T, B, m), (1, B, n), (T, B, n))
-    expected, _ = layer(x.requires_grad_(), h.requires_grad_())
-    inputs = x.detach(), h.detach()[0], W, U, b_ih + b_hh
-    torch.testing.assert_close(rnn(*inputs), torch.cat([h, expected]).detach(), **CLOSE)
-    weights = layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0
-    dx, dh, *of_weights = torch.autograd.grad(expected, (x, h, *weights), deltas)
-    found = backpropagation_through_time(deltas, *inputs)
-    torch.testing.assert_close((found.x, found.h[:1], *found[2:]), (dx, dh, *of_weights), **CLOSE)
-
-
-@quick
-@drawn_cases
-def test_every_state_has_the_gradient_that_autograd_keeps(B, m, n, T, seed):
-    cell, (W, U, b_ih, b_hh) = with_weights(nn.RNNCell(m, n), seed)
-    x, h, deltas = drawn(seed + 1, (T, B, m), (B, n), (T, B, n))
-    states = [h.clone().requires_grad_()]
-    for x_t in x:
-        states.append(cell(x_t, states[-1]))
-    loss = sum((state * delta).sum() for state, delta in zip(states[1:], deltas, strict=True))
-    expected = torch.stack(torch.autograd.grad(loss, states))
-    found = backpropagation_through_time(deltas, x, h, W, U, b_ih + b_hh).h
-    torch.testing.assert_close(found, expected, **CLOSE)
-
-
 def test_a_gradient_shrinks_by_u_at_every_step_back():
     T, n = 7, 2
     zero = torch.zeros
@@ -93,20 +52,6 @@ def test_a_loss_that_reads_no_state_has_no_gradient():
     x, h, W, U, b = drawn(3, (3, 2, 5), (2, 7), (7, 5), (7, 7), (7,))
     found = backpropagation_through_time(torch.zeros(3, 2, 7, dtype=torch.float64), x, h, W, U, b)
     assert not any(gradient.any() for gradient in found)
-
-
-@quick
-@drawn_cases
-def test_a_step_of_an_lstm_and_its_gradients_are_those_of_torch(B, m, n, T, seed):
-    cell, (W, U, b_ih, b_hh) = with_weights(nn.LSTMCell(m, n), seed)
-    x, h, c, delta_h, delta_c = drawn(seed + 1, (B, m), *[(B, n)] * 4)
-    expected = cell(x.requires_grad_(), (h.requires_grad_(), c.requires_grad_()))
-    inputs = x.detach(), h.detach(), c.detach(), W, U, b_ih + b_hh
-    torch.testing.assert_close(tuple(lstm_step(*inputs)), tuple(state.detach() for state in expected), **CLOSE)
-    weights = cell.weight_ih, cell.weight_hh, cell.bias_ih
-    found = lstm_step_backward(delta_h, delta_c, *inputs)
-    expected = torch.autograd.grad(expected, (x, h, c, *weights), (delta_h, delta_c))
-    torch.testing.assert_close(tuple(found), expected, **CLOSE)
 
 
 @quick
@@ -129,19 +74,6 @@ def test_steps_of_an_lstm_one_after_another_are_torchs_lstm(B, m, n, T, seed):
     torch.testing.assert_close((delta_h.detach().unsqueeze(0), delta_c.detach().unsqueeze(0), dW), expected, **CLOSE)
 
 
-@quick
-@drawn_cases
-def test_a_step_of_a_gru_and_its_gradients_are_those_of_torch(B, m, n, T, seed):
-    cell, weights = with_weights(nn.GRUCell(m, n), seed)
-    x, h, delta = drawn(seed + 1, (B, m), (B, n), (B, n))
-    expected = cell(x.requires_grad_(), h.requires_grad_())
-    inputs = x.detach(), h.detach(), *weights
-    torch.testing.assert_close(gru_step(*inputs), expected.detach(), **CLOSE)
-    found = gru_step_backward(delta, *inputs)
-    expected = torch.autograd.grad(expected, (x, h, *cell.parameters()), delta)
-    torch.testing.assert_close(tuple(found), expected, **CLOSE)
-
-
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_the_carousel_is_the_cells_whole_gradient_only_without_recurrent_weights(recurrent):
     T, B, m, n = 5, 2, 3, 7
@@ -156,18 +88,6 @@ def test_the_carousel_is_the_cells_whole_gradient_only_without_recurrent_weights
     found = constant_error_carousel(torch.stack(forget).detach())
     assert found.shape == (T + 1, B, n)
     assert torch.allclose(found, whole, **CLOSE) is not recurrent
-
-
-@quick
-@drawn_cases
-def test_the_carousel_is_the_gradient_along_the_cell_alone(B, m, n, T, seed):
-    c, f, written = drawn(seed, (B, n), (T, B, n), (T, B, n))
-    f = f.sigmoid()
-    cells = [c.requires_grad_()]
-    for f_t, w_t in zip(f, written, strict=True):
-        cells.append(f_t * cells[-1] + w_t)
-    expected = torch.stack(torch.autograd.grad(cells[-1].sum(), cells))
-    torch.testing.assert_close(constant_error_carousel(f), expected, **CLOSE)
 
 
 def test_without_forgetting_the_error_is_constant():

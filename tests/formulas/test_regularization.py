@@ -1,12 +1,10 @@
 import math
 from functools import partial
-from itertools import product
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
 from unvanish.formulas.regularization import (
     dropout,
@@ -31,48 +29,9 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=seeded(seed))
 
 
-@draws
-@given(st.lists(st.tuples(WIDTHS, WIDTHS), max_size=3), st.floats(0, 2), SEEDS)
-def test_l2_and_its_gradient(shapes, lambda_, seed):
-    weights = [normal(*shape, seed=seed + i).requires_grad_() for i, shape in enumerate(shapes)]
-    loss = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
-    found = l2(loss, weights, lambda_)
-    elements = [w**2 for weight in weights for w in weight.flatten().tolist()]
-    assert found.item() == pytest.approx(3 + lambda_ * sum(elements), rel=1e-10)
-    of_loss, *of_weights = torch.autograd.grad(found, [loss, *weights])
-    assert of_loss == 1
-    for gradient, weight in zip(of_weights, weights, strict=True):
-        assert_close(l2_gradient(weight.detach(), lambda_), gradient)
-
-
 def test_l2_of_a_loss_that_is_no_scalar_is_refused():
     with pytest.raises(ValueError, match=r"the loss is \(7,\)"):
         l2(torch.ones(7), [torch.ones(3, 2)], 0.1)
-
-
-@draws
-@given(st.lists(WIDTHS, min_size=1, max_size=3), PROBABILITIES, SEEDS)
-def test_dropout_is_torchs(shape, p, seed):
-    a = (normal(*shape, seed=seed).abs() + 1).requires_grad_()  # no 0, so that a 0 in y is a dropped unit
-    torch.manual_seed(seed)
-    y = F.dropout(a, p)
-    mask = (y != 0).double()
-    assert_close(dropout(a.detach(), mask, p), y.detach())
-    delta = normal(*shape, seed=seed + 1)
-    assert_close(dropout_backward(delta, mask, p), torch.autograd.grad(y, a, delta)[0])
-
-
-@draws
-@given(WIDTHS, PROBABILITIES, SEEDS)
-def test_mean_and_variance_of_all_masks(width, p, seed):
-    a = normal(width, seed=seed)
-    masks = torch.tensor(list(product([0.0, 1.0], repeat=width)), dtype=torch.float64)
-    probabilities = (masks * (1 - p) + (1 - masks) * p).prod(dim=1, keepdim=True)
-    outcomes = dropout(a.expand_as(masks), masks, p)
-    mean = (probabilities * outcomes).sum(dim=0)
-    found = dropout_mean_variance(a, p)
-    assert_close(found.mean, mean)
-    assert_close(found.variance, (probabilities * (outcomes - mean) ** 2).sum(dim=0))
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

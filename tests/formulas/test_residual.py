@@ -4,9 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.autograd.functional import jacobian
 
-from unvanish.formulas.activations import sigmoid, sigmoid_derivative, tanh, tanh_derivative
+from unvanish.formulas.activations import sigmoid, sigmoid_derivative
 from unvanish.formulas.residual import (
     plain_product,
     residual,
@@ -31,40 +30,6 @@ def matrices(draw, count=1):
         return torch.tensor(values, dtype=torch.float64).view(rows, columns)
 
     return *(matrix(rows, columns) for _ in range(count)), matrix(columns, columns)
-
-
-@SETTINGS
-@given(matrices())
-def test_a_block_adds_its_input(drawn):
-    x, W = drawn
-    torch.testing.assert_close(residual(x, lambda x: tanh(x @ W.T)), torch.tanh(x @ W.T) + x, **CLOSE)
-
-
-@SETTINGS
-@given(matrices())
-def test_the_derivative_is_autograds(drawn):
-    x = drawn[0].requires_grad_()
-    (expected,) = torch.autograd.grad((x + x.tanh()).sum(), x)
-    torch.testing.assert_close(residual_derivative(tanh_derivative(x.detach())), expected, **CLOSE)
-
-
-@SETTINGS
-@given(matrices(2))
-def test_jacobian_and_backward_pass_are_autograds(drawn):
-    x, delta, W = drawn
-
-    def F(x):
-        return torch.tanh(x @ W.T)
-
-    Js = tanh_derivative(x @ W.T).unsqueeze(-1) * W  # diag(tanh'(W x)) W of each sample
-    expected = torch.stack([jacobian(lambda x: x + F(x), row) for row in x])
-    torch.testing.assert_close(residual_jacobian(Js), expected, **CLOSE)
-
-    leaf = x.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(leaf + F(leaf), leaf, delta)
-    found = residual_backward(delta, lambda delta: (delta * tanh_derivative(x @ W.T)) @ W)
-    torch.testing.assert_close(found, expected, **CLOSE)
-    torch.testing.assert_close(found, (delta.unsqueeze(1) @ residual_jacobian(Js)).squeeze(1), **CLOSE)
 
 
 def chain(step, x, blocks=20):

@@ -59,7 +59,9 @@ def test_evaluation_weighs_batches_by_their_size(affine, trainer):
     expected = {
         "loss": error.abs().mean().item(),
         "rmse": error.square().mean().sqrt().item(),
+        "mae": error.abs().mean().item(),
         "r2": (1 - error.square().sum(0) / (Y - Y.mean(0)).square().sum(0)).mean().item(),
+        "rmse_constant": (Y - Y.mean(0)).square().mean().sqrt().item(),
     }
     loader, run = BatchLoader((X, Y), 5), trainer()
     for evaluate, prefix in ((run.validate, "val/"), (run.test, "test/")):

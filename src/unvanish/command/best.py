@@ -8,6 +8,8 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from unvanish.training import Scores
+
 
 @final
 class Best(ModelCheckpoint):
@@ -19,6 +21,8 @@ class Best(ModelCheckpoint):
 
     def __init__(self, folder: Path, name: str, monitor: str, mode: str) -> None:
         super().__init__(folder, name, monitor, mode=mode, enable_version_counter=False)
+        #: What the best epoch's network is worth on the validation split.
+        self.scores: Scores | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """As Lightning does, without its warning of a folder that a run that goes on has filled."""
@@ -32,7 +36,14 @@ class Best(ModelCheckpoint):
         if current is None or not all(bool(value.isfinite()) for value in (current, loss) if value is not None):
             return False
         is_tie = bool(current == self.best_model_score)
-        return is_tie or super().check_monitor_top_k(trainer, current)
+        is_best = is_tie or super().check_monitor_top_k(trainer, current)
+        if is_best:
+            self.scores = getattr(trainer.lightning_module, "scores", None)
+        return is_best
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the scores, so that a run that goes on has them."""
+        return super().state_dict() | {"scores": self.scores.as_dict() if self.scores else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best of a run that goes on; of another run it is no matter of this one."""
@@ -42,3 +53,5 @@ class Best(ModelCheckpoint):
             return
         found = {"best_model_path": here, "kth_best_model_path": here, "last_model_path": "", "dirpath": self.dirpath}
         super().load_state_dict(state_dict | found | {"best_k_models": {here: score}})
+        if scores := state_dict.get("scores"):
+            self.scores = Scores.from_dict(scores)

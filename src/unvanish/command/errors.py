@@ -15,6 +15,10 @@ class FailedError(Exception):
     """A run cannot go on; the message says why in one line. Exit code 1, as for any error."""
 
 
+class PrunedError(FailedError):
+    """A trial of a search is not worth going on with; the message says why in one line."""
+
+
 class StoppedError(BaseException):
     """A run was told to stop, and its state is kept; the message says where, and how to go on. No handler of errors
     is to take it for one.

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.command.hints import hint
 from unvanish.command.recipes import Config, Recipe, flat
+from unvanish.command.splits import has_validation_split
 from unvanish.gradients import GradientMonitor
 from unvanish.training import ReferenceModule
 
@@ -94,6 +95,9 @@ class Experiment:
             options["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
             # Neither is kept: they would find a mistake only after the run has its folder.
             objects.model.configure_optimizers()
+            objects.model.weigh_classes(objects.data)
+            if objects.model.settings.early_stopping is not None and not has_validation_split(objects.data):
+                raise ValueError("early_stopping needs a validation split, and the data has none")
             L.Trainer(**options | {"logger": False, "callbacks": list(options["callbacks"])})  # it adds its own
         return Built(objects.model, objects.data, options, objects.gradients)
 

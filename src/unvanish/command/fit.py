@@ -2,45 +2,84 @@
 
 import shlex
 from argparse import Namespace
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.text import Text
 
 from unvanish.command.checkpoints import check_resumable, load_weights
 from unvanish.command.errors import StoppedError, WrongInputError
-from unvanish.command.experiment import Experiment
+from unvanish.command.experiment import Built, Experiment
+from unvanish.command.learning_rate import KEY, PICTURE, find_learning_rate
 from unvanish.command.recipes import CONFIG, load
 from unvanish.command.resume import Start, resumed
-from unvanish.command.run import Keeping, has_test_split, has_validation_split, train
-from unvanish.command.run_folder import new_run, occupied
-from unvanish.command.terminal import console, has_unicode, style_of
+from unvanish.command.run import Keeping, Run, train
+from unvanish.command.run_folder import emptied_run, new_run, occupied
+from unvanish.command.scores import warnings_of
+from unvanish.command.splits import has_test_split, has_validation_split
+from unvanish.command.terminal import console, has_unicode, say, style_of
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
 from unvanish.gradients.layers import short_names
 from unvanish.gradients.show.bars import bars
+from unvanish.networks.pretrained import without_pretrained
 
 
-def fit(options: Namespace, overrides: list[str]) -> int:
-    """Train a recipe's network in a new run folder, or go on in the one of an interrupted run."""
+def fit(
+    options: Namespace, overrides: list[str], *, callbacks: Sequence[Callback] = (), columns: Collection[str] = ()
+) -> int:
+    """Train a recipe's network in a new run folder, or go on in the one of an interrupted run.
+
+    Args:
+        options: Of the command line.
+        overrides: Keys of the recipe.
+        callbacks: What watches the run, beside those of its recipe.
+        columns: Of TensorBoard's HPARAMS page, those in which this run differs from others; None known where empty.
+    """
     if not options.checkpoint_minutes >= 0:
         raise WrongInputError(f"--checkpoint-minutes is {options.checkpoint_minutes}; it must not be negative")
+    if options.find_learning_rate and options.resume:
+        raise WrongInputError("--find-learning-rate is for a new run, and --resume goes on with one")
     recipe = load(options.config, options.variant)
     experiment = Experiment.parse(recipe, overrides)
     ckpt_path = Path(options.ckpt_path) if options.ckpt_path else None
     start = resumed(experiment, Path(options.runs), ckpt_path) if options.resume else Start(None, ckpt_path)
-    built = experiment.build()
+    with without_pretrained() if start.checkpoint else nullcontext():
+        built = experiment.build()
+    found = None
+    if options.find_learning_rate:
+        found = find_learning_rate(built)
+        print(f"learning rate {found.rate:g}: there the loss falls fastest")
+        experiment = Experiment.parse(recipe, [*overrides, f"--{KEY}={found.rate}"])
+        built = experiment.build()
+    built.trainer_options["callbacks"] += callbacks
     if start.checkpoint:
         checkpoint = load_weights(start.checkpoint, built.model)
         check_resumable(start.checkpoint, checkpoint)
         start = start._replace(step=checkpoint["global_step"])
     folder = start.folder or new_run(Path(options.runs) / recipe.name)
     keeping = Keeping(options.checkpoint_minutes, options.on_nonfinite, goes_on=start.folder is not None)
+    if found is not None:
+        found.figure.savefig(folder / PICTURE)
     with occupied(folder), restored_threads():
+        if start.folder and not start.checkpoint:
+            emptied_run(folder)  # of a beginning that has kept nothing
         parameters = sum(p.numel() for p in built.model.parameters())
         print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}{start}")
         try:
-            run = train(experiment, built, folder, options.gradients, keeping=keeping, ckpt_path=start.checkpoint)
+            run = train(
+                experiment,
+                built,
+                folder,
+                options.gradients,
+                tests=options.test,
+                keeping=keeping,
+                ckpt_path=start.checkpoint,
+                differing=columns,
+            )
         except StoppedError as stop:
             raise StoppedError(f"{stop}{_how_to_go_on(options, folder)}", stop.signum) from stop
     if start.folder and run.trainer.global_step == start.step:
@@ -49,20 +88,38 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     if not any(folder.glob("checkpoints/*.ckpt")):
         print("no checkpoint was kept: the run was over before it began, or keeps none")
         return 0
+    _conclude(run, built, folder, options.runs)
+    return 0
+
+
+def _conclude(run: Run, built: Built, folder: Path, runs: str) -> None:
+    """What has come of it, and what may be done next."""
     if run.skipped:
         print(f"{run.skipped} steps were skipped: their loss or gradient was not finite")
     if built.monitor.verbose:
         _show_bars(run.report)
-    if run.best.best_model_score is not None:
-        print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
+    _tell_best(run, built)
     print(f"kept in {folder}")
     splits = {"test": has_test_split(built.data), "validate": has_validation_split(built.data)}
     words = [f"unvanish {verb} {folder / CONFIG}" for verb, is_there in splits.items() if is_there][:1]
     if any(isinstance(logger, TensorBoardLogger) for logger in run.trainer.loggers):
-        words.append(f"tensorboard --logdir {options.runs}")
+        words.append(f"tensorboard --logdir {runs}")
     if words:
         print("next:", "\n      ".join(words))
-    return 0
+
+
+def _tell_best(run: Run, built: Built) -> None:
+    """What the best epoch is worth, and whether a constant answer is worth as much."""
+    if run.best.best_model_score is not None:
+        print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
+    if (scores := run.best.scores) is not None:
+        metric = built.model.objective.metric
+        values = {name: value for name, value in scores.values.items() if name == metric}
+        names = getattr(built.data, "class_names", None)
+        for line in warnings_of(scores, built.model.settings.task, names, values):
+            say(line)
+    if run.stopped_early:
+        print(f"stopped early: {run.best.monitor} was no better {built.model.settings.early_stopping} times in a row")
 
 
 def _how_to_go_on(options: Namespace, folder: Path) -> str:

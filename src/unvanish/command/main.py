@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -36,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
         raise WrongInputError(message + (nearest(choice[1], known) if choice else ""))
 
 
-def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each way to end
+def main(argv: list[str] | None = None) -> int:
     """Run one verb.
 
     Args:
@@ -47,22 +48,31 @@ def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each 
     """
     sys.path.append("")  # a recipe may name a class in a file of the current folder
     wait_briefly()
-    try:
-        parser = _parser()
-        if "_ARGCOMPLETE" in os.environ:
-            from unvanish.command.completion import complete
+    return answered(lambda: _main(sys.argv[1:] if argv is None else argv))
 
-            complete(parser)
-        words = understood(sys.argv[1:] if argv is None else argv, parser)
-        if not words:
-            parser.print_help()
-            return 0
-        options, rest = parser.parse_known_args(words)
-        if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check"):
-            raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
-        code = _run(options, rest)
-        sys.stdout.flush()  # here, where a closed pipe is no traceback
-        return code
+
+def _main(argv: list[str]) -> int:
+    verbs = parser()
+    if "_ARGCOMPLETE" in os.environ:
+        from unvanish.command.completion import complete
+
+        complete(verbs)
+    words = understood(argv, verbs)
+    if not words:
+        verbs.print_help()
+        return 0
+    options, rest = verbs.parse_known_args(words)
+    if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check"):
+        raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
+    code = _run(options, rest)
+    sys.stdout.flush()  # here, where a closed pipe is no traceback
+    return code
+
+
+def answered(verb: Callable[[], int]) -> int:
+    """Run a verb, and say in one line what has ended it; the exit code."""
+    try:
+        return verb()
     except WrongInputError as error:
         from unvanish.command.terminal import console, say
 
@@ -83,7 +93,8 @@ def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each 
         return 128 + signal.SIGINT
 
 
-def _parser() -> _Parser:
+def parser() -> argparse.ArgumentParser:
+    """The verbs with their options; keys of recipes are not among them."""
     parser = _Parser(
         prog="unvanish",
         description=unvanish.__doc__.partition("\n")[0],
@@ -120,8 +131,7 @@ def _parser() -> _Parser:
         return parser
 
     fit = add("fit", "train a network from a recipe", recipe, checkpoint, runs)
-    fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
-    _add_keeping(fit)
+    _add_fit(fit)
     diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
     _add_diagnose(diagnose)
     for verb, split in (("validate", "validation"), ("test", "test")):
@@ -139,15 +149,7 @@ def _parser() -> _Parser:
     generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
     compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs)
     _add_compare(compare)
-    known = add("recipes", "list, show or copy the packaged recipes").add_subparsers(dest="action", metavar="ACTION")
-    known.add_parser("list", help="their names (the default)")
-    show = known.add_parser("show", help="print one")
-    show.add_argument("name")
-    show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
-    show.add_argument("--variant", help="which one, where it is a comparison")
-    copy = known.add_parser("copy", help="copy one, to change it")
-    copy.add_argument("name")
-    copy.add_argument("target", nargs="?", default=".", help="a file or a folder (default: here)")
+    _add_recipes(add("recipes", "list, show or copy the packaged recipes"))
     check = add("check", "hold a network to the contract of an architecture", recipe)
     check.add_argument("network", nargs="?", metavar="PATH", help="dotted path of a class: unvanish.MLP, or yours")
     check.add_argument("--input-shape", metavar="N,N", help="with PATH: axes of one sample, such as 3,32,32")
@@ -155,11 +157,21 @@ def _parser() -> _Parser:
     check.add_argument("--task", metavar="TASK", help="with PATH: binary, multiclass, regression or next_token")
     check.add_argument("--vocabulary-size", type=int, metavar="N", help="with PATH: the input is tokens, of so many")
     check.add_argument("--padding-index", type=int, metavar="N", help="with PATH: the token that fills a text up")
+    _add_exercise(
+        add("exercise", "list the primer's formulas as exercises, write the file of one, check what is written")
+    )
     add("doctor", "print versions and devices, and what is broken")
     return parser
 
 
-def _add_keeping(fit: argparse.ArgumentParser) -> None:
+def _add_fit(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
+    fit.add_argument(
+        "--find-learning-rate",
+        action="store_true",
+        help="first a hundred steps with a growing rate, then train with that at which the loss fell fastest",
+    )
+    fit.add_argument("--test", action="store_true", help="test the best checkpoint in the end, and keep the scores")
     fit.add_argument(
         "--resume",
         action="store_true",
@@ -195,7 +207,10 @@ def _add_diagnose(diagnose: argparse.ArgumentParser) -> None:
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument(
-        "recipes", nargs="+", metavar="RECIPE", help="comparisons or recipes: files, or packaged names: vanishing/mlp"
+        "recipes",
+        nargs="+",
+        metavar="RECIPE|RUN",
+        help="comparisons or recipes: files, or packaged names: vanishing/mlp; or folders of runs: runs/mlp/digits",
     )
     compare.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each variant (default: 1)")
     compare.add_argument(
@@ -206,6 +221,28 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
 
 
+def _add_recipes(recipes_verb: argparse.ArgumentParser) -> None:
+    known = recipes_verb.add_subparsers(dest="action", metavar="ACTION")
+    known.add_parser("list", help="their names (the default)")
+    show = known.add_parser("show", help="print one")
+    show.add_argument("name")
+    show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
+    show.add_argument("--variant", help="which one, where it is a comparison")
+    copy = known.add_parser("copy", help="copy one, to change it")
+    copy.add_argument("name")
+    copy.add_argument("target", nargs="?", default=".", help="a file or a folder (default: here)")
+
+
+def _add_exercise(exercise: argparse.ArgumentParser) -> None:
+    exercise.add_argument("name", nargs="?", metavar="NAME", help="4b, or a formula's name: write its file")
+    ways = exercise.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--check", action="store_true", help="hold what is written, or NAME alone, to the formula's proof"
+    )
+    ways.add_argument("--hint", type=int, nargs="?", const=1, metavar="N", help="a hint, of level 1 to 3 (default: 1)")
+    ways.add_argument("--solution", action="store_true", help="print the formula itself")
+
+
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.verb == "recipes":
         return _recipes(options)
@@ -213,12 +250,20 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from unvanish.command.doctor import doctor
 
         return doctor()
+    if options.verb == "exercise":
+        from unvanish.command.exercise import exercise
+
+        return exercise(options, rest)
     if options.verb != "compare" and options.help:
         return _help(options)
     is_output_alone = options.verb == "generate" or getattr(options, "json", False)
+    if options.verb == "compare":
+        from unvanish.command.compare.local import warm
+
+        warm()  # it imports meanwhile what this process does
     quieten("stderr" if is_output_alone else "stdout")
     # Each verb has a function of its name, in a module of its own but for those that evaluate.
-    module = "evaluate" if options.verb in _TRAINED else options.verb
+    module = {"compare": "compare.command", **dict.fromkeys(_TRAINED, "evaluate")}.get(options.verb, options.verb)
     function = "evaluate" if options.verb in ("validate", "test") else options.verb
     run = getattr(import_module(f"unvanish.command.{module}"), function)
     return int(run(options, rest))

@@ -102,7 +102,7 @@ class EpochTable(ProgressBar):
         score = f"val {self.objective.metric}"
         self._columns = [("epoch", 7), ("train loss", 10)]
         if trainer.enable_validation:
-            self._columns += [("val loss", 9), (score, len(score) + 1)]
+            self._columns += [("val loss", 9), *([(score, len(score) + 1)] if score != "val loss" else [])]
         self._columns += [("lr", 8), *([("first/last", 10)] if self.monitor.session is not None else []), ("time", 6)]
         steps = trainer.estimated_stepping_batches
         total = int(steps) if 0 < steps < math.inf else None

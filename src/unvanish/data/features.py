@@ -1,14 +1,14 @@
 """The columns of a table as one matrix of numbers."""
 
 import logging
-from typing import Any, final
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self, final
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.compose import ColumnTransformer
+from numpy.typing import NDArray
 from sklearn.impute import SimpleImputer
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor
 
@@ -22,44 +22,103 @@ _MOST_CELLS = 2**28  # of all one-hot columns, 1 GiB
 _FAR = 1e3  # standard deviations from the training rows
 
 
+class Scale(NamedTuple):
+    """What a column of numbers is filled with, and what it is scaled by."""
+
+    median: float
+    mean: float
+    std: float
+
+
 @final
 class FeatureCoder:
     """Standardises the columns of numbers and codes all others one-hot, by what the training rows say alone.
 
     A missing number becomes the median, a missing text is a category of its own, and a category that the training rows
-    lack is all zeros.
+    lack is all zeros. Numbers come first in x.
 
     Args:
-        table: All rows of the features, as ``parsed`` gives them.
-        rows: The training rows among them.
+        columns: The features, in the order of the table.
+        scales: Of the columns of numbers.
+        categories: Of all others, in the order of x; None stands for what is missing.
         impute: False refuses missing values.
         source: Where the table comes from, for refusals.
-
-    Raises:
-        ValueError: A column has too many categories, or missing values against ``impute``.
     """
 
-    def __init__(self, table: pd.DataFrame, rows: Any, *, impute: bool, source: str) -> None:
-        self.source = source
-        self.impute = impute
-        self.columns: list[str] = table.columns.tolist()
-        self.numbers = [name for name in self.columns if holds_numbers(table[name])]
-        self.texts = [name for name in self.columns if name not in self.numbers]
-        categories = {name: table[name].nunique() for name in self.texts}
-        for name, count in categories.items():
+    def __init__(
+        self,
+        columns: list[str],
+        scales: Mapping[str, Scale],
+        categories: Mapping[str, list[str | None]],
+        *,
+        impute: bool,
+        source: str,
+    ) -> None:
+        self.columns, self.scales, self.categories = columns, dict(scales), dict(categories)
+        self.impute, self.source = impute, source
+
+    @classmethod
+    def fit(cls, table: pd.DataFrame, rows: Any, *, impute: bool, source: str) -> Self:
+        """Learn from a table, as ``parsed`` gives it, and the training rows in it.
+
+        Raises:
+            ValueError: A column has too many categories, or missing values against ``impute``.
+        """
+        columns = table.columns.tolist()
+        numbers = [name for name in columns if holds_numbers(table[name])]
+        texts = [name for name in columns if name not in numbers]
+        counts = {name: table[name].nunique() for name in texts}
+        for name, count in counts.items():
             if count > MOST_CATEGORIES:
                 raise ValueError(
                     f"{source}: column {name!r} has {count} different texts, and at most {MOST_CATEGORIES} are coded; "
                     f"ignore=[{name}] leaves it out"
                 )
-        if (cells := len(table) * sum(categories.values())) > _MOST_CELLS:
+        if (cells := len(table) * sum(counts.values())) > _MOST_CELLS:
             raise ValueError(f"{source}: {cells:.1e} numbers for the categories of {len(table)} rows are too many")
-        # An imputer drops a column without any value unless told to keep it, and x would change its width.
-        scaled = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
-        one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
-        self.transformer = ColumnTransformer([("numbers", scaled, self.numbers), ("texts", one_hot, self.texts)])
-        self.transformer.fit(self._checked(table, source).iloc[rows])
-        say_what_dwarfs(table[self.numbers], source)
+        unlearnt = cls(columns, dict.fromkeys(numbers, Scale(0, 0, 1)), {}, impute=impute, source=source)
+        known = unlearnt._checked(table, source).iloc[rows]
+        scales: dict[str, Scale] = {}
+        if numbers:
+            # An imputer drops a column without any value unless told to keep it, and x would change its width.
+            imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(known[numbers])
+            scaler = StandardScaler().fit(imputer.transform(known[numbers]))
+            values = zip(numbers, imputer.statistics_, scaler.mean_, scaler.scale_, strict=True)
+            scales = {name: Scale(*map(float, rest)) for name, *rest in values}
+        categories: dict[str, list[str | None]] = {}
+        if texts:
+            one_hot = OneHotEncoder().fit(known[texts].where(known[texts].notna(), np.nan))
+            found = zip(texts, one_hot.categories_, strict=True)
+            categories = {name: [None if pd.isna(value) else str(value) for value in values] for name, values in found}
+        say_what_dwarfs(table[numbers], source)
+        return cls(columns, scales, categories, impute=impute, source=source)
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns of numbers."""
+        return [*self.scales]
+
+    @property
+    def texts(self) -> list[str]:
+        """The other columns."""
+        return [name for name in self.columns if name not in self.scales]
+
+    def plain(self) -> dict[str, Any]:
+        """All that it knows, in what a checkpoint and JSON hold."""
+        return {
+            "columns": self.columns,
+            "scales": {name: list(scale) for name, scale in self.scales.items()},
+            "categories": self.categories,
+            "impute": self.impute,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """The other way."""
+        scales = {name: Scale(*scale) for name, scale in plain["scales"].items()}
+        rest = {"impute": plain["impute"], "source": plain["source"]}
+        return cls(plain["columns"], scales, plain["categories"], **rest)
 
     def __call__(self, table: pd.DataFrame, source: str) -> Tensor:
         """Code a table with the same columns, in any order and among others.
@@ -71,8 +130,8 @@ class FeatureCoder:
             ValueError: A column is absent, or a number far from those of the training rows.
         """
         checked = self._checked(table[self.columns], source)
-        coded = self.transformer.transform(checked)
-        distance = np.abs(coded[:, : len(self.numbers)])
+        scaled = self._scaled(checked)
+        distance = np.abs(scaled)
         for row, column in np.argwhere(~(distance < _FAR))[:1]:
             far = np.nanmax(distance)
             message = (
@@ -82,7 +141,25 @@ class FeatureCoder:
             if not far < TOO_FAR:
                 raise ValueError(message)
             logger.warning(message)
-        return torch.tensor(coded, dtype=torch.float32)
+        parts = [scaled.astype(np.float32), *(self._one_hot(checked[name]) for name in self.texts)]
+        return torch.from_numpy(np.concatenate(parts, axis=1))
+
+    def _scaled(self, checked: pd.DataFrame) -> NDArray[np.float64]:
+        """The columns of numbers, filled and standardised."""
+        median, mean, std = np.array([*self.scales.values()]).reshape(-1, 3).T
+        values = checked[self.numbers].to_numpy(dtype=np.float64)
+        scaled: NDArray[np.float64] = (np.where(np.isnan(values), median, values) - mean) / std
+        return scaled
+
+    def _one_hot(self, column: "pd.Series[Any]") -> NDArray[np.float32]:
+        known = self.categories[str(column.name)]
+        place = {value: i for i, value in enumerate(known) if value is not None}
+        missing = known.index(None) if None in known else -1
+        codes = np.where(column.isna(), missing, column.map(place).fillna(-1)).astype(int)
+        coded = np.zeros((len(column), len(known)), dtype=np.float32)
+        rows = np.flatnonzero(codes >= 0)
+        coded[rows, codes[rows]] = 1
+        return coded
 
     def select(self, table: pd.DataFrame, source: str) -> pd.DataFrame:
         """The columns of another table that are needed, in their order.
@@ -99,7 +176,7 @@ class FeatureCoder:
 
     def say_what_is_unknown(self, table: pd.DataFrame, source: str) -> None:
         """Log which categories of another table the training rows lack."""
-        for name, known in zip(self.texts, self._categories, strict=True):
+        for name, known in self.categories.items():
             texts = self._plain(table[name])
             if (unknown := ~texts.isin(known) & texts.notna()).any():
                 row = row_of(unknown)
@@ -109,13 +186,9 @@ class FeatureCoder:
                     *(source, name, unknown.sum(), texts.iloc[row - 1], row),
                 )
 
-    @property
-    def _categories(self) -> list[Any]:
-        return list(self.transformer.named_transformers_["texts"].categories_) if self.texts else []
-
     def width_of(self, name: str) -> int:
         """How many columns of x a column becomes."""
-        return 1 if name in self.numbers else len(self._categories[self.texts.index(name)])
+        return 1 if name in self.scales else len(self.categories[name])
 
     def _checked(self, table: pd.DataFrame, source: str) -> pd.DataFrame:
         """The table with numbers as float64 and all else as text; what is missing stays missing."""
@@ -131,6 +204,6 @@ class FeatureCoder:
         return checked
 
     def _plain(self, column: "pd.Series[Any]") -> "pd.Series[Any]":
-        if column.name in self.numbers:
+        if column.name in self.scales:
             return column.astype("float64")
         return column.astype(object).map(str, na_action="ignore")

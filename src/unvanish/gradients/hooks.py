@@ -212,7 +212,7 @@ class Watch:
         self.close_layer(inputs[0] if inputs else None)
         if z is None or not z.requires_grad or z.grad_fn is None:
             if not torch.is_grad_enabled():
-                self.sight.pass_blindly(name, first_tensor((inputs, keywords)))
+                self.sight.pass_blindly(name, first_tensor((inputs, keywords)), z)
             return None
         if why := "nested" if z.is_nested else "a scalar" if z.dim() == 0 else "":
             self.missing.add("delta", [name], f"it returns a tensor that is {why}")

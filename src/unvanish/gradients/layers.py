@@ -212,3 +212,18 @@ def unwrapped(model: nn.Module) -> nn.Module | None:
     """What ``torch.compile`` or DDP has been put around."""
     inner: nn.Module | None = getattr(model, "_orig_mod", None)
     return model.module if isinstance(model, DistributedDataParallel | nn.DataParallel) else inner
+
+
+def of_each_rank(model: nn.Module) -> set[int]:
+    """The ids of the parameters that each rank trains for itself, and that differ by design.
+
+    They are those that DDP is told to ignore, as shards of an embedding are, and those beside the parts that it is
+    around, where it is around parts.
+    """
+    own: set[int] = set()
+    for module in model.modules():
+        names = {*getattr(module, "_ddp_params_and_buffers_to_ignore", ())}
+        own |= {id(p) for name, p in module.named_parameters() if name in names} if names else set()
+    parts = [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
+    copied = {id(parameter) for part in parts for parameter in part.parameters()}
+    return own | ({id(parameter) for parameter in model.parameters()} - copied if parts else set())

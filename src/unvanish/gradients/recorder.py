@@ -17,7 +17,7 @@ from unvanish.gradients import measure
 from unvanish.gradients.connections import Connections
 from unvanish.gradients.hook import Hook
 from unvanish.gradients.hooks import Watch
-from unvanish.gradients.layers import find_layers, units_of, unwrapped
+from unvanish.gradients.layers import find_layers, of_each_rank, units_of, unwrapped
 from unvanish.gradients.missing import COMPILED_EARLIER, Missing, unseen
 from unvanish.gradients.passes import small_batches
 from unvanish.gradients.quantities import Initial, Part, Scale, Successive, Weights
@@ -28,6 +28,8 @@ from unvanish.gradients.ranks import LARGEST, SHARED, Ranks
 from unvanish.gradients.record import Record, Step
 from unvanish.gradients.updates import Pending, Updates, options_of
 from unvanish.gradients.weights import Parameters
+
+_OF_EACH_RANK = "DistributedDataParallel leaves them out, so each rank trains its own"
 
 
 @final
@@ -130,7 +132,9 @@ class GradientRecorder:
         fed_words = (nn.Embedding, nn.EmbeddingBag)  # which multiply nothing
         self._fans = {name: n for name, n in units.items() if not isinstance(modules.get(name), fed_words)}
         self._ranks = None if group is None else Ranks(group, units, pairs[0][1].device)
-        self._parameters = Parameters(pairs, self._ranks, is_sharded=self._sharded)
+        own = of_each_rank(self._model) if self._ranks else set()
+        self._parameters = Parameters(pairs, self._ranks, is_sharded=self._sharded, own=own)
+        self._missing.add("what other ranks hold", (name for name, p in pairs if name and id(p) in own), _OF_EACH_RANK)
         if not hasattr(self, "_watch"):
             self._watch = Watch(modules, pairs, self._model, self._missing)
         else:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from unvanish.names import nearest
+from unvanish.networks.pretrained import pretrained
 from unvanish.training import ReferenceModule, Training
 
 #: Where torchvision's models, and many others, keep their last linear layer, or a sequence that it ends.
@@ -41,6 +42,8 @@ class Wrap(ReferenceModule):
         module: Dotted path of a class, or of a function that builds the module: torchvision.models.resnet18,
             timm.create_model, or yours.
         arguments: What it is called with: {"model_name": "resnet10t"}. Plain values, as they go into a checkpoint.
+        weights: The name of weights that torchvision carries for the module, such as IMAGENET1K_V1 or DEFAULT; they are
+            downloaded where torch's cache does not have them.
         vocabulary_size: V, where the input is tokens (B, T): only to know that. The module gets its own by arguments.
         training: The shared training configuration. Dropout acts on what the head reads, beside the module's own.
 
@@ -54,13 +57,14 @@ class Wrap(ReferenceModule):
         output_size: int,
         module: str,
         arguments: dict[str, Any] | None = None,
+        weights: str | None = None,
         vocabulary_size: int | None = None,
         training: Training = Training(),
     ) -> None:
         super().__init__(training)
         if output_size < 1:
             raise ValueError(f"output_size is {output_size}; it must be at least 1")
-        self.module = build_module(module, arguments or {})
+        self.module = build_module(module, pretrained(module, arguments or {}, weights))
         first = next((m for m in self.module.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
         self.channels = first.in_channels if first and len(input_shape) == first.weight.dim() - 1 else None
         self.repeats = self.channels == 3 and input_shape[0] == 1

@@ -1,6 +1,7 @@
 """What every network family shares: loss, regularization, optimizer, schedule, metrics."""
 
 from unvanish.training.config import Training
+from unvanish.training.evaluation import Scores
 from unvanish.training.loss import Loss
 from unvanish.training.metrics import OBJECTIVES, Objective
 from unvanish.training.module import ReferenceModule
@@ -16,5 +17,6 @@ __all__ = [
     "ReferenceModule",
     "Regularization",
     "Schedule",
+    "Scores",
     "Training",
 ]

@@ -16,17 +16,26 @@ from unvanish.names import lookup, nearest
 from unvanish.training.brief import brief
 
 
-def _cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def _cross_entropy(
+    logits: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
     """-log softmax(z)[y], for logits (B, C) or, token by token, (B, T, V)."""
-    return F.cross_entropy(logits.flatten(0, -2), y.flatten(), label_smoothing=label_smoothing)
+    weight = None if class_weights is None else class_weights.to(logits)
+    return F.cross_entropy(logits.flatten(0, -2), y.flatten(), weight, label_smoothing=label_smoothing)
 
 
-def _binary_cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def _binary_cross_entropy(
+    logits: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
     """-y log p - (1 - y) log(1 - p) with p = sigmoid(z), for logits (B,)."""
-    return F.binary_cross_entropy_with_logits(logits, y * (1 - label_smoothing) + label_smoothing / 2)
+    weight = None
+    if class_weights is not None:
+        weight = class_weights.to(logits)[y.long()]
+        weight = weight / weight.mean().clamp_min(torch.finfo(weight.dtype).tiny)
+    return F.binary_cross_entropy_with_logits(logits, y * (1 - label_smoothing) + label_smoothing / 2, weight)
 
 
-def _focal(logits: Tensor, y: Tensor, gamma: float = 2.0) -> Tensor:
+def _focal(logits: Tensor, y: Tensor, gamma: float = 2.0, class_weights: Tensor | None = None) -> Tensor:
     """-(1 - p)^gamma log p, where p is the probability of the true class (Lin et al. 2017, eq. 4)."""
     if gamma < 0:
         raise ValueError(f"gamma of the focal loss is {gamma}; it must not be negative")
@@ -36,7 +45,11 @@ def _focal(logits: Tensor, y: Tensor, gamma: float = 2.0) -> Tensor:
         entropy = F.cross_entropy(logits.flatten(0, -2), y.flatten(), reduction="none")
     others = -torch.expm1(-entropy)
     # The derivative of 0^gamma is infinite for gamma < 1, and a sure answer has p = 1.
-    return (others.clamp_min(torch.finfo(others.dtype).tiny) ** gamma * entropy).mean()
+    losses = others.clamp_min(torch.finfo(others.dtype).tiny) ** gamma * entropy
+    if class_weights is None:
+        return losses.mean()
+    weight = class_weights.to(losses)[y.flatten().long()]
+    return (weight * losses).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def _of_one_shape(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -88,19 +101,30 @@ class Loss:
 
     __repr__ = brief
 
-    def build(self, task: str, label_smoothing: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
+    def name_for(self, task: str) -> str:
+        """The loss's own name, where it is ``auto`` too."""
+        return lookup("task", task, DEFAULT_LOSS) if self.name == "auto" else self.name
+
+    def build(
+        self, task: str, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss of ``task`` as a function ``(logits, y) -> scalar``.
+
+        ``class_weights`` (C,) makes it a weighted mean over the batch: the sum of weight * loss, over that of weights.
 
         Raises:
             ValueError: the name or an option is unknown, or the loss does not fit the task.
         """
-        name = lookup("task", task, DEFAULT_LOSS) if self.name == "auto" else self.name
+        name = self.name_for(task)
         loss = lookup("loss", name, _LOSSES)
         if task not in loss.tasks:
             raise ValueError(f"loss {name!r} is for {' and '.join(loss.tasks)} tasks; this task is {task}")
         for option in self.options:
             if option not in loss.options:
                 raise ValueError(f"loss {name!r} takes no option {option!r}{nearest(option, loss.options)}")
+        if class_weights is not None:
+            plain: Callable[..., Tensor] = self.build(task, label_smoothing)
+            return partial(plain, class_weights=class_weights)
         if not label_smoothing:
             return partial(loss.function, **self.options)
         if loss.function not in (_cross_entropy, _binary_cross_entropy):

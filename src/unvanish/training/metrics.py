@@ -1,15 +1,15 @@
-"""The metrics of each task, as running totals over an epoch."""
+"""The metrics of each task, and what each of them makes of the answer that is always the same.
+
+Shapes: N samples, C classes, D targets.
+"""
 
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, final
+from typing import Any, NamedTuple
 
+import torch
+import torchmetrics.functional as M
 from torch import Tensor
 from torch.nn.functional import softsign
-from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import BinaryAUROC
-from torchmetrics.regression import MeanSquaredError, R2Score
-from torchmetrics.text import Perplexity
 
 from unvanish.names import lookup
 
@@ -21,6 +21,125 @@ class Objective(NamedTuple):
     mode: str
 
 
+class Answers(NamedTuple):
+    """What a network has answered for a split, on the CPU.
+
+    Args:
+        answers: The class (N,), or the numbers (N, D) in float64.
+        truth: Of the same shape.
+        scores: Of classes, what a curve is drawn by: (N,) that grows with the second class, or probabilities (N, C).
+        classes: C, 2 of a binary task; 0 of numbers.
+    """
+
+    answers: Tensor
+    truth: Tensor
+    scores: Tensor | None = None
+    classes: int = 0
+
+    @property
+    def constant(self) -> "Answers":
+        """The most frequent class for all."""
+        counts = torch.bincount(self.truth, minlength=self.classes)
+        return self._replace(answers=torch.full_like(self.truth, int(counts.argmax())), scores=None)
+
+
+class Metric(NamedTuple):
+    """A metric of answers.
+
+    Args:
+        mode: ``max`` where more is better, else ``min``.
+        value: What the answers are worth.
+        constant: What the answer is worth that is the same for all samples: the most frequent class, the mean, or the
+            median.
+        needs_scores: Whether it is of ``scores``.
+        is_usual: Whether each validation has it; the others are for the end, or to select by.
+    """
+
+    mode: str
+    value: Callable[[Answers], Tensor]
+    constant: Callable[[Answers], Tensor]
+    needs_scores: bool = False
+    is_usual: bool = False
+
+
+def _of_classes(function: Callable[..., Tensor], average: str = "macro") -> Callable[[Answers], Tensor]:
+    """A metric of torchmetrics: of two classes for the second one, of more the mean over the classes."""
+
+    def value(found: Answers) -> Tensor:
+        if found.classes == 2:
+            return function(found.answers, found.truth, task="binary")
+        return function(found.answers, found.truth, task="multiclass", num_classes=found.classes, average=average)
+
+    return value
+
+
+def _of_scores(function: Callable[..., Any]) -> Callable[[Answers], Tensor]:
+    """The area under a curve; of more than two classes the mean over those that there are, each against the others."""
+
+    def value(found: Answers) -> Tensor:
+        if found.scores is None or found.classes == 2:
+            return torch.as_tensor(function(found.scores, found.truth, task="binary"))
+        there = torch.bincount(found.truth).nonzero().flatten().tolist()
+        areas = [function(found.scores[:, i], (found.truth == i).long(), task="binary") for i in there]
+        return torch.stack(areas).mean()
+
+    return value
+
+
+def _share(found: Answers) -> Tensor:
+    """The area under the precision and recall of an answer that tells nothing apart: the share of the class."""
+    counts = torch.bincount(found.truth, minlength=found.classes)
+    share = counts / counts.sum()
+    return share[1] if found.classes == 2 else share[counts > 0].mean()
+
+
+def _half(_: Answers) -> Tensor:
+    return torch.tensor(0.5)
+
+
+def _classification(name: str, **options: object) -> Metric:
+    value = _of_classes(getattr(M, name if name != "f1" else "f1_score"), **options)  # type: ignore[arg-type]
+    return Metric("max", value, lambda found: value(found.constant), is_usual=name == "accuracy")
+
+
+def _deviations(found: Answers, centre: Tensor) -> Tensor:
+    return found.truth - centre
+
+
+_CLASSES = {
+    "accuracy": _classification("accuracy", average="micro"),
+    "precision": _classification("precision"),
+    "recall": _classification("recall"),
+    "f1": _classification("f1"),
+    "auroc": Metric("max", _of_scores(M.auroc), _half, needs_scores=True),
+    "average_precision": Metric("max", _of_scores(M.average_precision), _share, needs_scores=True),
+}
+METRICS: dict[str, dict[str, Metric]] = {
+    "binary": _CLASSES | {"auroc": _CLASSES["auroc"]._replace(is_usual=True)},
+    "multiclass": _CLASSES,
+    "regression": {
+        "rmse": Metric(
+            "min",
+            lambda found: M.mean_squared_error(found.answers, found.truth, squared=False),
+            lambda found: _deviations(found, found.truth.mean(dim=0)).square().mean().sqrt(),
+            is_usual=True,
+        ),
+        "mae": Metric(
+            "min",
+            lambda found: M.mean_absolute_error(found.answers, found.truth),
+            lambda found: _deviations(found, found.truth.quantile(0.5, dim=0)).abs().mean(),
+            is_usual=True,
+        ),
+        "r2": Metric(
+            "max",
+            lambda found: M.r2_score(found.answers, found.truth),
+            lambda found: torch.tensor(0.0),
+            is_usual=True,
+        ),
+    },
+    "next_token": {},
+}
+#: By which metric a task's checkpoints are compared unless another is asked for.
 OBJECTIVES = {
     "binary": Objective("accuracy", "max"),
     "multiclass": Objective("accuracy", "max"),
@@ -29,42 +148,22 @@ OBJECTIVES = {
 }
 
 
-@final
-class Accuracy(MeanMetric):
-    """The share of right answers from logits: (B,) with y in {0, 1}, or (B, C) with y in 0..C-1.
+def objective(task: str, name: str) -> Objective:
+    """The metric of ``task`` that is called so; ``auto`` is the task's own.
 
-    torchmetrics' own binary metrics take a batch of logits that happen to lie in [0, 1] for probabilities.
+    Raises:
+        ValueError: the task has none of this name.
     """
-
-    def __init__(self) -> None:
-        super().__init__(nan_strategy="disable")
-
-    def update(self, logits: Tensor, y: Tensor) -> None:  # type: ignore[override]
-        """Count the right answers of one batch."""
-        answers = logits > 0 if y.is_floating_point() else logits.argmax(dim=-1)
-        super().update((answers == y).float())
+    own = OBJECTIVES[task]
+    if name == "auto":
+        return own
+    modes = {own.metric: own.mode} | {metric: found.mode for metric, found in METRICS[task].items()} | {"loss": "min"}
+    return Objective(name, lookup(f"metric of a {task} task", name, modes))
 
 
-@final
-class AUROC(BinaryAUROC):
-    """Area under the ROC curve from logits (B,).
+def in_order(logits: Tensor) -> Tensor:
+    """Logits (N,) in (0, 1), by a function that keeps them apart.
 
-    They are mapped into (0, 1) for the reason in ``Accuracy``, and not by the sigmoid: in float32 it is 1 from 17 on.
+    torchmetrics takes what lies in [0, 1] for probabilities, and the sigmoid is 1 in float32 from 17 on.
     """
-
-    def update(self, logits: Tensor, y: Tensor) -> None:
-        """Keep the scores of one batch."""
-        super().update((1 + softsign(logits.double())) / 2, y.long())
-
-
-_METRICS: dict[str, dict[str, Callable[[], Metric]]] = {
-    "binary": {"accuracy": Accuracy, "auroc": AUROC},
-    "multiclass": {"accuracy": Accuracy},
-    "regression": {"rmse": partial(MeanSquaredError, squared=False), "r2": R2Score},
-    "next_token": {"perplexity": Perplexity},
-}
-
-
-def build_metrics(task: str, prefix: str) -> MetricCollection:
-    """The metrics of ``task`` on (logits, y), their names behind ``prefix``."""
-    return MetricCollection({name: kind() for name, kind in lookup("task", task, _METRICS).items()}, prefix=prefix)
+    return (1 + softsign(logits.double())) / 2

@@ -1,16 +1,22 @@
 """The LightningModule from which every network derives."""
 
 import math
+from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MetricCollection
 
+from unvanish.training.class_weights import weights_of_classes
 from unvanish.training.config import Training
-from unvanish.training.metrics import build_metrics
+from unvanish.training.evaluation import CONSTANT, Evaluation, Scores
+from unvanish.training.metrics import Objective, objective
 from unvanish.training.regularization import weights_of
+
+#: Where a checkpoint has the network's class, and what it must know of the data.
+NETWORK, DATA = "unvanish_network", "unvanish_data"
 
 
 class ReferenceModule(L.LightningModule):
@@ -30,8 +36,9 @@ class ReferenceModule(L.LightningModule):
         smoothing = training.regularization.label_smoothing
         self.training_loss = training.loss.build(training.task, smoothing)
         self.loss = training.loss.build(training.task)
-        self.val_metrics = build_metrics(training.task, "val/")
-        self.test_metrics = build_metrics(training.task, "test/")
+        #: What the last validation or test found.
+        self.scores: Scores | None = None
+        self._evaluation: Evaluation | None = None
         self.total_steps = 1  # of the optimizer; known when training starts, and the schedules' first factor needs none
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
@@ -45,36 +52,88 @@ class ReferenceModule(L.LightningModule):
             loss = loss + penalty
         return loss
 
+    @property
+    def objective(self) -> Objective:
+        """The metric by which this network's checkpoints are compared."""
+        return objective(self.settings.task, self.settings.select_by)
+
+    def setup(self, stage: str) -> None:
+        """Know the weights of the classes; Lightning calls it before a run."""
+        if stage == "fit":
+            self.weigh_classes(getattr(self.trainer, "datamodule", None))
+
+    def weigh_classes(self, data: Any) -> None:
+        """Let the training loss have the weights that ``training.class_weights`` asks for.
+
+        Raises:
+            ValueError: they do not fit the data module, or it does not say how many samples each class has.
+        """
+        if (wanted := self.settings.class_weights) is not None:
+            smoothing = self.settings.regularization.label_smoothing
+            weights = weights_of_classes(wanted, data)
+            self.training_loss = self.settings.loss.build(self.settings.task, smoothing, weights)
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """What ends the training early, where that is asked for; what is not finite is for others to find."""
+        if self.settings.early_stopping is None:
+            return []
+        metric, mode = self.objective
+        return [EarlyStopping(f"val/{metric}", patience=self.settings.early_stopping, mode=mode, check_finite=False)]
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to collect the answers."""
+        self._begin(is_whole=False)
+
+    def on_test_epoch_start(self) -> None:
+        """Begin to collect the answers."""
+        self._begin(is_whole=True)
+
+    def _begin(self, *, is_whole: bool) -> None:
+        task = self.settings.task
+        self._evaluation = Evaluation(task, self.settings.loss.name_for(task), self.objective.metric, is_whole=is_whole)
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Add a batch to the validation metrics."""
-        self._evaluate(self.val_metrics, *batch)
+        """Collect a batch."""
+        self._evaluate("val", *batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Add a batch to the test metrics."""
-        self._evaluate(self.test_metrics, *batch)
+        """Collect a batch."""
+        self._evaluate("test", *batch)
 
-    def _evaluate(self, metrics: MetricCollection, x: Tensor, y: Tensor) -> None:
+    def _evaluate(self, stage: str, x: Tensor, y: Tensor) -> None:
         logits = self(x)
-        self.log(f"{metrics.prefix}loss", self.loss(logits, y), batch_size=len(x), sync_dist=True)
-        metrics.update(*self._in_units(logits, y))
-        self.log_dict(metrics, batch_size=len(x), prog_bar=True)
+        self.log(f"{stage}/loss", self.loss(logits, y), batch_size=len(x), sync_dist=True)
+        assert self._evaluation is not None
+        self._evaluation.update(logits, y)
 
     def on_validation_epoch_end(self) -> None:
-        """Log what the data gives to compare with."""
-        self._log_baselines("val")
+        """Log the scores, and what there is to compare them with."""
+        self._score("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log what the data gives to compare with."""
-        self._log_baselines("test")
+        """Log the scores, and what there is to compare them with."""
+        self._score("test")
 
-    def _log_baselines(self, stage: str) -> None:
-        baselines = getattr(getattr(self.trainer, "datamodule", None), "baselines", {})
-        self.log_dict({f"{stage}/{name}": value for name, value in baselines.get(stage, {}).items()})
-
-    def _in_units(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _score(self, stage: str) -> None:
         """Targets that the data standardised go back to their units, so that an error reads in them."""
-        scale = getattr(getattr(self.trainer, "datamodule", None), "target_std", None)
-        return (logits, y) if scale is None else (logits * scale.to(logits), y * scale.to(y))
+        assert self._evaluation is not None
+        data = getattr(self.trainer, "datamodule", None)
+        baselines = getattr(data, "baselines", {}).get(stage, {})
+        self.scores = self._evaluation.compute(getattr(data, "target_std", None), baselines)
+        self._evaluation = None
+        metric = self.objective.metric
+        constant = {f"{metric}_{CONSTANT}": self.scores.baselines.get(CONSTANT, {}).get(metric)}
+        compared = {name: value for name, value in (constant | baselines).items() if value is not None}
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in self.scores.values.items()}, prog_bar=True, sync_dist=True
+        )
+        self.log_dict({f"{stage}/{name}": value for name, value in compared.items()}, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to predict without the recipe and the training data: the class, and what encodes."""
+        checkpoint[NETWORK] = f"{type(self).__module__}.{type(self).__qualname__}"
+        if known := getattr(getattr(self.trainer, "datamodule", None), "known", None):
+            checkpoint[DATA] = known
 
     def predict_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         """Probabilities for the classification tasks, the network's output for regression."""

@@ -149,6 +149,7 @@ class Report(Displayed):
             "" if is_one else part,
             self._targets,
             [] if is_start else self._validation,
+            sample=[] if is_start else [record for record in self._sample if record.part == part],
         )
 
     def progress(self, steps: int) -> float:

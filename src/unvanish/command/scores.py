@@ -1,0 +1,151 @@
+"""What a network is worth: the table that is printed, and what is kept beside the run."""
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+
+from unvanish.command.best import Best
+from unvanish.command.run_folder import write_text
+from unvanish.gradients.judge.report import json_number
+from unvanish.training import Scores
+from unvanish.training.evaluation import CONSTANT
+
+SCORES, CONFUSION = "scores.json", "confusion_matrix"
+_MOST_CLASSES = 50  # in a picture
+_MOST_LINES = 30  # of classes, printed
+
+
+@final
+class KeptScores(L.Callback):
+    """Keeps in the run's folder what the best epoch's network is worth on the validation split.
+
+    Args:
+        folder: The run's folder.
+        best: Knows the scores of the best epoch.
+        class_names: Of the data.
+    """
+
+    def __init__(self, folder: Path, best: Best, class_names: Sequence[str] | None) -> None:
+        self.folder, self.best, self.class_names = folder, best, class_names
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write them, and draw the confusion matrix."""
+        scores = self.best.scores
+        if scores is None or not trainer.is_global_zero:
+            return
+        keep(scores, self.folder, "val", self.class_names)
+        if (figure := confusion_figure(scores, self.class_names)) is not None:
+            figure.savefig(self.folder / f"val_{CONFUSION}.png")
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure(f"val/{CONFUSION}", figure, trainer.global_step)
+
+
+def keep(
+    scores: Scores,
+    folder: Path,
+    stage: str,
+    class_names: Sequence[str] | None,
+    values: Mapping[str, float] | None = None,
+) -> None:
+    """Write them to scores.json, beside those of other splits."""
+    path = folder / SCORES
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    write_text(path, json.dumps(found | {stage: plain(scores, class_names, values)}, indent=2, allow_nan=False) + "\n")
+
+
+def plain(scores: Scores, class_names: Sequence[str] | None, values: Mapping[str, float] | None = None) -> Any:
+    """In what JSON knows: metrics, baselines, and by class."""
+    written: dict[str, Any] = {
+        "metrics": {name: json_number(value) for name, value in (values or scores.values).items()},
+        "baselines": {
+            kind: {name: json_number(value) for name, value in baseline.items()}
+            for kind, baseline in scores.baselines.items()
+        },
+    }
+    if scores.confusion:
+        names = class_names or [*map(str, range(len(scores.confusion)))]
+        written["classes"] = dict(zip(names, scores.by_class(), strict=True))
+        written["confusion"] = scores.confusion
+    return written
+
+
+def confusion_figure(scores: Scores, class_names: Sequence[str] | None) -> Figure | None:
+    """The confusion matrix as torchmetrics draws it; None where there are no classes, or too many to see."""
+    count = len(scores.confusion)
+    if not 0 < count <= _MOST_CLASSES:
+        return None
+    from torchmetrics.utilities.plot import plot_confusion_matrix
+
+    figure = Figure(figsize=(3 + 0.5 * count,) * 2, dpi=100, layout="constrained")
+    names = [name if len(name) <= 20 else f"{name[:17]}..." for name in class_names] if class_names else None
+    with warnings.catch_warnings():  # matplotlib's, of how torch is told to copy
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy keyword")
+        plot_confusion_matrix(
+            torch.tensor(scores.confusion), figure.subplots(), add_text=count <= 20, labels=names, cmap="Blues"
+        )
+    return figure
+
+
+def lines(
+    scores: Scores, task: str, stage: str, values: Mapping[str, float], class_names: Sequence[str] | None
+) -> Iterator[str]:
+    """A table of the scores beside those of the baselines, one of the classes, and what is no better than a baseline.
+
+    Args:
+        scores: What was found.
+        task: Of the network.
+        stage: ``val`` or ``test``.
+        values: Each metric by its name without the stage, the loss among them.
+        class_names: Of the data.
+    """
+    kinds = [*scores.baselines]
+    rows = [["", "score", *kinds]]
+    for name, value in values.items():
+        others = [scores.baselines[kind].get(name) for kind in kinds]
+        rows.append([f"{stage}/{name}", f"{value:.4f}", *("" if x is None else f"{x:.4f}" for x in others)])
+    yield from aligned(rows)
+    if 0 < len(scores.confusion) <= _MOST_LINES:
+        names = class_names or [*map(str, range(len(scores.confusion)))]
+        yield ""
+        table = [["class", "precision", "recall", "f1", "samples"]]
+        for name, found in zip(names, scores.by_class(), strict=True):
+            cells = [f"{found[key]:.4f}" for key in ("precision", "recall", "f1")]
+            table.append([name[:30], *cells, str(int(found["samples"]))])
+        yield from aligned(table)
+    yield from warnings_of(scores, task, class_names, values)
+
+
+def warnings_of(
+    scores: Scores, task: str, class_names: Sequence[str] | None, values: Mapping[str, float] | None = None
+) -> Iterator[str]:
+    """A sentence for each baseline that the network does not beat."""
+    found = scores.values if values is None else values
+    for kind, names in scores.not_better(task, found).items():
+        what = f"the {kind} answer"
+        if kind == CONSTANT and scores.confusion:
+            counts = [sum(row) for row in scores.confusion]
+            most = counts.index(max(counts))
+            what = f"always answering {class_names[most] if class_names else most!r}"
+        elif kind == CONSTANT:
+            what = "the best constant answer"
+        both = ", ".join(f"{name} {found[name]:.4g} to {scores.baselines[kind][name]:.4g}" for name in names)
+        yield f"no better than {what}: {both}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Cells in columns, the first to the left and numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *rest in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
+        yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
