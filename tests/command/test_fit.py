@@ -50,7 +50,7 @@ def test_a_run_s_folder_holds_all_that_is_promised(workplace, capsys):
     found = EventAccumulator(str(folder)).Reload()
     assert {"train/loss", "val/accuracy", "gradient_norm/output", "delta_log10/output"} <= set(found.Tags()["scalars"])
     shown = capsys.readouterr().out
-    assert "tensorboard --logdir runs" in shown
+    assert "tensorboard --host localhost --logdir runs" in shown
     assert re.search(r"^ +2/2  +[\d.]+  +[\d.]+  +0\.\d+[* ]  +0\.003  +\S+e[+-]\d\d  +\S+s$", shown, re.MULTILINE)
 
 

@@ -66,6 +66,8 @@ class Parameters:
         self._ranks = ranks if is_sharded else None
         self._copies = None if is_sharded else ranks
         self._selections: dict[frozenset[int] | None, Selection] = {}
+        #: Reads tensors that are distributed as they seem to be.
+        self.as_they_are = self.whole()
 
     def with_gradient(self, chosen: frozenset[int] | None) -> tuple[Selection, list[Tensor]]:
         """The parameters of an optimizer that have a gradient, nearly always all of them, and those gradients."""
@@ -79,7 +81,7 @@ class Parameters:
         return known, found
 
     def whole(self, like: Sequence[Tensor] | None = None) -> Whole:
-        """Reads norms and sums of whole tensors; those given to ``norms`` may be what this rank holds of ``like``."""
+        """Reads norms and sums of whole tensors; ``norms`` of those of which this rank holds a part: of ``like``."""
 
         def norms(names: list[str], tensors: Sequence[Tensor]) -> Part:
             part = Part(names, measure.norms(tensors))

@@ -1,6 +1,7 @@
 """What has come of a run."""
 
 import math
+from itertools import pairwise
 from statistics import fmean, median, pstdev
 
 import pytest
@@ -63,18 +64,21 @@ def test_a_loss_that_falls_slowly_and_without_noise():
 
 
 @ill(STUCK)
-def test_layers_without_an_activation_between_them():
+@pytest.mark.parametrize("widths", [(5, 11, 11, 1), (5, 1)])
+@pytest.mark.parametrize("end", [nn.Identity, nn.Sigmoid])
+def test_layers_without_an_activation_between_them(widths, end):
     x = inputs()
     y = (x[:, :1] * x[:, 1:2] > 0).float()
-    model = nn.Sequential(nn.Linear(5, 11), nn.Linear(11, 11), nn.Linear(11, 1))
+    model = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)), end())
     steps = PATIENCE + 20
-    run = trained(model, (x, y), F.binary_cross_entropy_with_logits, sgd(model, 0.001), steps)
+    loss = F.binary_cross_entropy if end is nn.Sigmoid else F.binary_cross_entropy_with_logits
+    run = trained(model, (x, y), loss, sgd(model, 0.001), steps)
     constant = entropy(y.flatten().long())
     told = (
         f"after {steps} steps the loss is {run.loss(steps // 2):.3g}, and the best constant answer has {constant:.3g}"
     )
-    assert "an activation, such as ReLU, after each hidden layer" in str(run.end)
-    return run.end, f"{told}; no activation follows any of its layers"
+    assert "hidden layers with an activation, such as ReLU, after each" in str(run.end)
+    return run.end, f"{told}; no activation is between its layers"
 
 
 @near(STUCK)

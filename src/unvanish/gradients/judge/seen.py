@@ -12,6 +12,7 @@ from unvanish.gradients.graph import Trunk
 from unvanish.gradients.heads import Head
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gain import GAIN
+from unvanish.gradients.quantities.loss import LOSS
 from unvanish.gradients.quantities.quantity import Quantity
 from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
@@ -189,7 +190,7 @@ class Seen:
         """Whether the loss is a sum over the rows of a batch, or over all their numbers, in place of a mean."""
         # The first steps tell it too where the last ones are broken, as a sum's often are.
         whole = [record for record in (*self.first, *self.records) if record.is_finite]
-        known = [(record.totals.get("loss", math.nan), head) for record in whole for head in record.heads]
+        known = [(record.totals.get(LOSS.name, math.nan), head) for record in whole for head in record.heads]
         times = [(total / head.value, head.prediction) for total, head in known if self.head and head.value]
         rows = ([max(math.prod(shape[:end]), 2) for _, shape in times] for end in (-1, None))
         factors = [factor for factor, _ in times]
@@ -200,7 +201,7 @@ class Seen:
     @cached_property
     def _compared(self) -> Sequence[tuple[float, float]]:
         """The loss of each record that tells it, and what it compares alone."""
-        known = [(r.totals.get("loss", math.nan), [h.value for h in r.heads]) for r in self.records if self.head]
+        known = [(r.totals.get(LOSS.name, math.nan), [h.value for h in r.heads]) for r in self.records if self.head]
         # Of several of a kind, as mixup has them, a loss in between is their mean with weights of its own.
         return [(t, t if min(vs) <= t <= max(vs) else fmean(vs)) for t, vs in known if vs]
 

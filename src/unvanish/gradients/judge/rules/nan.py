@@ -9,6 +9,7 @@ from unvanish.gradients.judge.seen import Seen
 from unvanish.gradients.quantities.activation import ACTIVATION_MEAN
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.loss import LOSS
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 
@@ -55,13 +56,13 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     elif name := _last({**record.of(GRADIENT_NORM), **record.of(DELTA_NORM)}):
         number = {**record.of(GRADIENT_NORM), **record.of(DELTA_NORM)}[name]
         evidence = f"the gradient is {number} in {name}"
-        if math.isfinite(record.totals.get("loss", math.nan)):
-            evidence += f" while the loss is {record.totals['loss']:.3g}: it was born in the backward pass"
+        if math.isfinite(record.totals.get(LOSS.name, math.nan)):
+            evidence += f" while the loss is {record.totals[LOSS.name]:.3g}: it was born in the backward pass"
             yield rule.found(evidence, [name], remedies=_BACKWARD, about=("loss", "numbers"))
         else:
             yield rule.found(evidence, [name])
     else:
-        loss = record.totals.get("loss", math.nan)
+        loss = record.totals.get(LOSS.name, math.nan)
         if any(head.path[:1] == ("NllLoss",) and not head.target for head in record.heads):
             yield rule.found(
                 f"the loss is {loss}, and all of the targets are ignored",

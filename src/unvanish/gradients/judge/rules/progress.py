@@ -9,6 +9,7 @@ from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import ENOUGH, LEARNS, Seen
 from unvanish.gradients.judge.seen import STUCK as STUCK_AT
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.loss import LOSS
 from unvanish.gradients.quantities.update import UPDATE_RATIO
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
 from unvanish.gradients.record import Record
@@ -36,9 +37,9 @@ def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
         evidence = f"after {seen.steps} steps the loss is {now}, and the best constant answer has {seen.constant:.3g}"
         if _is_linear(seen):
             yield rule.found(
-                f"{evidence}; no activation follows any of its layers",
+                f"{evidence}; no activation is between its layers",
                 cause=_LINEAR,
-                remedies=("an activation, such as ReLU, after each hidden layer", *rule.remedies),
+                remedies=("hidden layers with an activation, such as ReLU, after each", *rule.remedies),
                 about=("layers", "activation", *rule.about),
             )
         else:
@@ -50,7 +51,9 @@ def _is_linear(seen: Seen) -> bool:
     record = seen.latest
     bends = record is None or record.normalizations or record.gated or record.through_time
     is_known = seen.kinds.keys() >= seen.medians(WEIGHT_NORM).keys()
-    return not bends and is_known and {*seen.kinds.values()} == {"identity"}
+    # What follows the last layer only maps a plane's height to an answer.
+    inner = {kind for name, kind in seen.kinds.items() if name not in seen.outputs}
+    return not bends and is_known and inner <= {"identity"}
 
 
 def _is_on_its_way(seen: Seen) -> bool:
@@ -113,7 +116,7 @@ def is_apart(options: Mapping[str, Any]) -> bool:
 
 def _added(seen: Seen, records: Sequence[Record]) -> float:
     """The share of the loss that is no comparison; NaN where that is not known."""
-    totals = [(r.totals.get("loss", math.nan), h.value) for r in records for h in r.heads]
+    totals = [(r.totals.get(LOSS.name, math.nan), h.value) for r in records for h in r.heads]
     times = [total / value for total, value in totals if value]
     if seen.is_summed or (len(times) > 1 and max(times) - min(times) < SAME * max(times)):
         return 0.0  # a factor
