@@ -49,12 +49,12 @@ notebooks: .venv/tools  ## Execute every notebook from scratch
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	@touch $@
 
-docs: .venv/docs  ## Build the site in build/site, offline, and check its links (under 5 minutes)
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/site
-	$(BIN)/python docs/site_pages/links.py build/site
+docs: .venv/docs  ## Build the site in docs/_build/site, offline, and check its links (under 5 minutes)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d docs/_build/doctrees . docs/_build/site
+	$(BIN)/python docs/site_pages/links.py docs/_build/site
 
 docs-serve: docs  ## Serve the site, the playground with it, at port 8000 of this machine
-	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory docs/_build/site 8000
 
 verdicts: .venv/package  ## Judge twenty networks of which it is known what their gradient does
 	$(BIN)/python benchmarks/verdicts.py
@@ -88,7 +88,7 @@ gpu: .venv/package  ## See what this does on a GPU, and write benchmarks/GPU.md 
 	$(BIN)/python -m benchmarks.gpu --root $(DATA)
 
 clean:  ## Remove environments, caches and builds; runs stay
-	rm -rf docs/generated
+	rm -rf docs/generated docs/_build
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
