@@ -20,10 +20,11 @@ setup: .venv/tools  ## Make .venv with the package and its development tools
 quickstart: .venv/package  ## Train a 20-layer sigmoid net and its fixes, and compare their gradients (under 4 minutes)
 	$(BIN)/unvanish compare vanishing/mlp
 
-lint: .venv/tools  ## Check style, format and which room imports which
+lint: .venv/tools  ## Check style, format, which room imports which, and that what is imported is declared
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry src
 
 types: .venv/tools  ## Check types
 	$(BIN)/mypy
