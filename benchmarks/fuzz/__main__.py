@@ -22,9 +22,9 @@ SECONDS = 20.0
 _WHOLE = 5.0
 _WORDS = """\
 `python -m benchmarks.fuzz --minutes 5 --seed 5000`: good files of each kind with one to four things wrong (bytes
-changed, taken out, doubled or put in), each read as a command reads it: refused in one line, read, or worse. What is read otherwise
-than the file says is counted in [TABLES.md](TABLES.md). Of 17 recipes that name what they may not, given to six
-commands each, none runs anything (`tests/command/test_allowed.py`)."""
+changed, taken out, doubled or put in), each read as a command reads it: refused in one line, read, or worse.
+What is read otherwise than the file says is counted in [TABLES.md](TABLES.md). Of 17 recipes that name
+what they may not, given to six commands each, none runs anything (`tests/command/test_allowed.py`)."""
 ONE_LINE, FINE, TRACEBACK, HANG = "one line", "read", "traceback", "hang"
 
 
