@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unvanish.command.trained import load
     from unvanish.data import (
         Augmentation,
         Description,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "command.trained": ("load",),
     "data": (
         "Augmentation",
         "Description",
@@ -88,6 +90,7 @@ __all__ = [
     "Wrap",
     "diagnose",
     "generate",
+    "load",
 ]
 
 

@@ -1,30 +1,38 @@
-import json
 import math
+from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from unvanish.command import compare_progress
-from unvanish.command.compare_deltas import keep_deltas, kept_deltas
-from unvanish.command.compare_map import map_of, to_tensorboard
-from unvanish.command.compare_progress import RunLines, Step
-from unvanish.command.compare_run import Result
-from unvanish.command.compare_table import Comparison, Row
-from unvanish.command.compare_view import view
+from unvanish import page
+from unvanish.command.compare import lines as run_lines
+from unvanish.command.compare.comparison import Comparison, Kept
+from unvanish.command.compare.lines import RunLines
+from unvanish.command.compare.pictures import to_tensorboard
+from unvanish.command.compare.report import map_of
+from unvanish.command.compare.runs import Run
+from unvanish.command.compare.task import Step
+from unvanish.command.compare.view import view
 from unvanish.command.hparams import differing
+from unvanish.command.result import Result
 from unvanish.gradients import Record, Report
 from unvanish.gradients.show.heat_map import side_by_side
-from unvanish.training.metrics import OBJECTIVES
+from unvanish.gradients.show.runs import run_of
 
 
-def result(name, test, **values):
-    numbers = {"validation": test - 0.01, "first_over_last_start": 0.5, "first_over_last_end": test, "seconds": 3.0}
-    numbers |= {"parameters": 7, "steps": 5}
-    return Result(name, 0, test=test, verdict="healthy", **numbers | values)
+def run(name, test, folder=Path("nowhere"), seed=0, metric="accuracy", mode="max", **values):
+    numbers = {"first_over_last_start": 0.5, "first_over_last_end": test, "seconds": 3.0, "parameters": 7, "steps": 5}
+    scores = {f"test/{metric}": test, f"val/{metric}": test - 0.01}
+    result = Result("r", seed, metric=metric, mode=mode, scores=scores, verdict="healthy", **numbers | values)
+    return Kept(Run(name, seed, folder / name / f"seed{seed}"), result)
+
+
+def of(runs, folder=Path("nowhere")):
+    return Comparison(runs, None, folder)
 
 
 def comparison(**tests):
-    return Comparison([Row(name, [result(name, test)]) for name, test in tests.items()], OBJECTIVES["multiclass"], None)
+    return of([run(name, test) for name, test in tests.items()])
 
 
 def test_columns_that_do_not_differ_are_left_out_and_said():
@@ -39,21 +47,17 @@ def test_columns_that_do_not_differ_are_left_out_and_said():
 
 def test_the_best_row_is_marked_and_equal_ones_are_all():
     assert [line[0] for line in view(comparison(a=0.5, b=0.7, c=0.70001), None).lines[1:]] == [" ", "*", "*"]
-    least = Comparison([Row(n, [result(n, x)]) for n, x in (("a", 2.0), ("b", 3.0))], OBJECTIVES["regression"], None)
-    shown = view(least, None)
+    shown = view(of([run(name, x, metric="rmse", mode="min") for name, x in (("a", 2.0), ("b", 3.0))]), None)
     assert ([line[0] for line in shown.lines[1:]], shown.best) == (["*", " "], {1})
     assert "* the best by test rmse." in shown.notes
-    failed = Comparison([Row("a", [Result("a", 0, "no memory")])], OBJECTIVES["multiclass"], None)
-    assert view(failed, None).best == set()
+    failed = Kept(Run("a", 0, Path("nowhere")), Result("r", 0, "failed", "no memory"))
+    assert view(of([failed]), None).best == set()
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_the_table_fits_the_terminal_and_says_what_it_goes_without(width):
-    rows = [
-        Row(f"variant_{k}", [result(f"variant_{k}", k / 10, parameters=k, first_update_ratio=k, noise_scale=k)])
-        for k in range(1, 4)
-    ]
-    shown = view(Comparison(rows, OBJECTIVES["multiclass"], None), width)
+    runs = [run(f"variant_{k}", k / 10, parameters=k, first_update_ratio=k, noise_scale=k) for k in range(1, 4)]
+    shown = view(of(runs), width)
     assert max(map(len, shown.lines)) <= width
     assert "test accuracy" in shown.lines[0]
     told = " ".join(note for note in shown.notes if note.startswith("For want of width without: "))
@@ -62,8 +66,8 @@ def test_the_table_fits_the_terminal_and_says_what_it_goes_without(width):
 
 
 def test_an_encoding_without_the_sign_gets_another_and_columns_stay_in_line():
-    rows = [Row(name, [result(name, x), result(name, x + 0.1)]) for name, x in (("a", 0.5), ("b", 0.7))]
-    head, *lines = view(Comparison(rows, OBJECTIVES["multiclass"], None), None, "ascii").lines
+    runs = [run(name, x + seed / 10, seed=seed) for name, x in (("a", 0.5), ("b", 0.7)) for seed in (0, 1)]
+    head, *lines = view(of(runs), None, "ascii").lines
     assert lines[0].index("+-") == lines[1].index("+-")
     place = head.index("best validation")
     assert [line[place - 2 : place + 6] for line in lines] == ["  0.5400", "  0.7400"]
@@ -77,29 +81,31 @@ def test_what_two_variants_differ_in_is_found():
 def report(factor, steps=200):
     found = Report()
     for step in range(steps):
-        values = {"delta_norm": {"first": factor, "last": 1.0 if step else math.nan}, "gradient_norm": {"first": 1.0}}
+        deltas = {"first": factor, "last": 1.0 if step else math.nan}
+        values = {"delta_rms": deltas, "delta_norm": deltas, "gradient_norm": {"first": 1.0}}
         found.add([Record(step, 0.0, values)])
     return found
 
 
 def test_a_comparison_s_map_has_every_variant_that_has_kept_its_gradients(tmp_path):
-    runs = comparison(a=0.5, b=0.7, c=0.1)
+    runs = of([run(name, test, tmp_path) for name, test in (("a", 0.5), ("b", 0.7), ("c", 0.1))], tmp_path)
     for name, factor in (("a", 1e-9), ("b", 0.5)):
         (tmp_path / name / "seed0").mkdir(parents=True)
-        keep_deltas(report(factor), tmp_path / name / "seed0")
-    steps, columns = kept_deltas(tmp_path / "a/seed0")
-    assert (steps[0], steps[-1], len(steps)) == (0, 199, 64)
-    assert columns[1] == {"first": 1e-9, "last": 1.0}
-    assert math.isnan(columns[0]["last"])
-    assert kept_deltas(tmp_path) is None
-    png = map_of(runs, tmp_path)
-    assert png == side_by_side({name: kept_deltas(tmp_path / f"{name}/seed0") for name in "ab"})
+        page.write(tmp_path / name / "seed0/report.html", [run_of(report(factor))])
+    png = map_of(runs)
+    steps = [round(k * 199 / 63) for k in range(64)]
+    columns = {
+        name: [{"first": factor, "last": 1.0 if step else math.nan} for step in steps]
+        for name, factor in (("a", 1e-9), ("b", 0.5))
+    }
+    expected = side_by_side({name: (steps, rows) for name, rows in columns.items()}, "root mean square of δ = ∂L/∂z")
+    assert png == expected
     for _ in range(2):  # the second takes the place of the first
         to_tensorboard({"comparison_map": png}, 5, tmp_path)
     (_,) = tmp_path.glob("events.*")
-    (image,) = EventAccumulator(str(tmp_path)).Reload().Images("Overview/comparison_map")
+    (image,) = EventAccumulator(str(tmp_path)).Reload().Images("Overview/variants_map")
     assert image.step == 5
-    assert map_of(Comparison([], OBJECTIVES["multiclass"], None), tmp_path) is None
+    assert map_of(of([run("c", 0.1, tmp_path)])) is None
 
 
 def test_each_run_has_a_line_while_it_trains_and_all_of_them_one(monkeypatch):
@@ -110,16 +116,16 @@ def test_each_run_has_a_line_while_it_trains_and_all_of_them_one(monkeypatch):
     stream = io.StringIO()
     where = Console(file=stream, force_terminal=True, width=80, color_system=None)
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setattr(compare_progress, "console", lambda: where)
-    lines = RunLines(4, 1)
+    monkeypatch.setattr(run_lines, "console", lambda: where)
+    lines = RunLines({Path(name): f"{name}, seed 0" for name in ("plain", "tanh", "relu")}, 1)
     assert lines.is_live
     with lines.shown():
-        lines.tell(Step("plain, seed 0", 30, 60))
-        lines.tell(Step("tanh, seed 0", 15, 60))
+        lines.tell(Step(Path("plain"), 30, 60))
+        lines.tell(Step(Path("tanh"), 15, 60))
         whole, plain, tanh = lines._progress.tasks
         assert (whole.description, whole.total, whole.completed) == ("1 of 4 runs", 3, 0.75)
         assert [plain.percentage, tanh.percentage] == [50, 25]
-        lines.finished("plain, seed 0")
+        lines.finished(Path("plain"))
         assert (whole.description, whole.completed) == ("2 of 4 runs", 1.25)
         assert [task.description for task in lines._progress.tasks] == ["2 of 4 runs", "tanh, seed 0"]
     assert "plain, seed 0" in stream.getvalue()
@@ -143,5 +149,4 @@ def test_the_runs_of_a_comparison_keep_what_differs_for_hparams(workplace):
     ]
     assert (workplace / "here/comparison_map.png").read_bytes().startswith(b"\x89PNG")
     own = EventAccumulator(str(workplace / "here"), size_guidance={"images": 0}).Reload()
-    assert own.Tags()["images"] == ["Overview/comparison", "Overview/comparison_map"]
-    assert json.loads((workplace / "here/a/seed0/deltas.json").read_text())["steps"][0] == 0
+    assert own.Tags()["images"] == ["Overview/variants", "Overview/variants_map"]

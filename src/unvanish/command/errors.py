@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from unvanish.extras import MissingExtraError
+
 
 class WrongInputError(Exception):
     """What the user gave cannot be used; the message says what is wrong, where, and what was meant."""
@@ -11,6 +13,10 @@ class WrongInputError(Exception):
 
 class FailedError(Exception):
     """A run cannot go on; the message says why in one line. Exit code 1, as for any error."""
+
+
+class PrunedError(FailedError):
+    """A trial of a search is not worth going on with; the message says why in one line."""
 
 
 class StoppedError(BaseException):
@@ -32,7 +38,7 @@ def as_wrong_input(where: str = "") -> Iterator[None]:
     """Turn what Python and its libraries raise for unusable values and files into one line."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingExtraError) as error:
         raise WrongInputError(where + one_line(error)) from error
     except Exception as error:
         if type(error).__name__ != "MisconfigurationException":  # Lightning's, whose import would load torch

@@ -2,12 +2,15 @@
 
 import shlex
 from argparse import Namespace
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.text import Text
 
+from unvanish import trust
 from unvanish.command.checkpoints import check_resumable, load_weights
 from unvanish.command.errors import StoppedError, WrongInputError
 from unvanish.command.experiment import Built, Experiment
@@ -15,10 +18,10 @@ from unvanish.command.learning_rate import KEY, PICTURE, find_learning_rate
 from unvanish.command.recipes import CONFIG, load
 from unvanish.command.resume import Start, resumed
 from unvanish.command.run import Keeping, Run, train
-from unvanish.command.run_folder import new_run, occupied
+from unvanish.command.run_folder import emptied_run, new_run, occupied
 from unvanish.command.scores import warnings_of
 from unvanish.command.splits import has_test_split, has_validation_split
-from unvanish.command.terminal import console, has_unicode, say, style_of
+from unvanish.command.terminal import console, has_unicode, say, style_of, tensorboard
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
 from unvanish.gradients.layers import short_names
@@ -26,8 +29,17 @@ from unvanish.gradients.show.bars import bars
 from unvanish.networks.pretrained import without_pretrained
 
 
-def fit(options: Namespace, overrides: list[str]) -> int:
-    """Train a recipe's network in a new run folder, or go on in the one of an interrupted run."""
+def fit(
+    options: Namespace, overrides: list[str], *, callbacks: Sequence[Callback] = (), columns: Collection[str] = ()
+) -> int:
+    """Train a recipe's network in a new run folder, or go on in the one of an interrupted run.
+
+    Args:
+        options: Of the command line.
+        overrides: Keys of the recipe.
+        callbacks: What watches the run, beside those of its recipe.
+        columns: Of TensorBoard's HPARAMS page, those in which this run differs from others; None known where empty.
+    """
     if not options.checkpoint_minutes >= 0:
         raise WrongInputError(f"--checkpoint-minutes is {options.checkpoint_minutes}; it must not be negative")
     if options.find_learning_rate and options.resume:
@@ -44,6 +56,7 @@ def fit(options: Namespace, overrides: list[str]) -> int:
         print(f"learning rate {found.rate:g}: there the loss falls fastest")
         experiment = Experiment.parse(recipe, [*overrides, f"--{KEY}={found.rate}"])
         built = experiment.build()
+    built.trainer_options["callbacks"] += callbacks
     if start.checkpoint:
         checkpoint = load_weights(start.checkpoint, built.model)
         check_resumable(start.checkpoint, checkpoint)
@@ -53,10 +66,21 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     if found is not None:
         found.figure.savefig(folder / PICTURE)
     with occupied(folder), restored_threads():
+        if start.folder and not start.checkpoint:
+            emptied_run(folder)  # of a beginning that has kept nothing
         parameters = sum(p.numel() for p in built.model.parameters())
         print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}{start}")
         try:
-            run = train(experiment, built, folder, options.gradients, keeping=keeping, ckpt_path=start.checkpoint)
+            run = train(
+                experiment,
+                built,
+                folder,
+                options.gradients,
+                tests=options.test,
+                keeping=keeping,
+                ckpt_path=start.checkpoint,
+                differing=columns,
+            )
         except StoppedError as stop:
             raise StoppedError(f"{stop}{_how_to_go_on(options, folder)}", stop.signum) from stop
     if start.folder and run.trainer.global_step == start.step:
@@ -65,6 +89,12 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     if not any(folder.glob("checkpoints/*.ckpt")):
         print("no checkpoint was kept: the run was over before it began, or keeps none")
         return 0
+    _conclude(run, built, folder, options.runs)
+    return 0
+
+
+def _conclude(run: Run, built: Built, folder: Path, runs: str) -> None:
+    """What has come of it, and what may be done next."""
     if run.skipped:
         print(f"{run.skipped} steps were skipped: their loss or gradient was not finite")
     if built.monitor.verbose:
@@ -72,12 +102,12 @@ def fit(options: Namespace, overrides: list[str]) -> int:
     _tell_best(run, built)
     print(f"kept in {folder}")
     splits = {"test": has_test_split(built.data), "validate": has_validation_split(built.data)}
-    words = [f"unvanish {verb} {folder / CONFIG}" for verb, is_there in splits.items() if is_there][:1]
+    verbs = [verb for verb, is_there in splits.items() if is_there]
+    words = [shlex.join(["unvanish", verb, str(folder / CONFIG), *trust.words()]) for verb in verbs[:1]]
     if any(isinstance(logger, TensorBoardLogger) for logger in run.trainer.loggers):
-        words.append(f"tensorboard --logdir {options.runs}")
+        words.append(tensorboard(runs))
     if words:
         print("next:", "\n      ".join(words))
-    return 0
 
 
 def _tell_best(run: Run, built: Built) -> None:
@@ -99,6 +129,7 @@ def _how_to_go_on(options: Namespace, folder: Path) -> str:
     if not any(folder.glob("checkpoints/*.ckpt")):
         return ""
     words = ["unvanish", "fit", "-c", str(folder / CONFIG), "--resume"]
+    words += trust.words()
     words += [] if options.gradients else ["--no-gradients"]
     words += [] if options.on_nonfinite == "stop" else [f"--on-nonfinite={options.on_nonfinite}"]
     return f"; go on with `{shlex.join(words)}`"

@@ -20,6 +20,9 @@ from unvanish.command.checkpoints import KEPT, LAST
 from unvanish.command.environment import is_number_of_threads_given
 from unvanish.command.errors import WrongInputError
 from unvanish.command.finite import NonFinite
+from unvanish.command.processes import is_first
+from unvanish.command.recipes import CONFIG
+from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs
 from unvanish.data import Loading
 
@@ -57,6 +60,7 @@ class Keeper(L.Callback):
         keeps: Whether any are written.
         identity: What tells the run's data from others; kept in its checkpoints.
         keeps_broken: Whether weights that are NaN are kept as well.
+        config: Of a run that goes on, once it does so: what it is configured by from here on.
     """
 
     def __init__(
@@ -68,10 +72,11 @@ class Keeper(L.Callback):
         keeps: bool = True,
         identity: str = "",
         keeps_broken: bool = False,
+        config: str = "",
     ) -> None:
         self.folder = folder
         self.logs, self.minutes, self.keeps, self.identity = logs, minutes, keeps, identity
-        self.keeps_broken = keeps_broken
+        self.keeps_broken, self.config = keeps_broken, config
         #: Step of the checkpoint that was written last.
         self.kept_step: int | None = None
         self.has_started = self.is_done = False
@@ -130,6 +135,8 @@ class Keeper(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin where the checkpoint says."""
+        if self.logs.goes_on and is_first():
+            write_text(self.folder / CONFIG, self.config)
         self.on_sanity_check_start(trainer, pl_module)
         self.has_started = True
         self._last_time = time.monotonic()

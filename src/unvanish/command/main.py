@@ -8,12 +8,14 @@ import shutil
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 import unvanish
 from unvanish.command import recipes
+from unvanish.command.allowed import trusted_by
 from unvanish.command.arguments import understood
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError
@@ -37,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
         raise WrongInputError(message + (nearest(choice[1], known) if choice else ""))
 
 
-def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each way to end
+def main(argv: list[str] | None = None) -> int:
     """Run one verb.
 
     Args:
@@ -46,24 +48,39 @@ def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each 
     Returns:
         0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
     """
-    sys.path.append("")  # a recipe may name a class in a file of the current folder
     wait_briefly()
-    try:
-        parser = _parser()
-        if "_ARGCOMPLETE" in os.environ:
-            from unvanish.command.completion import complete
+    words = sys.argv[1:] if argv is None else argv
+    return answered(lambda: _main(words), whole="--traceback" in words)
 
-            complete(parser)
-        words = understood(sys.argv[1:] if argv is None else argv, parser)
-        if not words:
-            parser.print_help()
-            return 0
-        options, rest = parser.parse_known_args(words)
-        if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check"):
-            raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
+
+def _main(argv: list[str]) -> int:
+    verbs = parser()
+    if "_ARGCOMPLETE" in os.environ:
+        from unvanish.command.completion import complete
+
+        complete(verbs)
+    words = understood(argv, verbs)
+    if not words:
+        verbs.print_help()
+        return 0
+    options, rest = verbs.parse_known_args(words)
+    if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check", "export"):
+        raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
+    with trusted_by(options, rest):
         code = _run(options, rest)
-        sys.stdout.flush()  # here, where a closed pipe is no traceback
-        return code
+    sys.stdout.flush()  # here, where a closed pipe is no traceback
+    return code
+
+
+def answered(verb: Callable[[], int], *, whole: bool = False) -> int:  # noqa: PLR0911 - one for each way to end
+    """Run a verb, and say what has ended it: in one line, but for a bug of the user's; the exit code.
+
+    Args:
+        verb: What to run.
+        whole: Whether to show what nobody has foreseen with all its frames.
+    """
+    try:
+        return verb()
     except WrongInputError as error:
         from unvanish.command.terminal import console, say
 
@@ -80,12 +97,17 @@ def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each 
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except Exception as error:
+        from unvanish.command.failures import tell
+
+        return tell(error, whole=whole)
     except KeyboardInterrupt:
         print("unvanish: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
-def _parser() -> _Parser:
+def parser() -> argparse.ArgumentParser:
+    """The verbs with their options; keys of recipes are not among them."""
     parser = _Parser(
         prog="unvanish",
         description=unvanish.__doc__.partition("\n")[0],
@@ -95,7 +117,9 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"unvanish {unvanish.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    recipe = _Parser(add_help=False, allow_abbrev=False)
+    naming = _Parser(add_help=False, allow_abbrev=False)
+    _add_trust(naming)
+    recipe = _Parser(add_help=False, allow_abbrev=False, parents=[naming])
     recipe.add_argument(
         "-c",
         "--config",
@@ -122,13 +146,7 @@ def _parser() -> _Parser:
         return parser
 
     fit = add("fit", "train a network from a recipe", recipe, checkpoint, runs)
-    fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
-    fit.add_argument(
-        "--find-learning-rate",
-        action="store_true",
-        help="first a hundred steps with a growing rate, then train with that at which the loss fell fastest",
-    )
-    _add_keeping(fit)
+    _add_fit(fit)
     diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
     _add_diagnose(diagnose)
     for verb, split in (("validate", "validation"), ("test", "test")):
@@ -137,6 +155,7 @@ def _parser() -> _Parser:
     predict = add("predict", "write a trained network's predictions to a CSV file", recipe, checkpoint, runs)
     predict.add_argument("--out", metavar="FILE", help="the CSV file (default: predictions.csv in the run's folder)")
     predict.add_argument("--overwrite", action="store_true", help="replace what --out names")
+    _add_export(add("export", "write a run's network in a format that others read, with a model card", checkpoint))
     generate = add("generate", "print text that a trained next-token network continues", recipe, checkpoint, runs)
     generate.add_argument("--prompt", default="\n", metavar="TEXT", help="what it goes on from (default: a new line)")
     generate.add_argument("--tokens", type=int, default=500, metavar="N", help="how many to add (default: 500)")
@@ -144,7 +163,7 @@ def _parser() -> _Parser:
         "--temperature", type=float, default=0.8, metavar="T", help="0 takes the likeliest (default: 0.8)"
     )
     generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
-    compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs)
+    compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs, naming)
     _add_compare(compare)
     _add_recipes(add("recipes", "list, show or copy the packaged recipes"))
     check = add("check", "hold a network to the contract of an architecture", recipe)
@@ -161,7 +180,25 @@ def _parser() -> _Parser:
     return parser
 
 
-def _add_keeping(fit: argparse.ArgumentParser) -> None:
+def _add_trust(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module whose code the recipe may name: yours, or one that you know; repeat for several",
+    )
+    verb.add_argument("--traceback", action="store_true", help="show an error with all that has led to it")
+
+
+def _add_fit(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument("--no-gradients", dest="gradients", action="store_false", help="do not record the gradients")
+    fit.add_argument(
+        "--find-learning-rate",
+        action="store_true",
+        help="first a hundred steps with a growing rate, then train with that at which the loss fell fastest",
+    )
+    fit.add_argument("--test", action="store_true", help="test the best checkpoint in the end, and keep the scores")
     fit.add_argument(
         "--resume",
         action="store_true",
@@ -182,6 +219,14 @@ def _add_keeping(fit: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_export(export: argparse.ArgumentParser) -> None:
+    export.add_argument("run", metavar="RUN", help="the run's folder: runs/mlp/csv/3")
+    export.add_argument(
+        "--format", choices=("safetensors", "onnx", "pt2"), required=True, help="pt2 is that of torch.export"
+    )
+    export.add_argument("--out", metavar="DIR", help="where to (default: export in the run's folder)")
+
+
 def _add_diagnose(diagnose: argparse.ArgumentParser) -> None:
     diagnose.add_argument(
         "--steps", type=int, default=0, metavar="N", help="train each remedy for N steps, and rank them by their loss"
@@ -197,7 +242,10 @@ def _add_diagnose(diagnose: argparse.ArgumentParser) -> None:
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument(
-        "recipes", nargs="+", metavar="RECIPE", help="comparisons or recipes: files, or packaged names: vanishing/mlp"
+        "recipes",
+        nargs="+",
+        metavar="RECIPE|RUN",
+        help="comparisons or recipes: files, or packaged names: vanishing/mlp; or folders of runs: runs/mlp/digits",
     )
     compare.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each variant (default: 1)")
     compare.add_argument(
@@ -212,6 +260,7 @@ def _add_recipes(recipes_verb: argparse.ArgumentParser) -> None:
     known = recipes_verb.add_subparsers(dest="action", metavar="ACTION")
     known.add_parser("list", help="their names (the default)")
     show = known.add_parser("show", help="print one")
+    _add_trust(show)
     show.add_argument("name")
     show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
     show.add_argument("--variant", help="which one, where it is a comparison")
@@ -241,12 +290,16 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from unvanish.command.exercise import exercise
 
         return exercise(options, rest)
-    if options.verb != "compare" and options.help:
+    if getattr(options, "help", False):
         return _help(options)
     is_output_alone = options.verb == "generate" or getattr(options, "json", False)
+    if options.verb == "compare":
+        from unvanish.command.compare.local import warm
+
+        warm()  # it imports meanwhile what this process does
     quieten("stderr" if is_output_alone else "stdout")
     # Each verb has a function of its name, in a module of its own but for those that evaluate.
-    module = "evaluate" if options.verb in _TRAINED else options.verb
+    module = {"compare": "compare.command", **dict.fromkeys(_TRAINED, "evaluate")}.get(options.verb, options.verb)
     function = "evaluate" if options.verb in ("validate", "test") else options.verb
     run = getattr(import_module(f"unvanish.command.{module}"), function)
     return int(run(options, rest))
@@ -284,7 +337,9 @@ def _recipes(options: argparse.Namespace) -> int:
 
         print(Experiment.parse(recipes.load([options.name], options.variant), []).resolved(), end="")
     elif options.action == "show":
-        print(recipes.locate(options.name).read_text(encoding="utf-8"), end="")
+        path = recipes.locate(options.name)
+        recipes.read(path)  # refuses what is none
+        print(path.read_text(encoding="utf-8"), end="")
     elif options.action == "copy":
         print(recipes.copy(options.name, Path(options.target)))
     else:

@@ -56,6 +56,8 @@ def resumed(experiment: Experiment, runs: Path, checkpoint: Path | None) -> Star
         candidates = [folder]
     elif experiment.recipe.paths[0].name == CONFIG and is_marked(experiment.recipe.paths[0].parent):
         candidates = [experiment.recipe.paths[0].parent]
+        if not any(candidates[0].glob("checkpoints/*.ckpt")):  # planned by a comparison, or killed early: it begins
+            return Start(candidates[0], None)
     else:
         parent = runs / experiment.recipe.name
         newest_run(parent)  # says so where there is none

@@ -1,9 +1,7 @@
 """A training run, and the folder that keeps it."""
 
-import signal
 import time
 from collections.abc import Collection
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +9,11 @@ import lightning as L
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 
+from unvanish.command import data_files
 from unvanish.command.best import Best
 from unvanish.command.checkpoint_file import CheckpointFiles
-from unvanish.command.checkpoints import BEST
+from unvanish.command.checkpoints import BEST, checkpoint_of, load_weights
 from unvanish.command.endings import ending
-from unvanish.command.errors import StoppedError
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.finite import IGNORE, STOP, FiniteSteps
 from unvanish.command.fixes import change_of
@@ -25,10 +23,12 @@ from unvanish.command.keeper import Keeper, Stopped
 from unvanish.command.processes import is_first, started_already
 from unvanish.command.progress import EpochTable
 from unvanish.command.recipes import CONFIG, Config
+from unvanish.command.result import Result, versions
+from unvanish.command.result_writer import ResultWriter
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs, marks_of, told_once
 from unvanish.command.scores import KeptScores
-from unvanish.command.splits import has_validation_split
+from unvanish.command.splits import has_test_split, has_validation_split
 from unvanish.command.threads import choose_threads
 from unvanish.gradients import Report
 
@@ -73,7 +73,7 @@ def train(
     folder: Path,
     gradients: bool = True,
     *,
-    quiet: bool = False,
+    tests: bool = False,
     keeping: Keeping | None = None,
     ckpt_path: Path | None = None,
     differing: Collection[str] = (),
@@ -85,7 +85,7 @@ def train(
         built: Its network and data.
         folder: A run's folder: with nothing but its marker in it, or with the run that goes on.
         gradients: Whether to record them.
-        quiet: Whether to print nothing, and to leave it to others to listen to signals.
+        tests: Whether to test the best checkpoint in the end, where there is a test split.
         keeping: When checkpoints are written.
         ckpt_path: A checkpoint of the same network to go on from.
         differing: In which columns of the HPARAMS page it differs from those beside it; what is unusual where empty.
@@ -97,16 +97,18 @@ def train(
     """
     model, data, options, monitor = built
     keeping = keeping or Keeping()
-    monitor.verbose = monitor.verbose and not quiet
     monitor.change_of = change_of(model.hparams, options["gradient_clip_val"], _steps(options, data))
     objective = model.objective
     best = Best(folder / "checkpoints", BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
     has_own_bar = any(isinstance(callback, ProgressBar) for callback in options["callbacks"])
-    shows_table = not quiet and not has_own_bar and options["enable_progress_bar"] is not False
+    shows_table = not has_own_bar and options["enable_progress_bar"] is not False
     identity = identity_of(data)
     logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
     if is_first():
-        write_text(folder / CONFIG, experiment.resolved())
+        if not keeping.goes_on:
+            write_text(folder / CONFIG, experiment.resolved())
+        data_files.keep(experiment.arguments.data.get("path"), data, folder)
+    writer = ResultWriter(folder, _known(experiment, built, identity), monitor)
     defaults = {
         "logger": [logs.events, logs.table],
         "default_root_dir": folder,
@@ -130,6 +132,7 @@ def train(
         keeps=keeps,
         identity=identity,
         keeps_broken=keeping.on_nonfinite == IGNORE,
+        config=experiment.resolved(),
     )
     finite = FiniteSteps(keeping.on_nonfinite, monitor)
     finite.restore_buffers = keeper.restore_buffers
@@ -140,6 +143,7 @@ def train(
         *([LearningRateMonitor("step")] if options["logger"] and not model.settings.schedule.is_constant else []),
         *([EpochTable(monitor, objective)] if shows_table else []),
         HparamsRow(row(experiment), differing or unusual(experiment), best, monitor),
+        writer,
         KeptScores(folder, best, getattr(data, "class_names", None)),
         *([best] if has_best else []),
         *options["callbacks"],
@@ -150,23 +154,49 @@ def train(
         trainer = L.Trainer(**options | {"callbacks": callbacks})
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = CheckpointFiles()
-        if (threads := choose_threads(trainer, model, data)) and not quiet:
+        if threads := choose_threads(trainer, model, data):
             print(threads)
         L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
-        with told_once(), nullcontext() if quiet else keeper.listening():
+        with told_once(), keeper.listening():
             trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
             if keeper.signum is not None:  # it came too late to stop anything, and is obeyed all the same
                 raise Stopped
+            if gradients and monitor.report.failure is not None:
+                raise monitor.report.failure
+        seconds = time.perf_counter() - start
+        tested = _tested(trainer, built, keeper.folder) if tests else {}
     except BaseException as error:
         told = ending(error, keeper, trainer, monitor.report if gradients else Report(), ckpt_path)
+        writer.ended_by(told)
         if told is error:
             raise
-        if quiet and isinstance(told, StoppedError):
-            raise SystemExit(128 + told.signum) if told.signum == signal.SIGTERM else KeyboardInterrupt from error
         raise told from error
-    if gradients and monitor.report.failure is not None:
-        raise ending(monitor.report.failure, keeper, trainer, monitor.report, ckpt_path)
-    return Run(trainer, best, monitor.report, time.perf_counter() - start, finite.skipped, _has_stopped_early(trainer))
+    writer.finished(tested)
+    return Run(trainer, best, monitor.report, seconds, finite.skipped, _has_stopped_early(trainer))
+
+
+def _known(experiment: Experiment, built: Built, identity: str) -> Result:
+    """What is known of a run before its first step."""
+    objective = built.model.objective
+    return Result(
+        experiment.recipe.name,
+        experiment.arguments.seed,
+        metric=objective.metric,
+        mode=objective.mode,
+        parameters=sum(p.numel() for p in built.model.parameters() if p.requires_grad),
+        data=identity,
+        versions=versions(),
+    )
+
+
+def _tested(trainer: L.Trainer, built: Built, folder: Path) -> dict[str, float]:
+    """The metrics of the best checkpoint on the test split, of the last weights where none is kept."""
+    if not has_test_split(built.data):
+        return {}
+    if any(folder.glob("checkpoints/*.ckpt")):
+        load_weights(checkpoint_of(folder), built.model)
+    (metrics,) = trainer.test(built.model, built.data, verbose=False)
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _has_stopped_early(trainer: L.Trainer) -> bool:

@@ -18,6 +18,7 @@ from unvanish.data.table_file import TableFormat
 logger = logging.getLogger(__name__)
 
 LARGEST = 3e38  # in float32
+IS_ID = "an id, by its name"
 TOO_FAR = 1e18  # from the training rows, in standard deviations; its square is near that
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
 _TEXTS = ("string", "mixed-integer", "date", "datetime", "datetime64", "empty")
@@ -160,7 +161,13 @@ def _as_written(texts: "pd.Series[Any]", form: TableFormat) -> "pd.Series[Any]":
 
 def _finite(column: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
     """The numbers as numpy has them; whole ones stay whole unless some are missing."""
-    values = column.to_numpy(dtype="float64", na_value=np.nan)
+    try:
+        values = column.to_numpy(dtype="float64", na_value=np.nan)
+    except OverflowError as error:  # a whole number of more digits than any float has
+        row = row_of(np.array([abs(int(value)) > LARGEST for value in column.fillna(0)]))
+        raise ValueError(
+            f"{where} holds a number in row {row} below the header that is too large for float32"
+        ) from error
     if np.isinf(values).any():
         raise ValueError(f"{where} holds an infinite value in row {row_of(np.isinf(values))} below the header")
     if (large := np.abs(values) > LARGEST).any():
@@ -216,7 +223,7 @@ def names_rows(column: "pd.Series[Any]") -> str:
         return "as distinct as rows" if 2 * distinct > len(known) else ""
     if distinct < len(column) or not is_integer_dtype(column):
         return ""
-    return "an id, by its name" if _ID.search(str(column.name)) else ""
+    return IS_ID if _ID.search(str(column.name)) else ""
 
 
 def say_what_dwarfs(table: pd.DataFrame, source: str) -> None:

@@ -1,4 +1,4 @@
-"""Windows over time series: a file, or one that statsmodels carries."""
+"""Windows over time series: a file, or one that comes with the package."""
 
 import logging
 from functools import cached_property
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from unvanish.data.bundled_series import DATASETS
 from unvanish.data.columns import TOO_FAR, row_of, say_what_dwarfs
+from unvanish.data.encoding import Encoding
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
+from unvanish.data.series_encoding import TimeTable
 from unvanish.data.splits import Integers
 from unvanish.data.summary import ColumnNote, column_table
 from unvanish.data.table_file import SUFFIXES, TableFormat, read_table, suffix_of
@@ -52,7 +54,7 @@ class Series(InMemoryData):
     To predict is to forecast the ``horizon`` steps after the last row of the file, or of ``predict_path``: one row.
 
     Args:
-        dataset: sunspots (yearly) or co2 (weekly), from statsmodels. Give this or ``path``.
+        dataset: sunspots (yearly) or co2 (weekly), which come with the package. Give this or ``path``.
         path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header, oldest row first.
         targets: The columns of ``path`` to forecast.
         features: The columns in x; the targets join them. None for every column of numbers.
@@ -177,6 +179,15 @@ class Series(InMemoryData):
         last = self._to_predict[-1, self._places]
         return (values.double() + torch.tensor(last).repeat(self.horizon)).float()
 
+    @property
+    def encoding(self) -> Encoding:
+        """The last window of a series."""
+        columns = self._columns.columns.tolist()
+        scaled = {"mean": self._scaled.mean.tolist(), "std": self._scaled.std.tolist()}
+        return TimeTable(
+            columns, self.targets, self.date, self.form, self.window, self.horizon, self.relative, **scaled
+        )
+
     def read(self) -> Splits:
         """Cut the windows."""
         windows = self._windows(self._filled)
@@ -281,7 +292,7 @@ class Series(InMemoryData):
     @cached_property
     def _columns(self) -> pd.DataFrame:
         """The columns of x, (N, F); what is missing is nan."""
-        table = read_table(self.source, self.form) if self.is_file else DATASETS[self.source].read()
+        table = read_table(self.source, self.form) if self.is_file else DATASETS[self.source].read(self.source)
         return self._checked(table, self.source, self.features)
 
     def _checked(self, table: pd.DataFrame, source: str, features: list[str] | None) -> pd.DataFrame:

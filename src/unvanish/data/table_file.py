@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pyarrow import parquet
+
+from unvanish.extras import extra
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +89,12 @@ def read_table(path: str, form: TableFormat = PLAIN, as_text: Collection[str] = 
     Raises:
         ValueError: The file cannot be read as what its name says, has no rows, or some that are no rows of this header.
         FileNotFoundError: There is no such file.
+        MissingExtraError: Parquet is read by pyarrow, which is not installed.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no {'regular ' if Path(path).exists() else ''}file {path}")
+    if suffix_of(path) == ".parquet":
+        extra("pyarrow")
     try:
         frame = _read_parquet(path) if suffix_of(path) == ".parquet" else _read_delimited(path, form, as_text)
     except (MemoryError, KeyboardInterrupt):
@@ -99,6 +105,21 @@ def read_table(path: str, form: TableFormat = PLAIN, as_text: Collection[str] = 
     if not len(frame):
         raise ValueError(f"{path}: no rows")
     return frame
+
+
+def column_names(path: str) -> list[str]:
+    """The names of a file's columns, by the first line alone; that of a text is cut where most delimiters are.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if suffix_of(path) == ".parquet":
+        return [str(name) for name in parquet.read_schema(path).names]
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = file.readline()
+    delimiter = max(_DELIMITERS, key=header.count)
+    return [name.strip() for row in csv.reader([header], delimiter=delimiter) for name in row]
 
 
 def _read_parquet(path: str) -> pd.DataFrame:

@@ -124,11 +124,14 @@ def heat_map(
     return canvas.png()
 
 
-def side_by_side(runs: Mapping[str, tuple[Sequence[int], Sequence[Mapping[str, float]]]]) -> bytes:
+def side_by_side(
+    runs: Mapping[str, tuple[Sequence[int], Sequence[Mapping[str, float]]]], measure: str = _DELTA
+) -> bytes:
     """A PNG of the heat maps of several runs, on the one scale: six in a row.
 
     Args:
         runs: For each name the steps, and |delta| at each of them by layer, in the order of the forward pass.
+        measure: What is drawn.
 
     Raises:
         ValueError: there is no run, or one without a layer.
@@ -139,7 +142,7 @@ def side_by_side(runs: Mapping[str, tuple[Sequence[int], Sequence[Mapping[str, f
     across = min(len(runs), _PANELS)
     width, height, head = 190, 250, 76
     canvas = Canvas(max(70 + across * (width + 20) + 110, 780), 46 + lines * (height + head) + 50, 1)
-    canvas.text(10, 22, f"The gradient that reaches each layer, {_DELTA}, all on one scale", size=22)
+    canvas.text(10, 22, f"The gradient that reaches each layer, {measure}, all on one scale", size=22)
     found: dict[str, str] = {}
     for index, (name, (steps, columns)) in enumerate(runs.items()):
         rows, colours, kinds = cells(columns)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from unvanish.command.compare_table import Comparison, Row, averaged
+from unvanish.command.compare.comparison import Comparison, Kept
 from unvanish.gradients.show.pictures import COLOURS
 
 _MARKERS = "osD^vP"
@@ -30,24 +29,18 @@ _LINES = ("-", "--", ":", "-.", (0, (1, 3)))
 class _Curves(NamedTuple):
     """A variant's name and look, and its medians over seeds: by layer, and at the start and the end by time t / T."""
 
-    row: Row
+    runs: list[Kept]
     style: dict[str, Any]
     deltas: list[float]
     through_time: dict[str, dict[float, float]]
 
 
-def figure(comparison: Comparison, folder: Path) -> bytes | None:
-    """A PNG of all variants that have finished a run; None where there is none.
-
-    Args:
-        comparison: What is drawn.
-        folder: Where its runs are kept, with the gradient report of each.
-    """
-    rows = [row for row in comparison.rows if row.finished]
-    looks = _looks([row.variant for row in rows])
+def figure(comparison: Comparison) -> bytes | None:
+    """A PNG of all variants that have finished a run; None where there is none."""
+    finished = {name: runs for name in comparison.variants if (runs := comparison.finished(name))}
     groups: dict[str, list[_Curves]] = {}
-    for row, (name, style) in zip(rows, looks, strict=True):
-        groups.setdefault(name, []).append(_read(row, style, folder))
+    for runs, (name, style) in zip(finished.values(), _looks([*finished]), strict=True):
+        groups.setdefault(name, []).append(_read(runs, style))
     curves = [*chain.from_iterable(groups.values())]
     if not curves:
         return None
@@ -114,11 +107,11 @@ def _looks(names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _read(row: Row, style: dict[str, Any], folder: Path) -> _Curves:
+def _read(runs: list[Kept], style: dict[str, Any]) -> _Curves:
     layers: dict[str, list[float]] = {}
     times: dict[str, dict[int, list[float]]] = {}
-    for result in row.finished:
-        path = folder / row.variant / f"seed{result.seed}" / "gradient_report.json"
+    for one in runs:
+        path = one.run.folder / "gradient_report.json"
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         for layer in report.get("layers", []):
             if "start" in layer.get("delta_norm", {}):
@@ -127,10 +120,10 @@ def _read(row: Row, style: dict[str, Any], folder: Path) -> _Curves:
             for t, norm in next(iter(norms_by_layer.values())).items():
                 times.setdefault(moment, {}).setdefault(int(t), []).append(float(norm))
     through_time = {
-        moment: {t / max(found): averaged(norms) for t, norms in sorted(found.items())}
+        moment: {t / max(found): _median(norms) for t, norms in sorted(found.items())}
         for moment, found in times.items()
     }
-    return _Curves(row, style, [*map(averaged, layers.values())], through_time)
+    return _Curves(runs, style, [*map(_median, layers.values())], through_time)
 
 
 def _plot(axes: Axes, style: dict[str, Any], x: Sequence[float], y: Sequence[float]) -> None:
@@ -177,11 +170,11 @@ def _draw_learning(comparison: Comparison, curves: Sequence[_Curves], axes: Axes
     metric = comparison.objective.metric
     for curve in curves:
         points: dict[float, list[float]] = {}
-        for result in curve.row.finished:
-            for point in result.curve:
+        for one in curve.runs:
+            for point in one.result.curve:
                 points.setdefault(point["step"], []).append(point.get(f"val/{metric}", math.nan))
-        of_all = {step: values for step, values in points.items() if len(values) == len(curve.row.finished)}
-        values = np.reshape([*of_all.values()], (len(of_all), len(curve.row.finished)))
+        of_all = {step: values for step, values in points.items() if len(values) == len(curve.runs)}
+        values = np.reshape([*of_all.values()], (len(of_all), len(curve.runs)))
         _plot(axes, curve.style, [*of_all], values.mean(axis=1))
         low, high = values.min(axis=1), values.max(axis=1)
         axes.fill_between([*of_all], low, high, color=curve.style["color"], alpha=0.15, linewidth=0)
@@ -189,3 +182,8 @@ def _draw_learning(comparison: Comparison, curves: Sequence[_Curves], axes: Axes
         axes.axhline(comparison.target, color="black", linewidth=0.8, linestyle=(0, (1, 3)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="optimizer step", ylabel=f"validation {metric}", title="Learning curves")
+
+
+def _median(values: list[float]) -> float:
+    """NaN where one is."""
+    return float(np.median(values))

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from unvanish.command.compare_table import LEGEND, Comparison
+from unvanish.command.compare.comparison import LEGEND, Comparison
 from unvanish.command.terminal import printable
 from unvanish.gradients.judge.diagnosis import table
 
@@ -53,13 +53,21 @@ def view(comparison: Comparison, width: int | None, encoding: str = "utf-8") -> 
         lines = _lines(variants, shown)
     notes = []
     if best and len(rows) > 1:
-        notes.append(f"* the best by {_judged_by(comparison)}.")
+        notes.append(f"* the best by {comparison.scores[0]}.")
     if same:
         notes.append(f"The same in all: {', '.join(f'{head} {cell}' for head, cell in same.items())}.")
     if left_out:
         notes.append(f"For want of width without: {', '.join(left_out)}; comparison.md has them.")
     notes += [sentence for heads, sentence in LEGEND if not (heads and shown.keys().isdisjoint(heads))]
     return View([_cut(line, width) for line in lines], {index + 1 for index in best}, notes)
+
+
+def differences(comparison: Comparison, width: int | None, encoding: str = "utf-8") -> list[str]:
+    """The keys in which the variants' configurations differ, a line each; nothing where they need more room."""
+    found = comparison.differing
+    rows = [[printable(str(cell), encoding) for cell in row] for row in found.itertuples()]
+    lines = table(["differing in", *found], rows).split("\n") if rows else []
+    return lines if lines and (width is None or max(map(len, lines)) <= width) else []
 
 
 def _lines(variants: list[str], shown: dict[str, list[str]]) -> list[str]:
@@ -72,21 +80,9 @@ def _cut(line: str, width: int | None) -> str:
     return line if width is None or len(line) <= width else f"{line[: width - 3]}..."
 
 
-def _scores(comparison: Comparison) -> list[float]:
-    """By which variants are ranked: the test split where there is one, else the validation split."""
-    summaries = [comparison.summary(row) for row in comparison.rows]
-    test = [summary["test_mean"] for summary in summaries]
-    return test if not all(map(math.isnan, test)) else [summary["validation_mean"] for summary in summaries]
-
-
-def _judged_by(comparison: Comparison) -> str:
-    has_test = any(not math.isnan(comparison.summary(row)["test_mean"]) for row in comparison.rows)
-    return f"{'test' if has_test else 'validation'} {comparison.objective.metric}"
-
-
 def _best(comparison: Comparison) -> set[int]:
     """The rows with the best score, as it is printed: a difference that cannot be read is none."""
-    scores = [round(score, 4) for score in _scores(comparison)]
+    scores = [round(score, 4) for score in comparison.scores[1]]
     known = [score for score in scores if not math.isnan(score)]
     top = (max if comparison.objective.mode == "max" else min)(known, default=math.nan)
     return {index for index, score in enumerate(scores) if score == top}
