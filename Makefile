@@ -20,10 +20,11 @@ setup: .venv/tools  ## Make .venv with the package and its development tools
 quickstart: .venv/package  ## Train a 20-layer sigmoid net and its fixes, and compare their gradients (under 4 minutes)
 	$(BIN)/unvanish compare vanishing/mlp
 
-lint: .venv/tools  ## Check style, format and which room imports which
+lint: .venv/tools  ## Check style, format, which room imports which, and that what is imported is declared
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry src
 
 types: .venv/tools  ## Check types
 	$(BIN)/mypy
@@ -83,6 +84,9 @@ papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MN
 trust: .venv/package  ## Kill runs and damage checkpoints, count what is lost (about 10 minutes)
 	$(BIN)/python -m benchmarks.trust
 
+fuzz: .venv/package  ## Spoil files of every kind for ten minutes, and count what becomes of them
+	$(BIN)/python -m benchmarks.fuzz --minutes 10
+
 gpu: .venv/package  ## See what this does on a GPU, and write benchmarks/GPU.md (about 8 minutes; data in DATA=data)
 	$(BIN)/python -m benchmarks.gpu --root $(DATA)
 
@@ -91,4 +95,4 @@ clean:  ## Remove environments, caches and builds; runs stay
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks docs docs-serve verdicts bench architectures faults remedies evidence tables papers trust gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks docs docs-serve verdicts bench architectures faults remedies evidence tables papers trust fuzz gpu clean
