@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unvanish.command.compare.api import compare
     from unvanish.data import (
         Augmentation,
         Description,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "command.compare.api": ("compare",),
     "data": (
         "Augmentation",
         "Description",
@@ -86,6 +88,7 @@ __all__ = [
     "Training",
     "Transformer",
     "Wrap",
+    "compare",
     "diagnose",
     "generate",
 ]
