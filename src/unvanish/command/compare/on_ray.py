@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from unvanish.command.compare.task import Task, work
-from unvanish.command.errors import WrongInputError, one_line
+from unvanish.command.errors import FailedError, WrongInputError, one_line
 
 #: A run whose process dies is started once more, from its last checkpoint.
 _TRIED_AGAIN = 1
@@ -30,8 +30,9 @@ def launch(
         raise WrongInputError("--launcher ray needs Ray: pip install 'unvanish[ray]'") from error
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise WrongInputError(f"Ray does not start, or has no cluster at {address}: {one_line(error)}") from error
+    except Exception as error:  # Ray's own are of many kinds, and some of none
+        where = f"there is no Ray cluster at {address}" if address else "Ray does not start"
+        raise FailedError(f"{where}: {one_line(error)}") from error
     nodes: Any = ray.nodes  # it has no types
     cpus, gpus = _shares(nodes(), jobs, takes_gpu)
     # A process a run, as of the other launcher: nothing of one run is left for the next.
