@@ -4,7 +4,7 @@ DATA ?= data
 JOBS ?= 2
 
 help:  ## Show these lines
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .venv/package: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -44,6 +44,17 @@ minimum: .venv-minimum/tools  ## Run all tests with every dependency at its lowe
 notebooks: .venv/tools  ## Execute every notebook from scratch
 	$(BIN)/python notebooks/execute.py
 
+.venv/docs: .venv/package
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	@touch $@
+
+docs: .venv/docs  ## Build the site in build/site, offline, and check its links (under 5 minutes)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/site
+	$(BIN)/python docs/site_pages/links.py build/site
+
+docs-serve: docs  ## Serve the site, the playground with it, at port 8000 of this machine
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
 verdicts: .venv/package  ## Judge twenty networks of which it is known what their gradient does
 	$(BIN)/python benchmarks/verdicts.py
 
@@ -76,7 +87,8 @@ gpu: .venv/package  ## See what this does on a GPU, and write benchmarks/GPU.md 
 	$(BIN)/python -m benchmarks.gpu --root $(DATA)
 
 clean:  ## Remove environments, caches and builds; runs stay
+	rm -rf docs/generated
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks verdicts bench architectures faults remedies evidence tables papers trust gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks docs docs-serve verdicts bench architectures faults remedies evidence tables papers trust gpu clean

@@ -1,8 +1,8 @@
 """Proves the recorder on what others wrote: networks of torchvision, timm and transformers.
 
 ``python -m benchmarks.architectures`` trains each for three steps, with the recorder and without, and writes
-benchmarks/ARCHITECTURES.md. What is done is kept, and a run that was stopped goes on, as long as neither the recorder
-nor the checks nor a library have changed.
+benchmarks/ARCHITECTURES.md, also where it is stopped (Ctrl-C) before all are done. What is done is kept, and a run that
+was stopped goes on, as long as neither the recorder nor the judge nor the checks nor a library have changed.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import json
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +24,7 @@ PAGE = ROOT / "benchmarks/ARCHITECTURES.md"
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Check, print what is missed, write the page where all was checked; 1 where anything is missed but a verdict."""
+    """Check, print what is missed, write the page, or print it of a part; 1 where anything is missed but a verdict."""
     parser = ArgumentParser("python -m benchmarks.architectures", description=__doc__, allow_abbrev=False)
     parser.add_argument("--only", default="*", metavar="PATTERN", help="names to check, such as 'resnet*'; %(default)s")
     parser.add_argument("--source", choices=SOURCES, help="one library; all")
@@ -44,13 +45,13 @@ def main(words: Sequence[str] | None = None) -> int:
     ]
     rows = {job: row for job, row in _kept(given.out, states).items() if job in set(jobs)}
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    with given.out.open("a", encoding="utf-8") as file:
+    with given.out.open("a", encoding="utf-8") as file, suppress(KeyboardInterrupt):
         for row in _checked([job for job in jobs if job not in rows], given.jobs, Limits(given.seconds, given.memory)):
             rows[row["source"], row["name"]] = row
             print(json.dumps(row | {"state": states[row["source"]]}), file=file, flush=True)
             print(f"{len(rows)}/{len(jobs)} {_line(row)}", file=sys.stderr, flush=True)
-    text = page(list(rows.values()), [f"{name} {_version(name)}" for name in SOURCES], "make architectures")
-    if len(rows) == len(jobs) and (given.only, given.source, given.limit) == ("*", None, None):
+    text = page(list(rows.values()), len(jobs), [f"{name} {_version(name)}" for name in SOURCES], "make architectures")
+    if (given.only, given.source, given.limit) == ("*", None, None):
         PAGE.write_text(text, encoding="utf-8")
     else:
         print(text, end="")
@@ -75,10 +76,11 @@ def _checked(jobs: Iterable[Job], workers: int, limits: Limits) -> Iterable[dict
 
 
 def _state(source: str) -> str:
-    """What a row of a library depends on: the recorder, the checks, the library, and how its networks are built."""
-    here = Path(__file__).parent
-    common = [here / "check.py", here / "order.py", here / "specimen.py"]
-    files = [*(ROOT / "src/unvanish/gradients").rglob("*.py"), *common, *here.glob(f"{source}*")]
+    """What a row of a library depends on: recorder and judge, the checks, the library, how its networks are built."""
+    here, gradients = Path(__file__).parent, ROOT / "src/unvanish/gradients"
+    common = [here / "check.py", here / "order.py", here / "specimen.py", *here.glob(f"{source}*")]
+    rooms = (gradients, gradients / "quantities", gradients / "judge")
+    files = [*common, *(file for room in rooms for file in room.glob("*.py"))]
     versions = [f"{name} {_version(name)}".encode() for name in ("torch", source)]
     return hashlib.sha256(b"\n".join([file.read_bytes() for file in sorted(files)] + versions)).hexdigest()[:16]
 

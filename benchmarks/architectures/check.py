@@ -62,7 +62,7 @@ class Twin(Plain):
         self.weights = {
             all_names[0]: (weight, next(filter(None, (self._layer_of(name, root) for name in all_names)), None))
             for weight, all_names in names.items()
-            if weight.dim() >= 2 and weight.requires_grad
+            if weight.dim() >= 2 and weight.numel() and weight.requires_grad
         }
         gains = (weight for name, weight in parameters.items() if not name.endswith("bias"))
         self.zeros = sum(weight.numel() > 0 and not weight.detach().any() for weight in gains)

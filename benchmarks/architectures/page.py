@@ -13,8 +13,8 @@ from benchmarks.architectures.check import CHECKS, LEARNING_RATE, RELATIVE, STEP
 Row = Mapping[str, Any]
 
 
-def page(rows: Sequence[Row], versions: Iterable[str], command: str) -> str:
-    """All counts, and every miss by name."""
+def page(rows: Sequence[Row], wanted: int, versions: Iterable[str], command: str) -> str:
+    """All counts, and every miss by name; of how many networks that were ``wanted``."""
     rows = sorted(rows, key=lambda row: (row["source"], row["name"]))
     run = [row for row in rows if "not_run" not in row]
     by_source = {source: [row for row in rows if row["source"] == source] for source in {r["source"]: 0 for r in rows}}
@@ -24,6 +24,7 @@ def page(rows: Sequence[Row], versions: Iterable[str], command: str) -> str:
         f"Each with random weights, {STEPS} steps of SGD with learning rate {LEARNING_RATE:g} on one random batch in",
         "train mode, once with the recorder and once without. The loss is the network's own, else the cross-entropy of",
         f"its scores, else the mean square of all that it returns. Numbers agree within {RELATIVE:g}.",
+        *([] if len(rows) == wanted else ["", f"The run was stopped at {len(rows):,} of {wanted:,} networks."]),
         "",
         _row("library", "networks", "run", "not run", *CHECKS),
         "|" + "---|" * (4 + len(CHECKS)),

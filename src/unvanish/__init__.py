@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unvanish.command.compare.api import compare
+    from unvanish.command.trained import load
     from unvanish.data import (
         Augmentation,
         Description,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "command.compare.api": ("compare",),
+    "command.trained": ("load",),
     "data": (
         "Augmentation",
         "Description",
@@ -91,6 +93,7 @@ __all__ = [
     "compare",
     "diagnose",
     "generate",
+    "load",
 ]
 
 

@@ -58,6 +58,7 @@ def mine(workplace, monkeypatch):
     monkeypatch.syspath_prepend(workplace)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.setenv("UNVANISH_TRUST", "mine")
     return workplace
 
 
@@ -152,7 +153,7 @@ def test_arguments_of_a_network_are_options(mine, capsys):
     [
         ("", "which network? Say its dotted path, such as unvanish.MLP, or -c RECIPE"),
         ("unvanish.MPL", "'unvanish.MPL' cannot be imported"),
-        ("torch.nn.ReLU", "'torch.nn.ReLU' is not a ReferenceModule"),
+        ("torch.nn.ReLU", "'torch.nn.ReLU' is no ReferenceModule: it is the class ReLU"),
         ("unvanish.MLP", "model.hidden_sizes"),
         ("unvanish.MLP --hidden_sizes=0", "hidden_sizes is [0]; every layer needs at least one unit"),
         ("unvanish.MLP --hiden_sizes=3", "unknown key 'model.hiden_sizes'; did you mean 'model.hidden_sizes'?"),

@@ -69,7 +69,7 @@ def same(first, second):
 def test_the_table_says_what_the_runs_kept(two, capsys):
     assert compare("two.yaml", "--seeds=3", "--target=0.5") == 0
     shown = capsys.readouterr().out
-    assert shown.rstrip().endswith("tensorboard --logdir runs/two/1")
+    assert shown.rstrip().endswith("tensorboard --host localhost --logdir runs/two/1")
     assert re.search(r"^6/6 tanh, seed 2: test accuracy 0\.\d+, validation accuracy .*, \d+ s$", shown, re.MULTILINE)
     folder = two / "runs/two/1"
     kept = found(folder)
@@ -231,7 +231,7 @@ def test_a_killed_process_is_said_and_the_others_train(workplace, capsys):
         "base: mlp/wine\nvariants: {k: {trainer.callbacks: {class_path: deadly.Kill}}, a: {},"
         " b: {trainer.callbacks: {class_path: deadly.Bug}}, c: {}}"
     )
-    assert compare("k.yaml", "--jobs=2") == 1
+    assert compare("k.yaml", "--jobs=2", "--trust=deadly") == 1
     shown = capsys.readouterr().out
     assert "k, seed 0: failed: its process was killed by signal 9; was there too little memory?" in shown
     assert "b, seed 0: failed: LookupError: mine" in shown

@@ -103,7 +103,7 @@ def test_a_comparison_s_map_has_every_variant_that_has_kept_its_gradients(tmp_pa
     for _ in range(2):  # the second takes the place of the first
         to_tensorboard({"comparison_map": png}, 5, tmp_path)
     (_,) = tmp_path.glob("events.*")
-    (image,) = EventAccumulator(str(tmp_path)).Reload().Images("Overview/comparison_map")
+    (image,) = EventAccumulator(str(tmp_path)).Reload().Images("Overview/variants_map")
     assert image.step == 5
     assert map_of(of([run("c", 0.1, tmp_path)])) is None
 
@@ -149,4 +149,4 @@ def test_the_runs_of_a_comparison_keep_what_differs_for_hparams(workplace):
     ]
     assert (workplace / "here/comparison_map.png").read_bytes().startswith(b"\x89PNG")
     own = EventAccumulator(str(workplace / "here"), size_guidance={"images": 0}).Reload()
-    assert own.Tags()["images"] == ["Overview/comparison", "Overview/comparison_map"]
+    assert own.Tags()["images"] == ["Overview/variants", "Overview/variants_map"]

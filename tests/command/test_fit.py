@@ -50,7 +50,7 @@ def test_a_run_s_folder_holds_all_that_is_promised(workplace, capsys):
     found = EventAccumulator(str(folder)).Reload()
     assert {"train/loss", "val/accuracy", "gradient_norm/output", "delta_log10/output"} <= set(found.Tags()["scalars"])
     shown = capsys.readouterr().out
-    assert "tensorboard --logdir runs" in shown
+    assert "tensorboard --host localhost --logdir runs" in shown
     assert re.search(r"^ +2/2  +[\d.]+  +[\d.]+  +0\.\d+[* ]  +0\.003  +\S+e[+-]\d\d  +\S+s$", shown, re.MULTILINE)
 
 
@@ -189,7 +189,7 @@ def test_predictions_are_written_with_probabilities_that_agree_with_the_metrics(
     config = "runs/mlp/breast_cancer/1/config.yaml"
     assert main(["predict", "-c", config]) == 0
     table = pd.read_csv("runs/mlp/breast_cancer/1/predictions.csv")
-    assert list(table) == ["row", "prediction", "probability_benign", "probability_malignant"]
+    assert list(table) == ["row", "truth", "prediction", "probability_benign", "probability_malignant"]
     assert table.filter(like="probability").sum(axis=1).tolist() == pytest.approx([1] * len(table))
     assert ((table["probability_malignant"] > 0.5) == (table["prediction"] == "malignant")).all()
     assert main(["test", "-c", config]) == 0

@@ -93,6 +93,7 @@ class Data(lightning.LightningDataModule):
 
 def test_data_without_a_tokenizer_is_refused(workplace, capsys, monkeypatch):
     monkeypatch.syspath_prepend(workplace)
+    monkeypatch.setenv("UNVANISH_TRUST", "tokens_alone")
     (workplace / "tokens_alone.py").write_text(TOKENS_ALONE)
     train(workplace, capsys, data={"class_path": "tokens_alone.Data"})
     assert main(["generate", "-c", "song.yaml"]) == 2

@@ -72,11 +72,15 @@ def test_a_recipe_is_shown_with_all_its_defaults(capsys):
     assert "learning_rate: 0.001" in capsys.readouterr().out
 
 
-def test_doctor_is_content_here(capsys):
+def test_doctor_is_content_here_and_says_what_a_run_may_import(capsys, monkeypatch):
+    monkeypatch.setenv("UNVANISH_TRUST", "mine")
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
     assert f"torch        {torch.__version__.split('+')[0]}" in shown
     assert "all is well" in shown
+    (line,) = [line for line in shown.splitlines() if line.startswith("may import ")]
+    packages = "torch.nn, torch.optim, torchvision, timm, transformers, lightning, unvanish"
+    assert line.removeprefix("may import   ") == f"{packages}, mine (by UNVANISH_TRUST)"
 
 
 @pytest.mark.parametrize(

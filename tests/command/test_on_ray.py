@@ -40,7 +40,7 @@ def test_a_worker_that_dies_is_replaced_once_and_then_its_run_is_a_row_that_says
     (workplace / "k.yaml").write_text(
         f"base: mlp/wine\nvariants: {{once: {kill % 1}, always: {kill % 9}, never: {{}}}}\n"
     )
-    assert main(["compare", "k.yaml", "--launcher=ray", "--jobs=2", "--out=here", *SMALL]) == 1
+    assert main(["compare", "k.yaml", "--launcher=ray", "--jobs=2", "--out=here", "--trust=deadly", *SMALL]) == 1
     assert "always, seed 0: failed: its process was killed by signal 9" in capsys.readouterr().out
     once, always, never = json.loads((workplace / "here/comparison.json").read_text())["variants"]
     assert (workplace / "here/once/seed0.killed").read_text() == "x"

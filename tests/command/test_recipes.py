@@ -179,6 +179,7 @@ def test_data_without_arguments_is_resolved_too(workplace, monkeypatch):
         "    task, input_shape, output_size = 'binary', (3,), 1\n",
     )
     monkeypatch.syspath_prepend(workplace)
+    monkeypatch.setenv("UNVANISH_TRUST", "fixed")
     path = write(
         workplace / "f.yaml", "model: {class_path: unvanish.MLP, hidden_sizes: 3}\ndata: {class_path: fixed.Data}"
     )
@@ -186,7 +187,7 @@ def test_data_without_arguments_is_resolved_too(workplace, monkeypatch):
 
 
 def test_a_network_s_own_dict_arrives_as_it_was_written(workplace):
-    text = "model: {class_path: unvanish.networks.Wrap, module: m.f, arguments: {first: {a: {b: 1}}, second: 2}}\n"
+    text = "model: {class_path: unvanish.networks.Wrap, module: timm.f, arguments: {first: {a: {b: 1}}, second: 2}}\n"
     path = write(workplace / "f.yaml", text + "data: {class_path: unvanish.Images}")
     typed = Experiment.parse(recipes.load([path]), ["--model.arguments.second=3"]).arguments
     assert typed.model.arguments == {"first": {"a": {"b": 1}}, "second": 3}

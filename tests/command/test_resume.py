@@ -119,10 +119,14 @@ def test_a_run_that_was_told_to_stop_goes_on_in_its_folder_to_the_last_bit(workp
     assert [path.name for path in (workplace / "runs/mlp/wine").iterdir()] == ["1"]
 
 
-def test_a_crash_keeps_the_moment_before_the_step_that_failed_and_its_traceback(workplace):
+def test_a_crash_keeps_the_moment_before_the_step_that_failed_and_its_traceback(workplace, capsys):
     fit(f"--runs={workplace / 'whole'}")
-    with pytest.raises(LookupError, match="a bug of the user's"):
-        fit(broken(11, "crash"))
+    fit(broken(11, "crash"), code=1)
+    shown = capsys.readouterr().err
+    assert shown.rstrip().endswith("LookupError: a bug of the user's")
+    assert shown.startswith("Traceback (most recent call last):\n  ... ")
+    assert 'raise LookupError("a bug of the user\'s")' in shown
+    assert "main.py" not in shown
     run = workplace / "runs/mlp/wine/1"
     assert load(run)["global_step"] == 11
     resume_without_break(run)

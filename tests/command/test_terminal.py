@@ -9,7 +9,7 @@ from unvanish.command import progress, terminal
 from unvanish.command.arguments import understood
 from unvanish.command.completion import keys_of
 from unvanish.command.experiment import Experiment
-from unvanish.command.main import _parser, main
+from unvanish.command.main import main, parser
 from unvanish.command.recipe_list import head_of, recipe_list
 from unvanish.command.recipes import load, names, packaged
 from unvanish.gradients.show.bars import bar, bars
@@ -200,7 +200,7 @@ def test_alone_it_prints_its_help(capsys):
     ],
 )
 def test_a_recipe_needs_no_c(words, expected):
-    assert understood(words.split(), _parser()) == expected.split()
+    assert understood(words.split(), parser()) == expected.split()
 
 
 def test_every_recipe_is_listed_with_its_summary_and_a_time_within_the_width():

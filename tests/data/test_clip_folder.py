@@ -260,4 +260,4 @@ def test_the_commands_train_on_clips(clips, workplace):
         )
         assert main(["fit", "-c", "clips.yaml", *words]) == 0
     assert main(["predict", "-c", "clips.yaml"]) == 0
-    assert list(pd.read_csv("runs/clips/2/predictions.csv"))[2:] == ["probability_down", "probability_up"]
+    assert list(pd.read_csv("runs/clips/2/predictions.csv"))[3:] == ["probability_down", "probability_up"]

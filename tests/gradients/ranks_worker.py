@@ -22,6 +22,7 @@ CASES = {
     "fsdp-blocks": [("transformer", 2)],
     "fsdp-replicated": [("mlp", 1)],
     "apart": [("mlp", 1)],  # each rank trains weights of its own
+    "own": [("mlp", 1)],  # each rank trains the first layer for itself, as it would a shard
 }
 
 
@@ -48,7 +49,12 @@ def share(tensor, rank):
 def wrapped(model, how):
     if how == "apart":
         return model
-    if how == "ddp":
+    if how == "own":
+        names = [name for name, _ in model.named_parameters()]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names[:1])
+        with torch.no_grad():
+            next(model.parameters()).mul_(1 + dist.get_rank())
+    if how in ("ddp", "own"):
         return DistributedDataParallel(model, find_unused_parameters=hasattr(model, "unused"))
     if how == "fsdp-blocks":
         for layer in model.encoder.layers:

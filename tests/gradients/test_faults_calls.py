@@ -203,7 +203,7 @@ def test_of_padded_texts_each_one_s_own_gradient_counts(gain, lengths, name):
 def test_one_layer_is_singular():
     model = nn.Linear(INPUTS, 2)
     found = unvanish.diagnose(model, (x_of(SAMPLES, INPUTS), torch.tensor([0, 1, 0])), F.cross_entropy)
-    assert found.verdict.evidence == "1 layer with a gradient"
+    assert found.verdict.evidence == "delta = dL/dz was measured at 1 layer"
     model = nn.Sequential(nn.Linear(INPUTS, UNITS), nn.ReLU(), nn.Linear(UNITS, 2))
     nn.init.constant_(model[0].bias, -100)
     found = unvanish.diagnose(model, (x_of(SAMPLES, INPUTS), torch.tensor([0, 1, 0])), F.cross_entropy)

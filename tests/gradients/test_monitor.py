@@ -305,6 +305,28 @@ def test_accumulation_gives_the_gradient_noise_scale(tmp_path):
     assert list(found.values())[-1] == pytest.approx(monitor.report.noise_scale, rel=1e-5)
 
 
+class Totals:
+    """A sink that keeps the totals of each step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def write(self, record, sums):
+        self.steps.append(record.totals)
+
+    def tell(self, report): ...
+
+    def close(self, report): ...
+
+
+@pytest.mark.parametrize(("micro_batches", "samples"), [(4, [44, None]), (5, [None])])  # of 11, 11, 11, 11 and 9
+def test_a_step_of_micro_batches_of_several_sizes_has_no_noise_scale(tmp_path, micro_batches, samples):
+    kept = Totals()
+    monitor = GradientMonitor(1, verbose=False, sinks=[kept])
+    fit(tmp_path, network(), monitor, accumulate_grad_batches=micro_batches, max_epochs=1)
+    assert [totals.get("noise_batch") for totals in kept.steps] == samples
+
+
 def test_a_network_without_weights_is_trained_all_the_same_and_the_monitor_says_why_it_is_silent(tmp_path, caplog):
     class Scale(L.LightningModule):
         def __init__(self):

@@ -1,5 +1,8 @@
 """What could not be measured is said, once."""
 
+import math
+from dataclasses import dataclass
+
 import pytest
 import torch
 from recorded import INPUTS, NETWORKS
@@ -98,3 +101,62 @@ def test_many_layers_make_one_short_note():
     without, note = recorder.notes
     assert without == "7 parameters without a gradient: 0.bias, 1.bias, 2.bias and 4 more"
     assert note.startswith("delta of 0, 1, 2 and 4 more layers was not measured: ")
+
+
+def test_lazy_layers_that_get_their_shape_in_the_first_step_are_measured_from_the_second_on():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LazyLinear(7), nn.ReLU(), nn.Linear(7, 5), nn.ReLU(), nn.LazyLinear(3))
+    with GradientRecorder(model) as recorder:
+        for step in range(2):
+            model.zero_grad()
+            F.cross_entropy(model(torch.ones(2, 5)), torch.tensor([0, 1])).backward()
+            recorder.before_step(step)
+            recorder.after_step()
+        records = recorder.flush()
+    whole = math.hypot(*(p.grad.norm().item() for p in model.parameters()))
+    assert [r.totals["gradient_norm"] for r in records] == [pytest.approx(whole, rel=1e-5)] * 2
+    assert list(records[1].values["delta_norm"]) == ["0", "2", "4"]
+    assert recorder.notes[:1] == ["the first step of 0, 4 was not measured: layers were added or replaced while it ran"]
+
+
+@dataclass
+class Hidden:
+    """What a layer returns."""
+
+    name: str
+    h: torch.Tensor
+
+
+class Wraps(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs))
+
+    def forward(self, x):
+        return Hidden("h", x @ self.weight)
+
+
+class Unwraps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave = Wraps(5, 7), Wraps(7, 3)
+
+    def forward(self, x):
+        return self.leave(self.enter(x).h.tanh()).h
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["", "compiled"])
+def test_layers_that_return_a_dataclass_are_measured(compiled):
+    torch.manual_seed(0)
+    model, x = Unwraps(), torch.ones(2, 5)
+    z = (x @ model.enter.weight).requires_grad_()
+    logits = (z.tanh() @ model.leave.weight).detach().requires_grad_()
+    F.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    (delta,) = torch.autograd.grad(z.tanh() @ model.leave.weight, z, logits.grad)
+    with GradientRecorder(model) as recorder:
+        call = torch.compile(model, backend="aot_eager") if compiled else model
+        F.cross_entropy(call(x), torch.tensor([0, 1])).backward()
+        recorder.before_step(0)
+        (record,) = recorder.flush()
+    expected = {"enter": delta.norm().item(), "leave": logits.grad.norm().item()}
+    assert record.values["delta_norm"] == pytest.approx(expected, rel=1e-5)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from unvanish.gradients import Report
 from unvanish.gradients.judge.rules import RANKS_APART
 from unvanish.gradients.quantities.drift import DRIFT
+from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 
 def run(folder, *ways):
@@ -71,8 +72,8 @@ def test_each_rank_finds_what_one_process_finds_over_the_whole_batch(tmp_path, w
             check_states(case, records[0], notes)
 
 
-def test_ranks_that_have_drifted_apart_are_told_by_their_weights(tmp_path):
-    ranks = run(tmp_path, "apart")
+def test_ranks_that_have_drifted_apart_are_told_by_their_weights_but_not_those_that_are_each_rank_s_own(tmp_path):
+    ranks = run(tmp_path, "apart", "own")
     norms = [
         {name.removesuffix(".weight"): p.norm().item() for name, p in network("mlp", seed).named_parameters()}
         for seed in range(RANKS)
@@ -87,6 +88,16 @@ def test_ranks_that_have_drifted_apart_are_told_by_their_weights(tmp_path):
         report = Report()
         report.add(records)
         assert report.end.name == RANKS_APART.name
+        records, notes = found["own", "mlp", 1]
+        first, *others = records[0].of(WEIGHT_NORM)
+        assert records[0].of(DRIFT) == dict.fromkeys(others, 0.0)
+        why = "DistributedDataParallel leaves them out, so each rank trains its own"
+        assert f"what other ranks hold of {first} was not measured: {why}" in notes
+        report = Report()
+        report.add(records[:1])  # then clipping by a norm that has own gradients in it sets the others apart
+        assert RANKS_APART.name not in [finding.name for finding in report.end.findings]
+    norms = [found["own", "mlp", 1][0][0].of(WEIGHT_NORM)[first] for found in ranks]
+    assert norms[1] == pytest.approx(2 * norms[0])
 
 
 def check_states(case, record, notes):

@@ -94,6 +94,7 @@ HERE = __name__
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
     monkeypatch.setitem(sys.modules, HERE, sys.modules[__name__])
+    monkeypatch.setenv("UNVANISH_TRUST", HERE)
 
 
 def build(path, arguments=None, shape=(3,), outputs=4, **options):
@@ -254,14 +255,12 @@ def test_a_checkpoint_holds_all_that_a_network_is(tmp_path):
     [
         ("torchvision.models.resnet81", {}, "has no attribute 'resnet81'; did you mean 'resnet18'?"),
         ("torchvision.modls.resnet18", {}, "has no attribute 'modls'; did you mean 'models'?"),
-        ("torchvison.models.resnet18", {}, "cannot be imported: ModuleNotFoundError: No module named 'torchvison'"),
-        ("not a path.", {}, "module 'not a path.' cannot be imported"),
-        ("torchvision.models", {}, "module 'torchvision.models' is module, not a class, nor a function that"),
-        ("GIVEN", {}, "GIVEN' is Mine, not a class, nor a function that builds one"),
-        ("os.getcwd", {}, "module 'os.getcwd' is not called: it is no nn.Module"),
-        ("shutil.rmtree", {}, "is not called"),
-        ("builtins.exec", {}, "is not called"),
-        ("fractions.Fraction", {}, "is not called"),
+        ("torchvison.models.resnet18", {}, "there is no module 'torchvison'; did you mean 'torchvision'?"),
+        ("not a path.", {}, "module 'not a path.' is no dotted name"),
+        ("torchvision.models", {}, "module 'torchvision.models' is of type module, neither a class nor a function"),
+        ("GIVEN", {}, "GIVEN' is of type Mine, neither a class nor a function"),
+        ("os.getcwd", {}, "module 'os.getcwd' is a part of Python, of which a recipe may name nothing"),
+        ("builtins.exec", {}, "is a part of Python"),
         ("Mine", {"arguments": {"widht": 3}}, "unexpected keyword argument 'widht'; did you mean 'width'?"),
         (
             RESNET,

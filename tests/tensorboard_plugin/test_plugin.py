@@ -8,11 +8,13 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.application import TensorBoardWSGI
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.plugins import base_plugin
 from torch.utils.tensorboard import SummaryWriter
 from werkzeug.test import Client
 
@@ -233,3 +235,35 @@ def test_the_package_brings_it_to_tensorboard_which_does_not_wait_for_torch():
     code = "import sys, unvanish.tensorboard_plugin.plugin; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+#: Ways out of a folder, as browsers and others write them.
+OUT = [
+    *("../plugin.py", "../../trust.py", "..%2fplugin.py", "%2e%2e/plugin.py", "....//plugin.py", "..\\plugin.py"),
+    *("/etc/passwd", "//etc/passwd", "app.js/../../plugin.py", "app.js%00.py", "static/app.js", "./app.js/", "APP.JS"),
+]
+
+
+def test_nothing_is_served_but_what_is_named(tmp_path):
+    write_old(tmp_path / "runs/a")
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "runs/secret.txt").write_text("secret")
+    provider = Context(tmp_path / "runs").data_provider
+    tensorboard = TensorBoardWSGI(
+        [GradientsPlugin(base_plugin.TBContext(data_provider=provider))], data_provider=provider
+    )
+    client, place = Client(tensorboard), "/data/plugin/gradients"
+    assert client.get(f"{place}/app.js").status_code == 200
+    for path in OUT:
+        answer = client.get(f"{place}/{path}")
+        assert answer.status_code == 404, path
+        assert "import" not in answer.text, path
+    for route, parameters in (
+        ("matrix", {"run": "../../secret.txt", "quantity": "delta_log10", "points": "5"}),
+        ("matrix", {"run": str(tmp_path / "secret.txt"), "quantity": "../../secret.txt", "points": "5"}),
+        ("times", {"run": "../secret.txt"}),
+        ("layer", {"run": "a", "layer": "../../secret.txt"}),
+    ):
+        answer = client.get(f"{place}/{route}", query_string=parameters)
+        assert "secret" not in answer.text.replace("secret.txt", ""), route
+        assert answer.status_code in (200, 400, 404), (route, answer.text)

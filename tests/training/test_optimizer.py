@@ -148,8 +148,8 @@ def test_a_learning_rate_that_is_not_positive_is_refused(value, shown):
         (Optimizer("sgd"), 0.1, "has no decoupled weight decay: take adam, adamw or muon, or say regularization.l2"),
         (Optimizer("rmsprop"), 0.1, "'rmsprop' has no decoupled weight decay"),
         (Optimizer("torch.optim.Adamm"), 0.0, "optimizer 'torch.optim.Adamm' cannot be imported: "),
-        (Optimizer("torch.nn.Linear"), 0.0, "'torch.nn.Linear' is not a torch.optim.Optimizer"),
-        (Optimizer("torch.nn.init"), 0.0, "'torch.nn.init' is not a torch.optim.Optimizer"),
+        (Optimizer("torch.nn.Linear"), 0.0, "'torch.nn.Linear' is no Optimizer: it is the class Linear"),
+        (Optimizer("torch.nn.init"), 0.0, "'torch.nn.init' is of type module, neither a class nor a function"),
     ],
 )
 def test_optimizers_that_cannot_be_are_refused(optimizer, weight_decay, message):

@@ -18,12 +18,17 @@ KEPT = "unvanish"
 
 def newest_run(parent: Path) -> Path:
     """The folder of the last run of a recipe that has kept a checkpoint."""
+    return runs_of(parent)[-1]
+
+
+def runs_of(parent: Path) -> list[Path]:
+    """The folders of a recipe's runs that have kept a checkpoint, the newest last; one at least."""
     runs = [path for path in numbered(parent) if any(path.glob("checkpoints/*.ckpt"))]
     if not runs:
         raise WrongInputError(
             f"no run with a checkpoint in {parent}: train one with `unvanish fit`, or name a checkpoint by --ckpt_path"
         )
-    return runs[-1]
+    return runs
 
 
 def checkpoint_of(run: Path) -> Path:

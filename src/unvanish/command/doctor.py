@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
+from unvanish import trust
 from unvanish.command.errors import one_line
 
 
@@ -22,6 +23,7 @@ def doctor() -> int:
             break
     else:
         print(f"devices      {_devices()}")
+    print(f"may import   {_may_import()}")
     for fault in faults:
         print(f"BROKEN  {fault}")
     print("all is well" if not faults else "after mending, run `unvanish doctor` again")
@@ -56,6 +58,11 @@ def _diagnose(name: str, error: Exception) -> str:
             "pip install --upgrade --force-reinstall torch torchvision"
         )
     return f"{name} cannot be imported ({reason}): pip install --force-reinstall {name.split('.', maxsplit=1)[0]}"
+
+
+def _may_import() -> str:
+    """What a recipe may name, and what of it the user has said."""
+    return ", ".join([*trust.PACKAGES, *(f"{module} (by {trust.VARIABLE})" for module in trust.trusted())])
 
 
 def _devices() -> str:

@@ -3,25 +3,31 @@
 import json
 import math
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import lightning as L
 import pandas as pd
 import torch
 from torch import Tensor
 
-from unvanish.command.checkpoints import checkpoint_of, load_weights, newest_run
+import unvanish
+from unvanish.command import data_files
+from unvanish.command.checkpoints import checkpoint_of, load_checkpoint, load_weights, runs_of
 from unvanish.command.errors import FailedError, WrongInputError, as_wrong_input
 from unvanish.command.experiment import Built, Experiment
+from unvanish.command.predictions import prediction_table, write
 from unvanish.command.recipes import CONFIG, load
 from unvanish.command.run_folder import is_marked
 from unvanish.command.scores import CONFUSION, confusion_figure, keep, lines, plain
 from unvanish.command.splits import has_validation_split
 from unvanish.command.terminal import say
 from unvanish.data import InMemoryData
+from unvanish.data.encoding import TRUTH
 from unvanish.networks.pretrained import without_pretrained
 from unvanish.training import Scores
+from unvanish.training.module import DATA
 
 
 def evaluate(options: Namespace, overrides: list[str]) -> int:
@@ -53,42 +59,74 @@ def evaluate(options: Namespace, overrides: list[str]) -> int:
 
 def predict(options: Namespace, overrides: list[str]) -> int:
     """Write a prediction for each row of a file, or each file, with the probabilities of the classes, as CSV."""
-    _, built, checkpoint = load_trained(options, overrides)
-    if built.model.settings.task == "next_token":
-        raise WrongInputError("predict is for tasks with one answer a row; of next_token, see `unvanish generate`")
+    experiment, checkpoint = find_trained(options, overrides)
     target = Path(options.out) if options.out else checkpoint.absolute().parents[1] / "predictions.csv"
     if options.out and target.exists() and not options.overwrite:
         raise WrongInputError(f"{target} exists already: --overwrite replaces it")
-    with as_wrong_input():
-        batches = cast("list[Tensor]", quiet_trainer(built).predict(built.model, built.data))
-        outputs = torch.cat(batches).float().cpu()
-        _check_finite(outputs, checkpoint)
-        table = _table(outputs, built)
-        if isinstance(built.data, InMemoryData) and (rows := built.data.splits.rows):
-            table.index = pd.Index(rows)
+    path = experiment.arguments.data.get("predict_path")
+    table = _of_new_rows(checkpoint, path) if path is not None else None
+    if table is None:
+        with without_pretrained():
+            built = experiment.build()
+        load_weights(checkpoint, built.model)
+        if built.model.settings.task == "next_token":
+            raise WrongInputError("predict is for tasks with one answer a row; of next_token, see `unvanish generate`")
+        with as_wrong_input():
+            batches = cast("list[Tensor]", quiet_trainer(built).predict(built.model, built.data))
+            outputs = torch.cat(batches).float().cpu()
+            _check_finite(outputs, checkpoint)
+            table = _table(outputs, built)
     with as_wrong_input("cannot write the predictions: "):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(target, index_label="row")
+        write(table, target)
     print(f"{checkpoint}: {len(table)} predictions in {target}")
     return 0
 
 
+def _of_new_rows(checkpoint: Path, path: str) -> pd.DataFrame | None:
+    """The predictions for a table or a series in a file, without the training file; None for other data."""
+    if load_checkpoint(checkpoint).get(DATA, {}).get("kind") not in ("Table", "TimeTable"):
+        return None
+    with as_wrong_input():
+        table = unvanish.load(checkpoint).predict(path)
+    outputs = torch.tensor(table.filter(regex="^(prediction_|probability_)").to_numpy())
+    _check_finite(outputs, checkpoint)
+    return table
+
+
 def load_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, Built, Path]:
     """The network of ``--ckpt_path`` as the recipe has it; else that of the recipe's newest run, as that run has it."""
-    recipe = load(options.config, options.variant)
-    if options.ckpt_path:
-        checkpoint = Path(options.ckpt_path)
-    else:
-        is_run = recipe.paths[0].name == CONFIG
-        run = recipe.paths[0].parent if is_run else newest_run(Path(options.runs) / recipe.name)
-        checkpoint = checkpoint_of(run)
-        if not is_run:
-            recipe = load([str(run / CONFIG)])
-    experiment = Experiment.parse(recipe, overrides)
+    experiment, checkpoint = find_trained(options, overrides)
     with without_pretrained():
         built = experiment.build()
     load_weights(checkpoint, built.model)
     return experiment, built, checkpoint
+
+
+def find_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, Path]:
+    """What is asked for, and the checkpoint, of a run that was trained on the same file where one is given.
+
+    Raises:
+        WrongInputError: there is none, or the file lacks columns of that run's.
+    """
+    recipe = load(options.config, options.variant)
+    if options.ckpt_path:
+        checkpoint = Path(options.ckpt_path)
+        experiment = Experiment.parse(recipe, overrides)
+    else:
+        is_run = recipe.paths[0].name == CONFIG
+        if is_run:
+            run = recipe.paths[0].parent
+        else:
+            path = Experiment.parse(recipe, overrides).arguments.data.get("path")
+            runs = runs_of(Path(options.runs) / recipe.name)
+            run = data_files.newest_of(runs, Path(path)) if path is not None else runs[-1]
+            recipe = load([str(run / CONFIG)])
+        checkpoint = checkpoint_of(run)
+        experiment = Experiment.parse(recipe, overrides)
+    path, run = experiment.arguments.data.get("path"), checkpoint.absolute().parents[1]
+    if path is not None and Path(path).exists():
+        data_files.check(run, Path(path))
+    return experiment, checkpoint
 
 
 def quiet_trainer(built: Built) -> L.Trainer:
@@ -107,14 +145,25 @@ def _check_finite(outputs: Tensor, checkpoint: Path) -> None:
 
 
 def _table(outputs: Tensor, built: Built) -> pd.DataFrame:
-    """Columns ``prediction`` and, for classes, ``probability_<class>``; targets in the data's units."""
-    task = built.model.settings.task
-    if task == "regression":
-        values = built.data.in_units(outputs) if isinstance(built.data, InMemoryData) else outputs
-        names = getattr(built.data, "target_names", None) or range(values.shape[1])
-        return pd.DataFrame(values.numpy(), columns=[f"prediction_{name}" for name in names])
-    probabilities = torch.stack([1 - outputs, outputs], dim=1) if task == "binary" else outputs
-    classes = getattr(built.data, "class_names", None) or list(map(str, range(probabilities.shape[1])))
-    table = pd.DataFrame(probabilities.numpy(), columns=[f"probability_{name}" for name in classes])
-    table.insert(0, "prediction", [classes[i] for i in probabilities.argmax(dim=1).tolist()])
-    return table
+    """The predictions, and what is known beside them."""
+    data, task = built.data, built.model.settings.task
+    class_names, target_names = getattr(data, "class_names", None), getattr(data, "target_names", None)
+    carried: dict[str, Sequence[Any]] = {}
+    rows: Sequence[Any] = ()
+    if isinstance(data, InMemoryData):
+        carried, rows = dict(data.splits.carried), data.splits.rows
+        if len(known := data.splits.predict or data.splits.test) > 1:
+            carried |= _truth(known[1], data)
+        outputs = data.in_units(outputs) if task == "regression" else outputs
+    return prediction_table(
+        outputs, task, class_names=class_names, target_names=target_names, carried=carried, rows=rows
+    )
+
+
+def _truth(y: Tensor, data: InMemoryData) -> dict[str, Sequence[Any]]:
+    """What is right, as it is predicted."""
+    if data.task == "regression":
+        values = InMemoryData.in_units(data, y.cpu())
+        names = data.target_names or range(values.shape[1])
+        return {TRUTH if values.shape[1] == 1 else f"{TRUTH}_{n}": values[:, i].tolist() for i, n in enumerate(names)}
+    return {TRUTH: [data.class_names[i] if data.class_names else i for i in y.long().tolist()]}

@@ -1,16 +1,28 @@
 """Turns a recipe and the command line into a network, its data and a trainer's arguments."""
 
-import inspect
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pkgutil import resolve_name
 from typing import Any, NamedTuple, Self
 
 import lightning as L
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.io import CheckpointIO
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import LayerSync, Precision
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from unvanish import trust
+from unvanish.command.allowed import check_recipe, check_values, where
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.command.hints import hint
 from unvanish.command.recipes import Config, Recipe, flat
@@ -27,6 +39,13 @@ _FROM_DATA = {
     "model.training.task": "task",
 }
 _GROUPS = ("model", "data", "trainer", "gradients")
+#: What a class that a recipe names must be.
+_KINDS = (
+    *(nn.Module, L.LightningDataModule, L.Callback, Logger, Optimizer, LRScheduler),
+    *(Strategy, Accelerator, Profiler, Precision, CheckpointIO, ClusterEnvironment, LayerSync),  # the trainer's parts
+)
+#: All that jsonargparse was ever told to let in, as it forgets nothing.
+_let_in: set[str] = set()
 
 
 class Built(NamedTuple):
@@ -57,8 +76,10 @@ class Experiment:
         """Complete a recipe, overrides like ``--model.activation=tanh`` over it.
 
         A recipe is read as if its keys had been typed, so that one mechanism checks both, and an error in either reads
-        the same.
+        the same. Nothing is imported but what is allowed (see ``unvanish.trust``).
         """
+        check_recipe(recipe)
+        _guard()
         groups = {key: {} if key in _GROUPS and value is None else value for key, value in recipe.config.items()}
         paths = flat(groups)
         parser = _parser(paths.get("model.class_path"), paths.get("data.class_path"), recipe)
@@ -73,6 +94,8 @@ class Experiment:
             arguments = parser.parse_args([*typed, *overrides])
         except Exception as error:  # jsonargparse raises many kinds
             raise WrongInputError(_explain(error, parser, overrides, recipe)) from error
+        with _located(recipe):
+            check_values(arguments, _KINDS)
         return cls(recipe, parser, arguments)
 
     def resolved(self) -> str:
@@ -84,7 +107,7 @@ class Experiment:
 
     def build(self) -> Built:
         """Read the data and draw the network's weights; whatever is wrong shows here, before anything is written."""
-        with as_wrong_input():
+        with _located(self.recipe):
             L.seed_everything(self.arguments.seed, workers=True, verbose=False)
             objects = self._instantiate()
             objects.data.prepare_data()
@@ -93,6 +116,9 @@ class Experiment:
             options = vars(objects.trainer)
             callbacks = options["callbacks"] or []
             options["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
+            for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
+                if isinstance(options[name], int | float) and options[name] <= 0:  # Lightning divides by it
+                    raise ValueError(f"trainer.{name} is {options[name]}; it must be above 0")
             # Neither is kept: they would find a mistake only after the run has its folder.
             objects.model.configure_optimizers()
             objects.model.weigh_classes(objects.data)
@@ -132,18 +158,38 @@ def _import(path: Any, group: str, kind: type, recipe: Recipe) -> type:
     """The class that a recipe names under ``<group>.class_path``."""
     if not isinstance(path, str):
         raise WrongInputError(f"{recipe}: {group}.class_path is missing; it names a {kind.__name__}")
-    try:
-        found = resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise WrongInputError(f"{recipe}: {group}.class_path {path!r} cannot be imported: {error}") from error
-    if not (inspect.isclass(found) and issubclass(found, kind)):
-        raise WrongInputError(f"{recipe}: {group}.class_path {path!r} is not a {kind.__name__}")
+    with as_wrong_input(f"{recipe}: "):
+        found: type = trust.resolve(path, kind, f"{group}.class_path")
     return found
+
+
+def _guard() -> None:
+    """Let jsonargparse import what is allowed, and nothing else."""
+    now = {*trust.PACKAGES, *trust.trusted()}
+    set_parsing_settings(import_path_denylist=["*", *sorted(_let_in - now)], import_path_allowlist=sorted(now))
+    _let_in.update(now)
+
+
+@contextmanager
+def _located(recipe: Recipe) -> Iterator[None]:
+    """What the user gave is wrong, in one line; of a name that is not allowed with the line of the recipe."""
+    with as_wrong_input():
+        try:
+            yield
+        except trust.UntrustedError as error:
+            raise WrongInputError(f"{where(recipe, error.path)}: {error}") from error
 
 
 def _explain(error: Exception, parser: ArgumentParser, overrides: list[str], recipe: Recipe) -> str:
     """One line for what jsonargparse says in many: which key, where it stands, and what was expected."""
     text = str(error)
+    if denied := re.search(r"Importing '([^']+)' is not allowed", text):
+        try:
+            trust.check(denied[1])
+            reason = f"{denied[1]!r} may not be named"
+        except trust.UntrustedError as refusal:
+            reason = str(refusal)
+        return f"{where(recipe, denied[1])}: {reason}"
     if unknown := re.match(r"unrecognized arguments: --([^\s=]+)", text):
         key = unknown[1]
         reason = f"unknown key {key!r}{hint(key, list(parser.get_defaults().keys()))}"

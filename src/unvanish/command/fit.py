@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.text import Text
 
+from unvanish import trust
 from unvanish.command.checkpoints import check_resumable, load_weights
 from unvanish.command.errors import StoppedError, WrongInputError
 from unvanish.command.experiment import Built, Experiment
@@ -20,7 +21,7 @@ from unvanish.command.run import Keeping, Run, train
 from unvanish.command.run_folder import emptied_run, new_run, occupied
 from unvanish.command.scores import warnings_of
 from unvanish.command.splits import has_test_split, has_validation_split
-from unvanish.command.terminal import console, has_unicode, say, style_of
+from unvanish.command.terminal import console, has_unicode, say, style_of, tensorboard
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
 from unvanish.gradients.layers import short_names
@@ -101,9 +102,10 @@ def _conclude(run: Run, built: Built, folder: Path, runs: str) -> None:
     _tell_best(run, built)
     print(f"kept in {folder}")
     splits = {"test": has_test_split(built.data), "validate": has_validation_split(built.data)}
-    words = [f"unvanish {verb} {folder / CONFIG}" for verb, is_there in splits.items() if is_there][:1]
+    verbs = [verb for verb, is_there in splits.items() if is_there]
+    words = [shlex.join(["unvanish", verb, str(folder / CONFIG), *trust.words()]) for verb in verbs[:1]]
     if any(isinstance(logger, TensorBoardLogger) for logger in run.trainer.loggers):
-        words.append(f"tensorboard --logdir {runs}")
+        words.append(tensorboard(runs))
     if words:
         print("next:", "\n      ".join(words))
 
@@ -127,6 +129,7 @@ def _how_to_go_on(options: Namespace, folder: Path) -> str:
     if not any(folder.glob("checkpoints/*.ckpt")):
         return ""
     words = ["unvanish", "fit", "-c", str(folder / CONFIG), "--resume"]
+    words += trust.words()
     words += [] if options.gradients else ["--no-gradients"]
     words += [] if options.on_nonfinite == "stop" else [f"--on-nonfinite={options.on_nonfinite}"]
     return f"; go on with `{shlex.join(words)}`"

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import unvanish
 from unvanish.command import recipes
+from unvanish.command.allowed import trusted_by
 from unvanish.command.arguments import understood
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError
@@ -46,9 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
     """
-    sys.path.append("")  # a recipe may name a class in a file of the current folder
     wait_briefly()
-    return answered(lambda: _main(sys.argv[1:] if argv is None else argv))
+    words = sys.argv[1:] if argv is None else argv
+    return answered(lambda: _main(words), whole="--traceback" in words)
 
 
 def _main(argv: list[str]) -> int:
@@ -62,15 +63,21 @@ def _main(argv: list[str]) -> int:
         verbs.print_help()
         return 0
     options, rest = verbs.parse_known_args(words)
-    if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "search", "check"):
+    if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "search", "check", "export"):
         raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
-    code = _run(options, rest)
+    with trusted_by(options, rest):
+        code = _run(options, rest)
     sys.stdout.flush()  # here, where a closed pipe is no traceback
     return code
 
 
-def answered(verb: Callable[[], int]) -> int:
-    """Run a verb, and say in one line what has ended it; the exit code."""
+def answered(verb: Callable[[], int], *, whole: bool = False) -> int:  # noqa: PLR0911 - one for each way to end
+    """Run a verb, and say what has ended it: in one line, but for a bug of the user's; the exit code.
+
+    Args:
+        verb: What to run.
+        whole: Whether to show what nobody has foreseen with all its frames.
+    """
     try:
         return verb()
     except WrongInputError as error:
@@ -88,6 +95,10 @@ def answered(verb: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except Exception as error:
+        from unvanish.command.failures import tell
+
+        return tell(error, whole=whole)
     except KeyboardInterrupt:
         print("unvanish: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -104,7 +115,9 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"unvanish {unvanish.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    recipe = _Parser(add_help=False, allow_abbrev=False)
+    naming = _Parser(add_help=False, allow_abbrev=False)
+    _add_trust(naming)
+    recipe = _Parser(add_help=False, allow_abbrev=False, parents=[naming])
     recipe.add_argument(
         "-c",
         "--config",
@@ -140,6 +153,7 @@ def parser() -> argparse.ArgumentParser:
     predict = add("predict", "write a trained network's predictions to a CSV file", recipe, checkpoint, runs)
     predict.add_argument("--out", metavar="FILE", help="the CSV file (default: predictions.csv in the run's folder)")
     predict.add_argument("--overwrite", action="store_true", help="replace what --out names")
+    _add_export(add("export", "write a run's network in a format that others read, with a model card", checkpoint))
     generate = add("generate", "print text that a trained next-token network continues", recipe, checkpoint, runs)
     generate.add_argument("--prompt", default="\n", metavar="TEXT", help="what it goes on from (default: a new line)")
     generate.add_argument("--tokens", type=int, default=500, metavar="N", help="how many to add (default: 500)")
@@ -147,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
         "--temperature", type=float, default=0.8, metavar="T", help="0 takes the likeliest (default: 0.8)"
     )
     generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
-    compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs)
+    compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs, naming)
     _add_compare(compare)
     search = add("search", "look for the best values of a recipe's keys, by Optuna", recipe, runs)
     _add_search(search)
@@ -164,6 +178,17 @@ def parser() -> argparse.ArgumentParser:
     )
     add("doctor", "print versions and devices, and what is broken")
     return parser
+
+
+def _add_trust(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module whose code the recipe may name: yours, or one that you know; repeat for several",
+    )
+    verb.add_argument("--traceback", action="store_true", help="show an error with all that has led to it")
 
 
 def _add_fit(fit: argparse.ArgumentParser) -> None:
@@ -192,6 +217,14 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
         default="stop",
         help="at a NaN or infinite loss or gradient: stop the run, skip the step, or train on (default: stop)",
     )
+
+
+def _add_export(export: argparse.ArgumentParser) -> None:
+    export.add_argument("run", metavar="RUN", help="the run's folder: runs/mlp/csv/3")
+    export.add_argument(
+        "--format", choices=("safetensors", "onnx", "pt2"), required=True, help="pt2 is that of torch.export"
+    )
+    export.add_argument("--out", metavar="DIR", help="where to (default: export in the run's folder)")
 
 
 def _add_diagnose(diagnose: argparse.ArgumentParser) -> None:
@@ -236,6 +269,7 @@ def _add_recipes(recipes_verb: argparse.ArgumentParser) -> None:
     known = recipes_verb.add_subparsers(dest="action", metavar="ACTION")
     known.add_parser("list", help="their names (the default)")
     show = known.add_parser("show", help="print one")
+    _add_trust(show)
     show.add_argument("name")
     show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
     show.add_argument("--variant", help="which one, where it is a comparison")
@@ -283,7 +317,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from unvanish.command.exercise import exercise
 
         return exercise(options, rest)
-    if options.verb != "compare" and options.help:
+    if getattr(options, "help", False):
         return _help(options)
     is_output_alone = options.verb == "generate" or getattr(options, "json", False)
     if options.verb == "search" or (options.verb == "compare" and options.launcher == "local"):
@@ -329,7 +363,9 @@ def _recipes(options: argparse.Namespace) -> int:
 
         print(Experiment.parse(recipes.load([options.name], options.variant), []).resolved(), end="")
     elif options.action == "show":
-        print(recipes.locate(options.name).read_text(encoding="utf-8"), end="")
+        path = recipes.locate(options.name)
+        recipes.read(path)  # refuses what is none
+        print(path.read_text(encoding="utf-8"), end="")
     elif options.action == "copy":
         print(recipes.copy(options.name, Path(options.target)))
     else:

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,13 @@ def names() -> list[str]:
 def locate(name: str) -> Path:
     """The file of a recipe, given by its path or by the name of a packaged one."""
     path = Path(name)
-    if path.is_file():
-        return path
+    with suppress(OSError):  # a name that is too long for a file's
+        if path.is_file():
+            return path
     known = names()
     if name in known:
         return packaged() / f"{name}.yaml"
+    name = f"{name[:100]}..." if len(name) > 100 else name
     raise WrongInputError(f"no recipe {name!r}: neither a file nor a packaged recipe{nearest(name, known)}")
 
 

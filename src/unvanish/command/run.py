@@ -9,6 +9,7 @@ import lightning as L
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 
+from unvanish.command import data_files
 from unvanish.command.best import Best
 from unvanish.command.checkpoint_file import CheckpointFiles
 from unvanish.command.checkpoints import BEST, checkpoint_of, load_weights
@@ -103,6 +104,7 @@ def train(
     identity = identity_of(data)
     logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
     write_text(folder / CONFIG, experiment.resolved())
+    data_files.keep(experiment.arguments.data.get("path"), data, folder)
     writer = ResultWriter(folder, _known(experiment, built, identity), monitor)
     defaults = {
         "logger": [logs.events, logs.table],

@@ -5,6 +5,7 @@ rich obeys ``NO_COLOR`` and ``TERM=dumb``; what an encoding has no letters for i
 
 import logging
 import re
+import shlex
 import sys
 from typing import TextIO, final
 
@@ -16,6 +17,11 @@ _SPELT: dict[str, str | int | None] = {
     **{"▽": "v", "△": "^", "✕": "x", "\N{MULTIPLICATION SIGN}": "x", "\N{MINUS SIGN}": "-"},
 }
 _GOOD, _BAD, _UNKNOWN = "bold green", "bold red", "bold yellow"
+
+
+def tensorboard(folder: object) -> str:
+    """The command that shows a folder's runs in a browser on this machine, and to no other."""
+    return shlex.join(["tensorboard", "--host", "localhost", "--logdir", str(folder)])
 
 
 def console(stream: TextIO | None = None) -> Console:

@@ -18,6 +18,7 @@ from unvanish.data.table_file import TableFormat
 logger = logging.getLogger(__name__)
 
 LARGEST = 3e38  # in float32
+IS_ID = "an id, by its name"
 TOO_FAR = 1e18  # from the training rows, in standard deviations; its square is near that
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
 _TEXTS = ("string", "mixed-integer", "date", "datetime", "datetime64", "empty")
@@ -216,7 +217,7 @@ def names_rows(column: "pd.Series[Any]") -> str:
         return "as distinct as rows" if 2 * distinct > len(known) else ""
     if distinct < len(column) or not is_integer_dtype(column):
         return ""
-    return "an id, by its name" if _ID.search(str(column.name)) else ""
+    return IS_ID if _ID.search(str(column.name)) else ""
 
 
 def say_what_dwarfs(table: pd.DataFrame, source: str) -> None:

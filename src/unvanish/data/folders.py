@@ -17,9 +17,11 @@ from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
 from unvanish.data.cache import CACHES, Decoded, Decoder, decode
 from unvanish.data.clip_decoder import SUFFIXES as CLIP_SUFFIXES
 from unvanish.data.clip_decoder import ClipDecoder, is_frame
+from unvanish.data.encoding import Encoding
 from unvanish.data.image_decoder import SUFFIXES, ImageDecoder
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
+from unvanish.data.picture_encoding import Pictures
 from unvanish.data.splits import Integers, split
 from unvanish.names import lookup
 
@@ -131,6 +133,14 @@ class ImageFolder(InMemoryData):
         if len(names) == 2:
             return Description("binary", self.shape, 1, names)
         return Description("multiclass", self.shape, len(names), names)
+
+    @property
+    def encoding(self) -> Encoding:
+        """Files by the decoder."""
+        image = self.decoder.image if isinstance(self.decoder, ClipDecoder) else self.decoder
+        assert self.splits
+        assert self.pixels is not None
+        return Pictures([*self.shape], self.pixels, getattr(image, "white", None), reads_files=True)
 
     def read(self) -> Splits:
         """Decode the files, or find where they have been.

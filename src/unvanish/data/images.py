@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from torchvision import datasets
 
 from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
+from unvanish.data.encoding import Encoding
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
+from unvanish.data.picture_encoding import Pictures
 from unvanish.data.splits import split
 from unvanish.names import lookup
 
@@ -115,6 +117,13 @@ class Images(InMemoryData):
             except (OSError, RuntimeError) as error:
                 raise FileNotFoundError(f"{self.dataset} could not be downloaded; {self._remedy}") from error
             shutil.copytree(Path(incomplete, self.source.folder), self._folder)
+
+    @property
+    def encoding(self) -> Encoding:
+        """Pixels, from 0 to the largest value of the data set, of the size that ``image_size`` says."""
+        assert self.splits
+        assert self.pixels is not None
+        return Pictures([*self.shape], self.pixels)
 
     def read(self) -> Splits:
         """From the files, or from scikit-learn."""

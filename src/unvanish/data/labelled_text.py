@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from unvanish.data.columns import differing_in_case
+from unvanish.data.encoding import Encoding
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
 from unvanish.data.splits import Integers, split
 from unvanish.data.text import read_text
+from unvanish.data.text_encoding import Texts
 from unvanish.data.tokenizers import CHARACTERS, PADDING, WORDS, BytePairTokenizer, ListTokenizer, Tokenizer
 from unvanish.names import lookup, nearest
 
@@ -143,6 +145,11 @@ class LabelledText(InMemoryData):
     def tokenizer(self) -> Tokenizer:
         """How a text is written in numbers; the same again whenever it is learnt from the same rows."""
         return self._loaded.tokenizer
+
+    @property
+    def encoding(self) -> Encoding:
+        """Texts by the tokenizer."""
+        return Texts(self.tokenizer, self.max_length)
 
     def read(self) -> Splits:
         """From the files."""

@@ -1,8 +1,8 @@
 """What every data module shares: how it is loaded, what it says of itself, and the tensors that it reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -84,7 +84,8 @@ class Splits(NamedTuple):
     """The tensors (x, y) of every split, on the CPU; validation and test may be empty.
 
     ``predict`` is empty for the test split, (x,) where y is unknown. ``rows`` says what each sample to predict is: a
-    file, or a row of the table, from 0; empty where that is its place.
+    file, or a row of the table, from 0; empty where that is its place. ``carried`` are columns to set beside the
+    predictions: ids, and what is known to be right.
     """
 
     train: tuple[Tensor, ...]
@@ -92,3 +93,4 @@ class Splits(NamedTuple):
     test: tuple[Tensor, ...]
     predict: tuple[Tensor, ...] = ()
     rows: Sequence[int] | Sequence[str] = ()
+    carried: Mapping[str, Sequence[Any]] = {}

@@ -11,6 +11,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
+from unvanish.data.encoding import Arrays, Encoding, Known
 from unvanish.data.loader import BatchLoader
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.splits import split
@@ -123,6 +124,16 @@ class InMemoryData(LightningDataModule, ABC):
     def padding_index(self) -> int | None:
         """The token that fills a short sequence up, at its end; None where there is none."""
         return self.description.padding_index
+
+    @property
+    def encoding(self) -> Encoding:
+        """What turns new inputs into x, as a checkpoint keeps it; arrays as they are unless a subclass knows more."""
+        return Arrays([*self.input_shape], is_whole=self.vocabulary_size is not None)
+
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        """What a network needs of the data to predict, as plain values for its checkpoints."""
+        return Known(self.description, self.encoding).plain()
 
     def in_units(self, outputs: Tensor) -> Tensor:
         """What a network gives for the rows to predict, (N, D), in the targets' own units."""

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from unvanish.data.bundled_series import DATASETS
 from unvanish.data.columns import TOO_FAR, row_of, say_what_dwarfs
+from unvanish.data.encoding import Encoding
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
+from unvanish.data.series_encoding import TimeTable
 from unvanish.data.splits import Integers
 from unvanish.data.summary import ColumnNote, column_table
 from unvanish.data.table_file import SUFFIXES, TableFormat, read_table, suffix_of
@@ -176,6 +178,15 @@ class Series(InMemoryData):
             return values
         last = self._to_predict[-1, self._places]
         return (values.double() + torch.tensor(last).repeat(self.horizon)).float()
+
+    @property
+    def encoding(self) -> Encoding:
+        """The last window of a series."""
+        columns = self._columns.columns.tolist()
+        scaled = {"mean": self._scaled.mean.tolist(), "std": self._scaled.std.tolist()}
+        return TimeTable(
+            columns, self.targets, self.date, self.form, self.window, self.horizon, self.relative, **scaled
+        )
 
     def read(self) -> Splits:
         """Cut the windows."""

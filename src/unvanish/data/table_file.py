@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pyarrow import parquet
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,21 @@ def read_table(path: str, form: TableFormat = PLAIN, as_text: Collection[str] = 
     if not len(frame):
         raise ValueError(f"{path}: no rows")
     return frame
+
+
+def column_names(path: str) -> list[str]:
+    """The names of a file's columns, by the first line alone; that of a text is cut where most delimiters are.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if suffix_of(path) == ".parquet":
+        return [str(name) for name in parquet.read_schema(path).names]
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = file.readline()
+    delimiter = max(_DELIMITERS, key=header.count)
+    return [name.strip() for row in csv.reader([header], delimiter=delimiter) for name in row]
 
 
 def _read_parquet(path: str) -> pd.DataFrame:

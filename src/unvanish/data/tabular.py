@@ -1,8 +1,9 @@
 """Rows and columns: a file, or a table that scikit-learn carries."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,14 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from unvanish.data.columns import differing_in_case, holds_numbers, names_rows, parsed, row_of
+from unvanish.data.columns import IS_ID, differing_in_case, holds_numbers, names_rows, parsed, row_of
+from unvanish.data.encoding import Encoding
 from unvanish.data.features import FeatureCoder
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
 from unvanish.data.splits import Integers, split
 from unvanish.data.summary import ColumnNote, column_table
+from unvanish.data.table_encoding import Table
 from unvanish.data.table_file import SUFFIXES, TableFormat, read_table, suffix_of
 from unvanish.names import lookup, nearest
 
@@ -30,6 +33,15 @@ DATASETS = {
     "diabetes": partial(load_diabetes, scaled=False),
 }
 TASKS = ("auto", "binary", "multiclass", "regression")
+
+
+class _Read(NamedTuple):
+    """All that reading the file gives."""
+
+    description: Description
+    splits: Splits
+    summary: str
+    encoding: Encoding
 
 
 @final
@@ -109,19 +121,24 @@ class Tabular(InMemoryData):
     @property
     def description(self) -> Description:
         """Known from the table, which is read on first use."""
-        return self._table[0]
+        return self._table.description
 
     @property
     def summary(self) -> str:
         """A line for each column: its kind, how many values are missing and different, and what becomes of it."""
-        return self._table[2]
+        return self._table.summary
+
+    @property
+    def encoding(self) -> Encoding:
+        """Rows with the same columns."""
+        return self._table.encoding
 
     def read(self) -> Splits:
         """From the file, or from scikit-learn."""
-        return self._table[1]
+        return self._table.splits
 
     @cached_property
-    def _table(self) -> tuple[Description, Splits, str]:
+    def _table(self) -> "_Read":
         frame = self._columns()
         targets = frame[self.targets]
         task = self._task_of(targets)
@@ -139,7 +156,14 @@ class Tabular(InMemoryData):
 
         coder = FeatureCoder.fit(features, parts[0], impute=self.imputes, source=self.source)
         x = coder(features, self.source)
-        predict = (self._rows_to_predict(coder, self.predict_path),) if self.predict_path else ()
+        ids = [name for name, reason in left_out.items() if reason == IS_ID]
+        encoding = Table(coder, self.form, self.targets, ids)
+        predict: tuple[Tensor, ...] = ()
+        rows = parts[2].tolist()
+        carried: Mapping[str, Sequence[Any]] = {name: frame[name].iloc[parts[2]].tolist() for name in ids}
+        if self.predict_path:
+            encoded = encoding(self.predict_path)
+            predict, rows, carried = (encoded.x,), [], encoded.carried
         shape = (x.shape[1],)
         if class_names is None:
             if 1 in map(len, parts):
@@ -153,7 +177,7 @@ class Tabular(InMemoryData):
         summary = self._summarized(frame, coder, left_out, description)
         if self.is_file:
             logger.info(summary)
-        return description, Splits(train, validation, test, predict, () if predict else parts[2].tolist()), summary
+        return _Read(description, Splits(train, validation, test, predict, rows, carried), summary, encoding)
 
     def _columns(self) -> pd.DataFrame:
         """All columns that may be of use, as numbers and texts."""
@@ -203,12 +227,6 @@ class Tabular(InMemoryData):
             reasons = ", ".join(f"{name!r} ({reason})" for name, reason in left_out.items())
             raise ValueError(f"{self.source}: no feature is left: {reasons}; columns=[...] takes them in")
         return features.drop(columns=list(left_out)), left_out
-
-    def _rows_to_predict(self, coder: FeatureCoder, path: str) -> Tensor:
-        frame = coder.select(read_table(path, self.form, coder.texts), path)
-        rows = parsed(frame, path, self.form, as_text=coder.texts, as_number=coder.numbers)
-        coder.say_what_is_unknown(rows, path)
-        return coder(rows, path)
 
     def _summarized(
         self, frame: pd.DataFrame, coder: FeatureCoder, left_out: dict[str, str], found: Description

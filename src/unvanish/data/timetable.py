@@ -97,7 +97,10 @@ def _counts_in_disorder(column: "pd.Series[Any]") -> bool:
 def _check_dates(column: "pd.Series[Any]", source: str) -> None:
     where = f"{source}: date column {column.name!r}"
     is_number = holds_numbers(column)
-    dates = column if is_number else _dates(column)
+    try:
+        dates = column if is_number else _dates(column)
+    except TypeError as error:  # durations, times of day, lists
+        raise ValueError(f"{where} is of kind {column.dtype}, which is no date") from error
     for row in np.flatnonzero(dates.isna()):
         value = "nothing" if pd.isna(column.iloc[row]) else repr(str(column.iloc[row]))
         raise ValueError(f"{where} has {value} in row {row + 1} below the header, which is no date")

@@ -1,10 +1,10 @@
 """Text as whole numbers, and back."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from threading import Thread
-from typing import NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, Self, final
 
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
@@ -23,6 +23,9 @@ class Tokenizer(Protocol):
     @property
     def vocabulary_size(self) -> int:
         """How many numbers there are, the reserved ones among them."""
+
+    def plain(self) -> dict[str, Any]:
+        """All that it knows, in what a checkpoint and JSON hold."""
 
     def encode(self, text: str) -> list[int]:
         """The numbers of a text.
@@ -81,6 +84,18 @@ class ListTokenizer:
         self.padded = padded
         self._tokens = ["", "\N{REPLACEMENT CHARACTER}"] * padded + sorted(known)
         self._ids = {token: index for index, token in enumerate(self._tokens) if index >= _RESERVED * padded}
+
+    @classmethod
+    def of(cls, unit: Unit, tokens: list[str], *, padded: bool) -> Self:
+        """One that has learnt these tokens, the reserved ones among them."""
+        self = cls([], unit, padded=padded)
+        self._tokens = tokens
+        self._ids = {token: index for index, token in enumerate(tokens) if index >= _RESERVED * padded}
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """All that it knows, in what a checkpoint and JSON hold."""
+        return {"unit": self.unit.name, "tokens": self._tokens, "padded": self.padded}
 
     @property
     def vocabulary_size(self) -> int:
@@ -152,6 +167,17 @@ class BytePairTokenizer:
         self._library.decoder = decoders.ByteLevel()
         _interruptible(lambda: self._library.train_from_iterator(texts, trainer))
 
+    @classmethod
+    def of(cls, library: str, *, padded: bool) -> Self:
+        """One that has learnt what the library has written down."""
+        self = cls.__new__(cls)
+        self._reserved, self._library = _RESERVED * padded, Library.from_str(library)
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """All that it knows, in what a checkpoint and JSON hold."""
+        return {"library": self._library.to_str(), "padded": bool(self._reserved)}
+
     @property
     def vocabulary_size(self) -> int:
         """How many numbers there are, the reserved ones among them."""
@@ -169,3 +195,11 @@ class BytePairTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of numbers, without padding; a cut character reads as U+FFFD."""
         return str(self._library.decode([index - self._reserved for index in ids if index >= self._reserved]))
+
+
+def tokenizer_from_plain(plain: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that has written down what it knows."""
+    if "library" in plain:
+        return BytePairTokenizer.of(plain["library"], padded=plain["padded"])
+    unit = next(unit for unit in (CHARACTERS, WORDS) if unit.name == plain["unit"])
+    return ListTokenizer.of(unit, plain["tokens"], padded=plain["padded"])

@@ -34,6 +34,8 @@ class Connections:
         self._trunks: tuple[Trunk, ...] = ()
         #: By optimizer the parameters that have wanted a gradient at every step so far, and had none.
         self._without: dict[Hashable, set[int]] = {}
+        #: The parameters that a gradient has come to at any step.
+        self._reached: set[int] = set()
         self._outside: dict[int, str] = {}
         self._parameters: list[nn.Parameter] = []
 
@@ -49,7 +51,8 @@ class Connections:
         trained = [p for p in self._parameters or self._model.parameters() if p.requires_grad]
         without = set().union(*self._without.values()).intersection(map(id, trained))
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
-        left = {id(p) for p in trained if self.optimizers and id(p) not in taken} - without
+        # What no gradient comes to either, as to a target network's, is meant to stay as it is.
+        left = {id(p) for p in trained if self.optimizers and id(p) not in taken} & self._reached
         # torch's walk for names takes its time.
         named = [(plain_path(name), id(p)) for name, p in self._model.named_parameters()] if without or left else []
         found = (
@@ -92,6 +95,7 @@ class Connections:
         self._missing.add("dL/dW", (name for name, _ in layers.parameters if name in gone), _GONE)
         self._parameters = [p for _, p in layers.parameters]
         mine = [p for p in self._parameters if chosen is None or id(p) in chosen]
+        self._reached |= {id(p) for p in self._parameters if p.grad is not None}
         without = {id(p) for p in mine if p.requires_grad and p.grad is None} if not gone else set()
         self._without[chosen] = self._without.get(chosen, without) & without
         silent &= {name for name, p in layers.parameters if id(p) in self._without[chosen]}

@@ -30,6 +30,11 @@ LOSSES = {
 #: What has weights, or mixes samples: the way from a loss ends there.
 _ENDS = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Cudnn", "Native", "Embedding", "Linear", "Compiled")
 _MEAN = 1  # as torch numbers the reductions
+#: What activations can return, where their node in autograd's graph does not say it.
+_RANGES = {
+    **dict.fromkeys(("Sigmoid", "Softmax", "Hardsigmoid"), (0.0, 1.0)),
+    **{"Tanh": (-1.0, 1.0), "Relu": (0.0, math.inf)},
+}
 #: By how much a label may be off that was subtracted from a prediction and added again.
 _ROUNDED = 1e-5
 
@@ -46,10 +51,11 @@ class Head:
         prediction: The shape of what was compared.
         output: The shape of what the layer has returned.
         softmax_axis: How many numbers each softmax between the two was over.
-        is_over_batch: Whether a softmax or its logarithm was over the first of several axes.
+        is_over_batch: Whether a softmax, of torch or by hand, or its logarithm was over the first of several axes.
         is_mean: Whether the loss is the mean over the batch, as far as that is known.
         value: The loss for this comparison alone, mean over the rows; NaN where the graph did not tell.
         target: The target; class labels as one-hot vectors.
+        bounds: The range of the activation that is nearest to the loss; infinite where it has none.
     """
 
     loss: str
@@ -63,11 +69,20 @@ class Head:
     value: float = math.nan
     target: Sample | None = None
     is_over_batch: bool = False
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def layers(self) -> tuple[str, ...]:
         """The layer, where one was found."""
         return (self.layer,) if self.layer else ()
+
+    def is_scaled(self, activation: str) -> bool:
+        """Whether what an activation returns is multiplied, divided or shifted before the loss has it."""
+        after = self.path[1 : self.path.index(activation)]
+        # The difference that is squared, or the loss's own softmax, is none of it.
+        after = after[after.index("LogSoftmax") + 1 :] if "LogSoftmax" in after else after
+        own = after[:1] in (("Sub",), ("Rsub",)) and self.path[0] not in LOSSES
+        return not {"Mul", "Div", "Add", "Sub", "Rsub"}.isdisjoint(after[1:] if own else after)
 
 
 def read_heads(
@@ -154,7 +169,7 @@ def _head(
     path: list[str] = []
     shapes: list[tuple[int, ...]] = []
     over: list[int] = []
-    layer, node, is_over_batch = "", core, False
+    layer, node, is_over_batch, bounds = "", core, False, (-math.inf, math.inf)
     while node is not None and len(path) < 64:
         if (found := layer_of(node)) is not None:
             layer = found
@@ -167,10 +182,11 @@ def _head(
             shapes.append(_shape(node))
             break
         shapes.append(_shape(node))
-        if name in ("Softmax", "LogSoftmax") and shapes[-1]:
-            axis = _signed(node._saved_dim)
+        axis = _softmax_axis(node, name)
+        if axis is not None and shapes[-1]:
             is_over_batch |= len(shapes[-1]) > 1 and axis in (0, -len(shapes[-1]))
             over += [shapes[-1][axis]] if name == "Softmax" else []
+        bounds = _bounds(node, name) if bounds == (-math.inf, math.inf) else bounds
         node = next((before for before, _ in node.next_functions if before is not None), None)
     # What is divided by its sum is the probability of one class among several.
     is_share = "Sigmoid" in path and "Div" not in path[: path.index("Sigmoid")]
@@ -184,13 +200,37 @@ def _head(
     names = [node_name(node) for node in above]
     reduction = getattr(core, "_saved_reduction", None)
     is_mean = reduction == _MEAN if reduction else "Mean" in names or "DivBackward1" in names or None
-    head = Head(
-        loss, is_logits, tuple(path), layer, shape, shapes[-1], tuple(over), is_mean, is_over_batch=is_over_batch
-    )
+    ends = (shape, shapes[-1], tuple(over), is_mean)
+    head = Head(loss, is_logits, tuple(path), layer, *ends, is_over_batch=is_over_batch, bounds=bounds)
     if target is not None and path[0].startswith("NllLoss"):
         target = target.where(target != _signed(core._saved_ignore_index), -1)
     parts, counts = _numbers(loss, path[0], prediction, target, weight)
     return head, parts, counts
+
+
+def _softmax_axis(node: Node, name: str) -> int | None:
+    """The axis of a softmax or its logarithm; of one that was written by hand, exp(z) / exp(z).sum(axis), too."""
+    if name in ("Softmax", "LogSoftmax"):
+        return _signed(node._saved_dim)
+    if name != "Div" or len(node.next_functions) < 2:
+        return None
+    share, total = node.next_functions[0][0], node.next_functions[1][0]
+    while total is not None and node_name(total) in VIEWS:
+        total = total.next_functions[0][0]
+    if share is None or total is None or (node_name(share), node_name(total)) != ("Exp", "Sum"):
+        return None
+    axes: Sequence[int] = getattr(total, "_saved_dim", ())
+    is_of_exp = [node_name(before) for before, _ in total.next_functions if before is not None] == ["Exp"]
+    return _signed(axes[0]) if is_of_exp and len(axes) == 1 else None
+
+
+def _bounds(node: Node, name: str) -> tuple[float, float]:
+    """What an activation can return at least and at most."""
+    if name not in ("Clamp", "ClampMin", "ClampMax", "Hardtanh"):
+        return _RANGES.get(name, (-math.inf, math.inf))
+    suffix = "_val" if name == "Hardtanh" else ""
+    low, high = _saved(node, f"_saved_min{suffix}"), _saved(node, f"_saved_max{suffix}")
+    return -math.inf if low is None else float(low), math.inf if high is None else float(high)
 
 
 def _is_binary(above: Sequence[Node]) -> bool:

@@ -10,21 +10,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from unvanish.gradients import graph, measure
+from unvanish.gradients.activations import Activations
 from unvanish.gradients.ends import Ends
 from unvanish.gradients.hook import Hook, Tap, is_transformed, with_first_tensor
-from unvanish.gradients.layers import (
-    ACTIVATIONS,
-    activation_path,
-    all_tensors,
-    find_activation,
-    first_tensor,
-)
+from unvanish.gradients.layers import ACTIVATIONS, all_tensors, first_tensor
 from unvanish.gradients.missing import Missing
-from unvanish.gradients.passes import Call, Calls, Passes, together
-from unvanish.gradients.quantities import READERS, Delta, Field, Output, Part, Stream
+from unvanish.gradients.passes import Call, Calls, Passes, together, with_small_batch
+from unvanish.gradients.quantities import READERS, Delta, Field, Part, Stream
 from unvanish.gradients.quantities.delta import DELTA, DELTA_COUNT
-from unvanish.gradients.quantities.left import LEFT
-from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
 from unvanish.gradients.recurrent import RecurrentPass, why_not
 from unvanish.gradients.sight import Sight, storage
 
@@ -65,7 +58,7 @@ class Watch:
     ) -> None:
         self.model = model
         self.missing = missing
-        self.kinds: dict[str, str] = {}
+        self.activations = Activations(missing)
         #: The layers that are part of a compiled graph.
         self.compiled: dict[str, None] = {}
         #: Those that a transform of ``torch.func`` has run.
@@ -91,7 +84,7 @@ class Watch:
         scripted = [name for name in modules if name not in self.modules]
         self.missing.add("delta", scripted, "TorchScript allows no hooks on it")
         self.weights = [(name, weight) for name, weight in parameters if name]
-        self.activations = [module for module in self.model.modules() if type(module) in ACTIVATIONS]
+        self._functions = [module for module in self.model.modules() if type(module) in ACTIVATIONS]
         self.gated = tuple(name for name, module in self.modules.items() if isinstance(module, _GATED))
         kinds = (type(module).__name__ for module in self.model.modules())
         self.normalizations = tuple(sorted({kind for kind in kinds if "Norm" in kind}))
@@ -119,7 +112,7 @@ class Watch:
         self.passes = [Passes()]
         kept = self._calls.keep(self._step - 1 if keep else self._step)  # for one step, and no longer
         self.passes[0].recurrent = [(name, one) for name, one in waiting if name in kept]
-        self._latest: tuple[Call, Tensor, Any] | None = None
+        self.activations.forget()
         self.loss: Tensor | None = None
         self.ends = Ends()
         self._last: tuple[Tensor, int] | None = None
@@ -140,7 +133,7 @@ class Watch:
             if not self._handles[name]:
                 see = Hook(self.fail, partial(self._see_layer, name, _tracer(self, name)))
                 self._handles[name].append(module.register_forward_hook(see, with_kwargs=True))
-        for module in () if self._handles[_ACTIVATIONS] else self.activations:
+        for module in () if self._handles[_ACTIVATIONS] else self._functions:
             self._handles[_ACTIVATIONS].append(module.register_forward_hook(Hook(self.fail, self._see_activation)))
         if not self._handles[_MODEL] and not isinstance(self.model, torch.jit.ScriptModule):
             see = Hook(self.fail, self._see_model)
@@ -209,10 +202,10 @@ class Watch:
             self.transformed[name] = None
             return None
         self.seen.setdefault(name)
-        self.close_layer(inputs[0] if inputs else None)
+        self.activations.close(inputs[0] if inputs else None)
         if z is None or not z.requires_grad or z.grad_fn is None:
             if not torch.is_grad_enabled():
-                self.sight.pass_blindly(name, first_tensor((inputs, keywords)))
+                self.sight.pass_blindly(name, first_tensor((inputs, keywords)), z)
             return None
         if why := "nested" if z.is_nested else "a scalar" if z.dim() == 0 else "":
             self.missing.add("delta", [name], f"it returns a tensor that is {why}")
@@ -227,7 +220,7 @@ class Watch:
             self._calls.open[z.grad_fn] = call
         # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
         self._on_gradient(z, partial(self._see_delta, call))
-        self._latest = call, z, z.grad_fn
+        self.activations.expect(call, module, z)
         self._last = z.detach(), z.grad_fn._sequence_nr()  # by whose number it is known, without its graph
         if isinstance(module, nn.RNNBase):
             self._see_states(name, module, (*inputs, *(keywords[k] for k in ("input", "hx") if k in keywords)), output)
@@ -251,7 +244,7 @@ class Watch:
                 self.loss = scalars[0].detach()
                 self._compare(scalars[0])
             self.look(tensors)
-            self.close_layer()
+            self.activations.close()
             self._calls.close()
 
     def look(self, roots: Iterable[Tensor], *, is_loss: bool = False) -> None:
@@ -320,37 +313,8 @@ class Watch:
                 passes.add(field, name, value)
 
     def _see_activation(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if torch.compiler.is_compiling() or self._latest is None or is_transformed() or not output.requires_grad:
-            return
-        call, _, origin = self._latest
-        if activation_path(output, origin) is not None:
-            self._latest = None
-            self._measure_activation(call, ACTIVATIONS[type(module)], output)
-
-    def close_layer(self, next_input: Any = None) -> None:
-        """Measure the activation of the latest layer, where no module has shown it."""
-        if self._latest is None:
-            return
-        call, z, origin = self._latest
-        self._latest = None
-        self._measure_activation(call, *find_activation(z, origin, next_input))
-
-    def _measure_activation(self, call: Call, kind: str, activation: Tensor | None) -> None:
-        call.kind = kind
-        if activation is None:
-            self.missing.add("activation", [call.name], "the next layer shows only what was made of it")
-        elif activation.is_floating_point() and activation.numel():
-            output = Output(self.modules[call.name], kind, activation.detach())
-            for read, _ in READERS[Output]:
-                call.activation |= read(output)
-        if call.is_taken:
-            self._take_activation(call)
-
-    def _take_activation(self, call: Call) -> None:
-        self.kinds[call.name] = call.kind
-        for field, value in call.activation.items():
-            call.passes.add(field, call.name, value)
-        call.activation.clear()
+        if not (torch.compiler.is_compiling() or is_transformed()):
+            self.activations.see(module, output)
 
     def _see_delta(self, call: Call, delta: Tensor | None) -> None:
         if delta is None or is_transformed():  # of a fused recurrent layer, where the loss uses its state alone
@@ -366,26 +330,12 @@ class Watch:
         self._read(call.passes, call.name, Delta(delta))
         if call.time is not None:
             call.passes.sequences[call.name][call.time].append(measure.norm(delta))
-        self._take_activation(call)
+        self.activations.take(call)
 
     def _see_small_batch(self, name: str, weight: Tensor, is_first: bool, gradient: Tensor) -> None:
         """A weight's own hook sees the gradient of one micro-batch on one rank, before it is added to any other."""
-        if is_transformed():
-            return
-        norm = measure.norm(gradient.detach())
-        if is_first and weight.grad is not None and not any(passes.small_batches for passes in self.passes):
-            self.passes[-1].add(LEFT, name, measure.norm(weight.grad))
-        if is_first and any(passes.small_batches.get(name) for passes in self.passes[:-1]):
-            # What earlier passes have left may be thrown away, as SAM's first one is: they are no part of this step.
-            if weight.grad is None:
-                self.passes = self.passes[-1:]
-            else:
-                goes_on, left = self.passes[-1].goes_on, torch.as_tensor(measure.norm(weight.grad) != 0)
-                self.passes[-1].goes_on = left if goes_on is None else goes_on | left
-        passes = self.passes[-1]
-        passes.small_batches[name] += is_first  # once a layer, however many weights it has
-        passes.add(SMALL_BATCH, name, norm)
-        passes.add(SMALL_BATCHES, name, int(is_first))
+        if not is_transformed():
+            self.passes = with_small_batch(self.passes, name, weight, gradient.detach(), is_first=is_first)
 
     def _on_gradient(self, tensor: Tensor, see: Callable[[Tensor], None]) -> RemovableHandle:
         handle: RemovableHandle = tensor.register_hook(Hook(self.fail, see))  # type: ignore[no-untyped-call]

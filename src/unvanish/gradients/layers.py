@@ -167,6 +167,13 @@ def units_of(weight: nn.Parameter, module: nn.Module) -> int:
     return weight.shape[1] * int(getattr(module, "groups", 1)) if is_transposed else weight.shape[0]
 
 
+def units_by_layer(layers: Layers) -> dict[str, int]:
+    """How many units each layer has; 0 of what is no module."""
+    names = dict.fromkeys([*layers.modules, *(name for name, _ in layers.parameters if name)])
+    first = {name: parameter for name, parameter in reversed(layers.parameters) if name in layers.modules}
+    return {name: units_of(first[name], layers.modules[name]) if name in first else 0 for name in names}
+
+
 def unit_axis(module: nn.Module) -> int:
     """The axis of a layer's output along which its units lie: channels come second, features last."""
     return 1 if hasattr(module, "kernel_size") else -1
@@ -188,11 +195,11 @@ def short_names(layers: Iterable[str]) -> dict[str, str]:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """What a layer returns: the tensor itself, or the first in a tuple, a list or a mapping, however nested."""
+    """What a layer returns: the tensor itself, or the first in a tuple, a mapping or a dataclass, however nested."""
     if isinstance(output, Tensor):
         return output
-    if isinstance(output, Mapping):
-        output = list(output.values())
+    if isinstance(output, Mapping) or is_dataclass(output):
+        output = list((output if isinstance(output, Mapping) else vars(output)).values())
     if isinstance(output, list | tuple):
         # No walrus: torch 2.11 cannot trace one in a generator.
         return next((tensor for tensor in map(first_tensor, output) if tensor is not None), None)
@@ -212,3 +219,26 @@ def unwrapped(model: nn.Module) -> nn.Module | None:
     """What ``torch.compile`` or DDP has been put around."""
     inner: nn.Module | None = getattr(model, "_orig_mod", None)
     return model.module if isinstance(model, DistributedDataParallel | nn.DataParallel) else inner
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether ``torch.compile`` has been put around a part of it."""
+    return any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
+def of_each_rank(model: nn.Module) -> set[int]:
+    """The ids of the parameters that each rank trains for itself, and that differ by design.
+
+    They are those that DDP is told to ignore, as shards of an embedding are, and those beside the parts that it is
+    around, where it is around parts.
+    """
+    own: set[int] = set()
+    for module in model.modules():
+        names = {*getattr(module, "_ddp_params_and_buffers_to_ignore", ())}
+        own |= {id(p) for name, p in module.named_parameters() if name in names} if names else set()
+    parts = [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
+    copied = {id(parameter) for part in parts for parameter in part.parameters()}
+    return own | ({id(parameter) for parameter in model.parameters()} - copied if parts else set())

@@ -12,6 +12,7 @@ from unvanish.gradients import measure
 from unvanish.gradients.graph import Look, Node, look
 from unvanish.gradients.quantities import Field, Part, Reduction
 from unvanish.gradients.quantities.delta import DELTA, DELTA_COUNT
+from unvanish.gradients.quantities.left import LEFT
 from unvanish.gradients.quantities.noise import SMALL_BATCH, SMALL_BATCHES
 from unvanish.gradients.quantities.stream import STREAM
 from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
@@ -98,6 +99,34 @@ def together(
                 whole = whole.where(counts[[turn for *_, turn in numbered]], 0)
             parts[field] = Part([name for name, *_ in numbered], whole)
     return parts, units.by_unit
+
+
+def with_small_batch(
+    all_passes: list[Passes], name: str, weight: Tensor, gradient: Tensor, *, is_first: bool
+) -> list[Passes]:
+    """The passes of a step with what a micro-batch has brought to a weight, before it is added to any other.
+
+    Args:
+        all_passes: Those so far.
+        name: The weight's layer.
+        weight: The parameter.
+        gradient: Of this micro-batch.
+        is_first: Whether it is the layer's first weight, which tells of the others as well.
+    """
+    if is_first and weight.grad is not None and not any(passes.small_batches for passes in all_passes):
+        all_passes[-1].add(LEFT, name, measure.norm(weight.grad))
+    if is_first and any(passes.small_batches.get(name) for passes in all_passes[:-1]):
+        # What earlier passes have left may be thrown away, as SAM's first one is: they are no part of this step.
+        if weight.grad is None:
+            all_passes = all_passes[-1:]
+        else:
+            goes_on, left = all_passes[-1].goes_on, torch.as_tensor(measure.norm(weight.grad) != 0)
+            all_passes[-1].goes_on = left if goes_on is None else goes_on | left
+    latest = all_passes[-1]
+    latest.small_batches[name] += is_first  # once a layer, however many weights it has
+    latest.add(SMALL_BATCH, name, measure.norm(gradient))
+    latest.add(SMALL_BATCHES, name, int(is_first))
+    return all_passes
 
 
 def small_batches(all_passes: Iterable[Passes]) -> Counter[str]:

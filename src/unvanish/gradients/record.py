@@ -18,6 +18,8 @@ from unvanish.gradients.missing import Untrained
 from unvanish.gradients.quantities import (
     QUANTITIES,
     READERS,
+    TOTALS,
+    Batch,
     Field,
     Initial,
     Part,
@@ -26,12 +28,9 @@ from unvanish.gradients.quantities import (
     Scale,
     Successive,
 )
-from unvanish.gradients.quantities.clipped import CLIPPED, GRADIENT_NORM_CLIPPED
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gain import UNITS
-from unvanish.gradients.quantities.gradient import GRADIENT, GRADIENT_NORM, SIZE
-from unvanish.gradients.quantities.noise import SMALL_BATCHES, noise
-from unvanish.gradients.quantities.quantity import LOSS
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM, SIZE
 from unvanish.gradients.quantities.time import LENGTH, LENGTH_SQUARE, PASSES, STATES
 
 Values = dict[str, dict[str, float]]
@@ -131,8 +130,7 @@ class Step:
         time: In seconds since the epoch.
         sizes: How many numbers dL/dW has, by layer.
         units: How many units each layer has.
-        batch_size: Samples in a micro-batch on one rank.
-        ranks: How many ranks have shared the batch.
+        batch: Its samples.
         is_full: Whether everything was measured.
         parts: The numbers by field.
         times: The times t that were read of a recurrent layer.
@@ -153,8 +151,7 @@ class Step:
     time: float
     sizes: dict[str, int]
     units: Mapping[str, int]
-    batch_size: int | None
-    ranks: int
+    batch: Batch
     is_full: bool = False
     parts: dict[Field, Part] = field(default_factory=dict)
     times: dict[str, list[int]] = field(default_factory=dict)
@@ -205,15 +202,8 @@ class Step:
                         found[name] = value
             if found:
                 values[quantity.name] = found
-        totals = {
-            name: math.hypot(*columns[total].values())
-            for name, total in ((GRADIENT_NORM.name, GRADIENT), (GRADIENT_NORM_CLIPPED.name, CLIPPED))
-            if total in columns
-        }
-        if LOSS in columns:
-            totals["loss"] = columns[LOSS][""]
-        if SMALL_BATCHES in columns:
-            totals |= noise(columns, self.batch_size, self.ranks)
+        found_totals = ((total.name, total.value(columns, self.batch)) for total in TOTALS)
+        totals = {name: value for name, value in found_totals if value is not None}
         histograms = self._histograms(brought)
         heads, given = self.ends.read(brought)
         return Record(

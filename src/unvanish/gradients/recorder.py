@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, final
@@ -17,17 +17,21 @@ from unvanish.gradients import measure
 from unvanish.gradients.connections import Connections
 from unvanish.gradients.hook import Hook
 from unvanish.gradients.hooks import Watch
-from unvanish.gradients.layers import find_layers, units_of, unwrapped
+from unvanish.gradients.layers import find_layers, is_compiled, of_each_rank, units_by_layer, unwrapped
 from unvanish.gradients.missing import COMPILED_EARLIER, Missing, unseen
 from unvanish.gradients.passes import small_batches
-from unvanish.gradients.quantities import Initial, Part, Scale, Successive, Weights
+from unvanish.gradients.quantities import Batch, Initial, Part, Scale, Weights
 from unvanish.gradients.quantities.delta import DELTA_NORM
-from unvanish.gradients.quantities.gradient import GRADIENT, GRADIENT_NORM
-from unvanish.gradients.quantities.quantity import LOSS
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.loss import VALUE
 from unvanish.gradients.ranks import LARGEST, SHARED, Ranks
 from unvanish.gradients.record import Record, Step
+from unvanish.gradients.structure import Structure
+from unvanish.gradients.successive import Latest
 from unvanish.gradients.updates import Pending, Updates, options_of
 from unvanish.gradients.weights import Parameters
+
+_OF_EACH_RANK = "DistributedDataParallel leaves them out, so each rank trains its own"
 
 
 @final
@@ -84,10 +88,7 @@ class GradientRecorder:
         self.every_n_steps = every_n_steps
         self.first_steps = first_steps
         self.histogram_every_n_steps = histogram_every_n_steps
-        self._is_compiled = any(
-            hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-            for module in model.modules()
-        )
+        self._is_compiled = is_compiled(model)
         while inner := unwrapped(model):
             process_group, model = getattr(model, "process_group", process_group), inner
         self._model, self._group = model, process_group
@@ -103,34 +104,24 @@ class GradientRecorder:
         self._steps: list[Step] = []
         self._open: tuple[int, Hashable] | None = None
         self._updates = Updates()
-        self._previous: dict[Hashable, tuple[list[str], list[Tensor], Part]] = {}
+        self._latest = Latest()
         self._loss: Tensor | None = None
 
     def _find_layers(self) -> None:
         """Take the model's layers as they are now."""
         self._layers = modules, pairs = find_layers(self._model)
-        # What is replaced is seen at once, what is added at the next step at which everything is measured.
-        inner = set(modules.values())
-        self._tables: list[Mapping[str, object]] = []
-        places = []
-        for module in (queue := [self._model]):
-            if not isinstance(module, torch.jit.ScriptModule):  # which cannot change, and makes its parts anew
-                self._tables += module._parameters, module._modules
-                places += [(module._modules, key, child) for key, child in module._modules.items() if child in inner]
-                queue += [child for child in module._modules.values() if child is not None]
-        self._siblings, self._keys, self._children = ([place[part] for place in places] for part in range(3))
-        self._known = self._everything()
+        self._structure = Structure(self._model, modules.values())
         if not any(name for name, _ in pairs):
             return
         self._sharded = any(hasattr(parameter, "to_local") for _, parameter in pairs)
         group = dist.group.WORLD if self._sharded and self._group is None else self._group
-        names = dict.fromkeys([*modules, *(name for name, _ in pairs if name)])
-        first = {name: parameter for name, parameter in reversed(pairs) if name in modules}
-        units = {name: units_of(first[name], modules[name]) if name in first else 0 for name in names}
+        units = units_by_layer(self._layers)
         fed_words = (nn.Embedding, nn.EmbeddingBag)  # which multiply nothing
         self._fans = {name: n for name, n in units.items() if not isinstance(modules.get(name), fed_words)}
         self._ranks = None if group is None else Ranks(group, units, pairs[0][1].device)
-        self._parameters = Parameters(pairs, self._ranks, is_sharded=self._sharded)
+        own = of_each_rank(self._model) if self._ranks else set()
+        self._parameters = Parameters(pairs, self._ranks, is_sharded=self._sharded, own=own)
+        self._missing.add("what other ranks hold", (name for name, p in pairs if name and id(p) in own), _OF_EACH_RANK)
         if not hasattr(self, "_watch"):
             self._watch = Watch(modules, pairs, self._model, self._missing)
         else:
@@ -140,10 +131,6 @@ class GradientRecorder:
             "dL/dW", (n for n in modules if n not in owners), "its weight is another layer's as well, and shown there"
         )
 
-    def _everything(self) -> list[int]:
-        """What tells the model from what it was; torch's own walks make names and take ten times as long."""
-        return [id(part) for table in self._tables for part in table.values()]
-
     @property
     def layers(self) -> list[str]:
         """The names of the layers from the input to the loss, those that have not run last."""
@@ -152,7 +139,7 @@ class GradientRecorder:
     @property
     def activations(self) -> dict[str, str]:
         """The kind of activation that follows each layer, as far as one was seen; identity where there is none."""
-        return self._watch.kinds
+        return self._watch.activations.kinds
 
     @property
     def notes(self) -> list[str]:
@@ -204,7 +191,7 @@ class GradientRecorder:
         self._hooks.close()
         self._watch.detach()
         self._watch.clear()
-        self._previous.clear()
+        self._latest.of.clear()
 
     def optimizes(self, *optimizers: Optimizer) -> None:
         """Say which optimizers there are, so that it can be said which parameters none of them changes."""
@@ -246,16 +233,14 @@ class GradientRecorder:
         self._open = (step, chosen)
         taken = self._taken[chosen]
         is_full = self._watch.is_attached and self._is_due(taken)
-        is_same = [*map(dict.get, self._siblings, self._keys)] == self._children  # type: ignore[arg-type]
-        if not is_same or (is_full and self._known != self._everything()):
+        is_new = not self._structure.has_its_layers() or (is_full and not self._structure.is_whole())
+        if is_new:
             self._replace_layers()
             is_full = False  # the next one is, since this is not counted
-        else:
-            self._taken[chosen] += is_full or taken > 0
+        self._taken[chosen] += not is_new and (is_full or taken > 0)
         (names, tensors, sizes, count), gradients = self._parameters.with_gradient(chosen)
-        recorded = Step(
-            step, time.time(), sizes, self._fans, batch_size, self._ranks.size if self._ranks else 1, is_full
-        )
+        batch = Batch(batch_size, self._ranks.size if self._ranks else 1)
+        recorded = Step(step, time.time(), sizes, self._fans, batch, is_full)
         self._steps.append(recorded)
         self._take_loss(recorded, loss, taken)
         scale = 1.0 if unscaled else loss_scale
@@ -264,23 +249,15 @@ class GradientRecorder:
             if not (self._steps[:-1] and self._connections.joins(self._steps[-2], self._watch)):
                 self._connections.learn(self._watch, self._layers, chosen, recorded)
         self._updates.begin(chosen, None)
-        previous = self._previous.pop(chosen, None)
+        self._latest.compare(chosen, names[:count], gradients[:count], recorded, self._parameters, scale)
         if names:
-            whole = self._parameters.whole()
-            if is_full and not taken:
-                self._take_initial(recorded, names[:count], tensors[:count])
-            recorded.take(Weights(names, tensors, gradients, whole), scale)
-            if previous is not None and count and previous[0] == names[:count]:
-                shards = self._parameters.whole(gradients[:count])
-                recorded.take(Successive(names[:count], *previous[1:], gradients[:count], shards), scale)
+            if is_full and not taken and self._sharded:
+                self._missing.add("how alike units begin", ["the network"], "no rank has whole weights")
+            elif is_full and not taken:
+                recorded.take(Initial(names[:count], tensors[:count]))
+            recorded.take(Weights(names, tensors, gradients, self._parameters.as_they_are), scale)
             if is_full and count:
-                copies = [measure.local(gradient).clone() for gradient in gradients[:count]]
-                if isinstance(scale, Tensor) or scale != 1:
-                    torch._foreach_div_(copies, scale)
-                found = recorded.parts[GRADIENT]
-                layers = len(found.names) - found.names.count("")
-                norms = Part(found.names[:layers], found.values[:layers])
-                self._previous[chosen] = names[:count], copies, norms
+                self._latest.keep(chosen, names[:count], gradients[:count], recorded, scale)
                 own = [measure.local(weight).clone() for weight in tensors[:count]]
                 self._updates.begin(chosen, Pending(recorded, names, tensors, own, unscaled, self._parameters))
                 if taken % self.histogram_every_n_steps == 0:
@@ -307,20 +284,14 @@ class GradientRecorder:
         new = [name for name, module in self._layers.modules.items() if before.get(name) is not module]
         self._missing.add("the first step", new, "layers were added or replaced while it ran")
         self._watch.clear()
-        self._previous.clear()
-
-    def _take_initial(self, recorded: Step, names: list[str], weights: Sequence[Tensor]) -> None:
-        if self._sharded:
-            self._missing.add("how alike units begin", ["the network"], "no rank has whole weights")
-        else:
-            recorded.take(Initial(names, weights))
+        self._latest.of.clear()
 
     def _take_loss(self, recorded: Step, loss: Tensor | None, taken: int) -> None:
         """The loss, and what it compares; what the network was fed, in the first steps."""
         found = next((one for one in (loss, self._loss, self._watch.loss) if one is not None), None)
         self._loss = None
         if found is not None and found.numel() == 1:
-            recorded.parts[LOSS] = Part([""], measure.gathered([measure.number(found.detach().reshape(()))]))
+            recorded.parts[VALUE] = Part([""], measure.gathered([measure.number(found.detach().reshape(()))]))
         if recorded.is_full:
             recorded.ends = self._watch.take_ends(found, with_data=taken < self.first_steps)
             recorded.options = options_of(*self._connections.optimizers)
@@ -328,23 +299,23 @@ class GradientRecorder:
     def _take_passes(self, recorded: Step, loss_scale: Tensor | float, scale: Tensor | float) -> None:
         """What the hooks have seen since the last step."""
         watch, ranks = self._watch, self._ranks
-        watch.close_layer()
+        watch.activations.close()
         watch.look_back()
-        recorded.activations = dict(watch.kinds)
+        recorded.activations = dict(watch.activations.kinds)
         recorded.gated, recorded.normalizations, recorded.dropout = watch.gated, watch.normalizations, watch.dropout
         for passes in watch.passes:
             recorded.times |= passes.add_states(watch.twice)
         # Where nobody knows how many there were, there may be several.
         watch.has_small_batches = ranks is not None or max(small_batches(watch.passes).values(), default=2) > 1
         parts, by_unit = watch.take()
-        if recorded.batch_size is not None and self._sharded:
+        if recorded.batch.size is not None and self._sharded:
             why = "sharded weights do not show the gradient of one micro-batch"
             self._missing.add("gradient noise scale", ["the network"], why)
         if ranks:
             self._missing.add("residual stream", (name for name, _ in watch.sums), "its ranks do not know each other's")
             parts = ranks.reduce(parts, SHARED)
             by_unit = {field: ranks.largest(by_unit.get(field, {})) for field in LARGEST}
-        factors = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.ranks, Scale.GRADIENT: scale}
+        factors = {Scale.LOSS: loss_scale, Scale.SHARE: loss_scale * recorded.batch.ranks, Scale.GRADIENT: scale}
         for field, part in parts.items():
             factor = factors.get(field.scale, 1)
             recorded.parts[field] = part.divided(factor) if isinstance(factor, Tensor) or factor != 1 else part

@@ -29,6 +29,7 @@ class Sight:
         #: The layers that ran under ``torch.no_grad``, what fed the first of them, and whether they have fed another.
         self.blind: dict[str, None] = {}
         self._source: Tensor | None = None
+        self._made: Tensor | None = None
         self._blind_feed: bool | None = None
         self._data: set[int | None] = set()
 
@@ -52,18 +53,21 @@ class Sight:
         self.cut |= self.blind if self._blind_feed else {}
         self.cut = {name: None for name in self.cut if name not in self.distance}
 
-    def pass_blindly(self, name: str, given: Tensor | None) -> None:
-        """Note a layer that runs under ``torch.no_grad``, and what it is given."""
+    def pass_blindly(self, name: str, given: Tensor | None, returned: Tensor | None) -> None:
+        """Note a layer that runs under ``torch.no_grad``, what it is given, and what it returns."""
         if not self.blind:
             self._source = given
         self.blind[name] = None
+        self._made = returned
 
     def follow(self, given: Tensor | None) -> None:
         """Note what the first other layer after these is given: what they have made, or what they were given too."""
         if self.blind and self._blind_feed is None and given is not None and self._source is not None:
             is_alike = given.shape == self._source.shape  # another view of the same data, as teachers are shown
-            self._blind_feed = given.grad_fn is None and not is_alike and storage(given) not in self._data
-            self._source = None
+            is_made = self._made is not None and given.grad_fn is None and storage(given) == storage(self._made)
+            is_other = given.grad_fn is None and not is_alike and storage(given) not in self._data
+            self._blind_feed = is_made or is_other
+            self._source = self._made = None
 
     def _feed(self, cut: Collection[Call], others: Iterable[Call], calls: Mapping[Node, Call]) -> bool:
         """Whether what has no way to the loss may have fed what has: that began later, on something that is no data.

@@ -87,7 +87,7 @@ class Updates:
             if pending.is_unscaled and len(gradients) == len(pending.parameters):
                 self._has_clipped = True
                 with torch.no_grad():
-                    pending.step.take(Clipped(pending.names, gradients, pending.whole.whole()))
+                    pending.step.take(Clipped(pending.names, gradients, pending.whole.as_they_are))
 
     def end(self, optimizer: Optimizer | None) -> None:
         """Read how far the weights have moved: of the given optimizer, or of those whose step has begun, or of all."""

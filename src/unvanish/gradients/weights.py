@@ -1,7 +1,7 @@
 """The parameters of a network that have a gradient, whole or as shards."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -50,13 +50,24 @@ class Parameters:
         pairs: Each parameter with its layer's name, which is empty for biases and gains; weights first.
         ranks: Those that train it together, where there are any.
         is_sharded: Whether each of them holds a shard of the weights, and not a copy.
+        own: The ids of those that each rank trains for itself, and that may differ.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, Tensor]], ranks: Ranks | None, *, is_sharded: bool) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[tuple[str, Tensor]],
+        ranks: Ranks | None,
+        *,
+        is_sharded: bool,
+        own: Collection[int] = (),
+    ) -> None:
         self.pairs = pairs
+        self._own = own
         self._ranks = ranks if is_sharded else None
         self._copies = None if is_sharded else ranks
         self._selections: dict[frozenset[int] | None, Selection] = {}
+        #: Reads tensors that are distributed as they seem to be.
+        self.as_they_are = self.whole()
 
     def with_gradient(self, chosen: frozenset[int] | None) -> tuple[Selection, list[Tensor]]:
         """The parameters of an optimizer that have a gradient, nearly always all of them, and those gradients."""
@@ -70,7 +81,7 @@ class Parameters:
         return known, found
 
     def whole(self, like: Sequence[Tensor] | None = None) -> Whole:
-        """Reads norms and sums of whole tensors; those given to ``norms`` may be what this rank holds of ``like``."""
+        """Reads norms and sums of whole tensors; ``norms`` of those of which this rank holds a part: of ``like``."""
 
         def norms(names: list[str], tensors: Sequence[Tensor]) -> Part:
             part = Part(names, measure.norms(tensors))
@@ -81,7 +92,11 @@ class Parameters:
             return self._ranks.add_shards(part, tensors, Reduction.SUM) if self._ranks else part
 
         def spread(names: list[str], tensors: Sequence[Tensor]) -> Part | None:
-            return self._copies.spread(Part(names, measure.norms(tensors))) if self._copies else None
+            both = zip(names, tensors, strict=True)
+            copied = [(name, tensor) for name, tensor in both if id(tensor) not in self._own]
+            if self._copies is None or not copied:
+                return None
+            return self._copies.spread(Part([n for n, _ in copied], measure.norms([t for _, t in copied])))
 
         return Whole(norms, sums, spread)
 

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from pkgutil import resolve_name
-from types import ModuleType
 from typing import Any
 from urllib.error import URLError
 
 import torch
+from torch import nn
 
 from unvanish.names import lookup
+from unvanish.trust import resolve
 
 _is_wanted = ContextVar("is_wanted", default=True)
 
@@ -46,12 +46,10 @@ def pretrained(path: str, arguments: Mapping[str, Any], name: str | None) -> dic
         raise ValueError("weights are given twice: as weights and in arguments")
     from torchvision.models import get_model_weights  # noqa: PLC0415 - a second, which only this needs
 
+    factory = resolve(path, nn.Module, "module")
     try:
-        factory = resolve_name(path)
-        if isinstance(factory, ModuleType):
-            factory = resolve_name(":".join(path.rsplit(".", 1)))
         known = get_model_weights(factory).__members__
-    except (ImportError, AttributeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(
             f"weights are by name for torchvision's models alone, and {path!r} is none; an argument of its own may "
             "load some (timm: arguments.pretrained=true)"

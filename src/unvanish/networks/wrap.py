@@ -6,10 +6,7 @@ Shapes: B samples, C outputs, T tokens, V tokens in the vocabulary.
 import copy
 import inspect
 import re
-import sys
 from collections.abc import Mapping
-from pkgutil import resolve_name
-from types import ModuleType
 from typing import Any, final
 
 import torch
@@ -20,6 +17,7 @@ from torch.nn.parameter import UninitializedParameter
 from unvanish.names import nearest
 from unvanish.networks.pretrained import pretrained
 from unvanish.training import ReferenceModule, Training
+from unvanish.trust import first_line, resolve
 
 #: Where torchvision's models, and many others, keep their last linear layer, or a sequence that it ends.
 _HEADS = ("fc", "classifier", "heads.head", "head")
@@ -40,7 +38,7 @@ class Wrap(ReferenceModule):
         input_shape: Axes of one sample.
         output_size: Number of outputs: classes, regression targets, tokens, or 1 for a binary task.
         module: Dotted path of a class, or of a function that builds the module: torchvision.models.resnet18,
-            timm.create_model, or yours.
+            timm.create_model, or of a module that is trusted (see ``unvanish.trust``).
         arguments: What it is called with: {"model_name": "resnet10t"}. Plain values, as they go into a checkpoint.
         weights: The name of weights that torchvision carries for the module, such as IMAGENET1K_V1 or DEFAULT; they are
             downloaded where torch's cache does not have them.
@@ -108,7 +106,7 @@ class Wrap(ReferenceModule):
                         f"{name} reads {self.channels} channels and the data has {x.shape[1]}: it needs an argument "
                         f"that says so (timm: arguments.in_chans={x.shape[1]}), or other images"
                     ) from error
-                raise ValueError(f"{name} does not take a batch of {tuple(x.shape)}: {_first_line(error)}") from error
+                raise ValueError(f"{name} does not take a batch of {tuple(x.shape)}: {first_line(error)}") from error
         for mode, output in zip(("training", "evaluation"), outputs, strict=True):
             if not isinstance(output, Tensor):
                 raise ValueError(
@@ -122,39 +120,19 @@ def build_module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     """What a dotted path names, called with ``arguments``.
 
     Raises:
-        ValueError: there is no such thing, it is none that builds a module, or it cannot be called so.
+        ValueError: there is no such thing, it is not allowed, it builds no module, or it cannot be called so.
     """
-    try:
-        factory = resolve_name(path)
-        if isinstance(factory, ModuleType):  # torchvision.models.alexnet is a file, and the function in it
-            factory = resolve_name(":".join(path.rsplit(".", 1)))
-    except AttributeError as error:
-        hint = nearest(error.name or "", [name for name in dir(error.obj) if not name.startswith("_")])
-        raise ValueError(f"module {path!r} cannot be imported: {_first_line(error)}{hint}") from error
-    except Exception as error:  # of a module that is imported for the first time
-        raise ValueError(f"module {path!r} cannot be imported: {_first_line(error)}") from error
-    if isinstance(factory, nn.Module) or not callable(factory):
-        raise ValueError(f"module {path!r} is {type(factory).__name__}, not a class, nor a function that builds one")
-    if not _may_build(factory):
-        raise ValueError(f"module {path!r} is not called: it is no nn.Module, nor a function from outside of Python")
+    factory = resolve(path, nn.Module, "module")
     try:
         built = factory(**arguments)
     except Exception as error:  # whatever a class or a function of anybody's raises
         hint = ""
         if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
             hint = nearest(unknown[1], list(inspect.signature(factory).parameters))
-        raise ValueError(f"{path} cannot be built with {dict(arguments)}: {_first_line(error)}{hint}") from error
+        raise ValueError(f"{path} cannot be built with {dict(arguments)}: {first_line(error)}{hint}") from error
     if not isinstance(built, nn.Module):
         raise ValueError(f"{path} gives {type(built).__name__}, not an nn.Module")
     return built
-
-
-def _may_build(factory: Any) -> bool:
-    """Whether to call it: a recipe of a stranger's may name os.system as well."""
-    if inspect.isclass(factory):
-        return issubclass(factory, nn.Module)
-    package = (getattr(factory, "__module__", None) or "builtins").partition(".")[0]
-    return inspect.isfunction(inspect.unwrap(factory)) and package not in sys.stdlib_module_names
 
 
 def _replace_head(module: nn.Module, output_size: int) -> bool:
@@ -198,8 +176,3 @@ def _head(module: nn.Module) -> str:
                 head = last
                 break
     return next((path for path, part in module.named_modules() if part is head), "")
-
-
-def _first_line(error: BaseException) -> str:
-    """What kind of error it is, and the first line of what it says."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

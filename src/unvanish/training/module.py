@@ -15,6 +15,9 @@ from unvanish.training.evaluation import CONSTANT, Evaluation, Scores
 from unvanish.training.metrics import Objective, objective
 from unvanish.training.regularization import weights_of
 
+#: Where a checkpoint has the network's class, and what it must know of the data.
+NETWORK, DATA = "unvanish_network", "unvanish_data"
+
 
 class ReferenceModule(L.LightningModule):
     """Loss, penalties, metrics and optimizer for a network that defines ``__init__`` and ``forward(x) -> logits``.
@@ -125,6 +128,12 @@ class ReferenceModule(L.LightningModule):
             {f"{stage}/{name}": value for name, value in self.scores.values.items()}, prog_bar=True, sync_dist=True
         )
         self.log_dict({f"{stage}/{name}": value for name, value in compared.items()}, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to predict without the recipe and the training data: the class, and what encodes."""
+        checkpoint[NETWORK] = f"{type(self).__module__}.{type(self).__qualname__}"
+        if known := getattr(getattr(self.trainer, "datamodule", None), "known", None):
+            checkpoint[DATA] = known
 
     def predict_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         """Probabilities for the classification tasks, the network's output for regression."""

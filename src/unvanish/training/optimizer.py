@@ -4,7 +4,6 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from unvanish.names import lookup, nearest
 from unvanish.training.brief import brief
 from unvanish.training.muon import MuonWithAdamW, hidden_matrices
 from unvanish.training.regularization import weights_of
+from unvanish.trust import resolve
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -87,10 +87,5 @@ class Optimizer:
     def _kind(self) -> Callable[..., torch.optim.Optimizer]:
         if "." not in self.name:
             return lookup("optimizer", self.name, _OPTIMIZERS)
-        try:
-            kind = resolve_name(self.name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"optimizer {self.name!r} cannot be imported: {error}") from error
-        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-            raise ValueError(f"{self.name!r} is not a torch.optim.Optimizer")
+        kind: Callable[..., torch.optim.Optimizer] = resolve(self.name, torch.optim.Optimizer, "optimizer")
         return kind

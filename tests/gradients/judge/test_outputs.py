@@ -90,6 +90,78 @@ def test_what_takes_nothing_from_the_cross_entropy(end):
     return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 60).end
 
 
+def by_hand(axis):
+    """The cross-entropy of a softmax over an axis, written out."""
+
+    def loss(z, y):
+        p = z.exp() / z.exp().sum(axis, keepdim=True)
+        return -p.log()[torch.arange(len(y)), y].mean()
+
+    return loss
+
+
+@ill(BATCH_SOFTMAX)
+@pytest.mark.parametrize("axis", [0, -2])
+def test_a_softmax_over_the_samples_that_was_written_by_hand(axis):
+    model = mlp()
+    run = trained(model, classes(), by_hand(axis), sgd(model))
+    return run.end, f"a softmax of 2 is over the first axis of {ROWS}x{CLASSES} numbers"
+
+
+@near(BATCH_SOFTMAX)
+def test_a_softmax_over_the_classes_that_was_written_by_hand():
+    model = mlp()
+    return trained(model, classes(), by_hand(1), adam(model, 0.03), 80).end
+
+
+class Mapped(nn.Module):
+    """A function at the end of a network."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, z):
+        return self.function(z)
+
+
+@near(SQUASHED_LOGITS)
+def test_logits_that_are_capped():
+    model = mlp(end=Mapped(lambda z: 30 * (z / 30).tanh()))
+    return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 80).end
+
+
+@near(BOUNDED_OUTPUT)
+@pytest.mark.parametrize("is_by_hand", [False, True])
+def test_a_tanh_that_is_multiplied_by_the_bound_of_the_targets(is_by_hand):
+    x, y = numbers()
+    model = mlp(1, end=Mapped(lambda z: 6 * z.tanh()))
+    loss = (lambda p, y: (p - y).square().mean()) if is_by_hand else F.mse_loss
+    run = trained(model, (x, y), loss, adam(model, 0.03), 100)
+    assert y.abs().max() > 1
+    return run.end
+
+
+@ill(BOUNDED_OUTPUT)
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda z: z.clamp(-1, 2), "clamp on the output is between -1 and 2"),
+        (lambda z: z.clamp(max=2), "clamp on the output is 2 at most"),
+        (lambda z: z.clamp(min=-1), "clamp on the output is -1 at least"),
+        (F.relu6, "ReLU6 on the output is between 0 and 6"),
+        (F.hardtanh, "hardtanh on the output is between -1 and 1"),
+        (F.hardsigmoid, "hardsigmoid on the output is between 0 and 1"),
+    ],
+    ids=["clamp", "at most", "at least", "relu6", "hardtanh", "hardsigmoid"],
+)
+def test_targets_beyond_what_the_output_was_cut_off_at(function, told):
+    x, y = numbers()
+    y = 3 * y
+    run = trained(model := mlp(1, end=Mapped(function)), (x, y), F.mse_loss, sgd(model, 0.001))
+    return run.end, f"the {told}, and the targets reach from {y.min():.3g} to {y.max():.3g}"
+
+
 @ill(BOUNDED_OUTPUT)
 def test_the_logarithm_of_a_relu():
     model = mlp(end=nn.ReLU())

@@ -1,6 +1,7 @@
 """What has come of a run."""
 
 import math
+from itertools import pairwise
 from statistics import fmean, median, pstdev
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from trained import CLASSES, ROWS, adam, classes, ill, inputs, mlp, near, noise, numbers, sgd, trained
 
 from unvanish.gradients.judge.rules import PENALTY, PLATEAU, SLOW, STUCK
-from unvanish.gradients.judge.rules.progress import PATIENCE
+from unvanish.gradients.judge.rules.progress import MUCH, PATIENCE, SHRINKS, SHRUNK
 from unvanish.gradients.judge.seen import LEARNS
 from unvanish.gradients.judge.seen import STUCK as STUCK_AT
 
@@ -46,7 +47,10 @@ def test_numbers_that_have_nothing_to_do_with_the_inputs():
     run = trained(model, data, F.mse_loss, adam(model, 0.02), steps)
     constant = torch.cat([data(step)[1] for step in range(steps)]).double().var(correction=0).item()
     assert run.loss() > (1 - STUCK_AT) * constant
-    return run.end, f"after {steps} steps the loss is {run.loss():.3g}, and the best constant answer has {constant:.3g}"
+    return (
+        run.end,
+        f"after {steps} steps the loss is {run.loss(steps // 2):.3g}, and the best constant answer has {constant:.3g}",
+    )
 
 
 @near(STUCK)
@@ -56,6 +60,67 @@ def test_a_loss_that_falls_slowly_and_without_noise():
     run = trained(model, (x, y), F.cross_entropy, sgd(model, 0.0012), 6 * PATIENCE)
     assert run.losses[-1] > (1 - STUCK_AT) * entropy(y)
     assert fmean(run.losses[-64:]) < fmean(run.losses[-128:-64])
+    return run.end
+
+
+@ill(STUCK)
+@pytest.mark.parametrize("widths", [(5, 11, 11, 1), (5, 1)])
+@pytest.mark.parametrize("end", [nn.Identity, nn.Sigmoid])
+def test_layers_without_an_activation_between_them(widths, end):
+    x = inputs()
+    y = (x[:, :1] * x[:, 1:2] > 0).float()
+    model = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)), end())
+    steps = PATIENCE + 20
+    loss = F.binary_cross_entropy if end is nn.Sigmoid else F.binary_cross_entropy_with_logits
+    run = trained(model, (x, y), loss, sgd(model, 0.001), steps)
+    constant = entropy(y.flatten().long())
+    told = (
+        f"after {steps} steps the loss is {run.loss(steps // 2):.3g}, and the best constant answer has {constant:.3g}"
+    )
+    assert "hidden layers with an activation, such as ReLU, after each" in str(run.end)
+    return run.end, f"{told}; no activation is between its layers"
+
+
+@near(STUCK)
+def test_one_unit_that_answers_at_every_position():
+    """Each position has a constant of its own, which a unit that is the same at all of them cannot give."""
+    rates = torch.linspace(0.05, 0.95, 12)
+
+    def data(step):
+        y = (torch.rand(64, 12, generator=torch.Generator().manual_seed(step)) < rates).float()
+        return torch.cat([torch.zeros(64, 1), y[:, :-1]], 1).unsqueeze(-1), y
+
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+
+        def forward(self, x):
+            return self.inner(x).squeeze(-1)
+
+    model = Positions()
+    run = trained(model, data, F.binary_cross_entropy_with_logits, adam(model, 0.03), 150)
+    own = fmean(-(p * math.log(p) + (1 - p) * math.log(1 - p)) for p in rates.tolist())
+    assert own < run.loss(75) < (1 - STUCK_AT) * math.log(2)
+    return run.end
+
+
+@near(STUCK)
+def test_two_targets_that_were_mixed():
+    x, y = classes()
+    model = mlp()
+    share = [0.9]
+    other = torch.randperm(len(y), generator=torch.Generator().manual_seed(1))
+
+    def data(step):
+        share[0] = 0.8 + 0.2 * math.sin(step) ** 2
+        return share[0] * x + (1 - share[0]) * x[other], y
+
+    def loss(z, y):
+        return share[0] * F.cross_entropy(z, y) + (1 - share[0]) * F.cross_entropy(z, y[other])
+
+    run = trained(model, data, loss, adam(model, 0.05), 150)
+    assert run.loss(75) < (1 - LEARNS) * entropy(y)
     return run.end
 
 
@@ -123,6 +188,18 @@ def test_a_run_that_ends_while_it_learns():
     return run.end, f"the loss has fallen from {before:.3g} to {after:.3g} over the last 128 steps"
 
 
+@ill(SLOW)
+def test_a_few_steps_in_which_it_has_only_begun_to_learn():
+    x, y = numbers()
+    model = mlp(1)
+    run = trained(model, (x, y), F.mse_loss, sgd(model, 0.03), 20)
+    before, after = fmean(run.losses[:10]), fmean(run.losses[10:])
+    assert after < (1 - LEARNS) * y.var(correction=0)  # it learns
+    again = after * (1 - (after / before) ** 2)
+    assert again > MUCH * y.var(correction=0)
+    return run.end, f"the loss has fallen from {before:.3g} to {after:.3g} over the last 20 steps, and falls on"
+
+
 @near(SLOW)
 def test_a_run_whose_loss_is_well_below_a_constant_s():
     x, y = numbers()
@@ -148,6 +225,45 @@ def test_a_penalty_of_more_than_the_loss():
     share = fmean(parts[-10:])
     assert 0.5 < share < 1
     return run.end, f"penalties make {share:.0%} of the loss"
+
+
+@ill(PENALTY)
+def test_a_penalty_that_is_nearly_all_of_the_loss_and_shrinks_the_weights():
+    x, y = numbers()
+    model = mlp(1)
+    parts = []
+
+    def loss(z, y):
+        taught = F.mse_loss(z, y)
+        penalty = 20 * sum(p.square().sum() for p in model.parameters() if p.dim() > 1)
+        parts.append((penalty / (taught + penalty)).item())
+        return taught + penalty
+
+    run = trained(model, (x, y), loss, sgd(model, 0.0003), 30)
+    now = run.medians("weight")
+    left = median(now[name] / run.seen["weight"][0][name] for name in now)
+    assert SHRUNK < left < SHRINKS
+    told = f"the weights have shrunk to {left:.0%} of what they began with"
+    return run.end, f"{told}, and penalties make {fmean(parts[-10:]):.0%} of the loss"
+
+
+@ill(PENALTY)
+def test_a_decoupled_weight_decay_that_makes_most_of_each_step():
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), 0.001, weight_decay=30.0)
+    run = trained(model, noise(), F.cross_entropy, optimizer, 14)
+    return run.end, "a weight decay of 30 makes most of each step, in 2 of 2 layers"
+
+
+@near(PENALTY)
+def test_a_decoupled_weight_decay_that_is_larger_than_the_gradients():
+    x, y = classes()
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01, weight_decay=0.1)
+    run = trained(model, (x, y), lambda z, y: 0.01 * F.cross_entropy(z, y), optimizer, 60)
+    weights, gradients = run.medians("weight"), run.medians("gradient")
+    assert all(0.1 * norm > gradients[name] for name, norm in weights.items())
+    return run.end
 
 
 @ill(PENALTY)

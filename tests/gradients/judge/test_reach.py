@@ -87,6 +87,19 @@ def test_a_layer_under_no_grad_that_an_optimizer_is_to_change():
     return trained(model, classes(), F.cross_entropy, sgd(model)).end, "no gradient comes to first.0"
 
 
+@ill(DISCONNECTED)
+def test_a_layer_under_no_grad_that_keeps_the_shape():
+    model = nn.ModuleList([nn.Linear(COLUMNS, COLUMNS), mlp()])
+
+    def forward(x):
+        with torch.no_grad():
+            h = model[0](x)
+        return model[1](h)
+
+    model.forward = forward
+    return trained(model, classes(), F.cross_entropy, sgd(model)).end, "no gradient comes to 0"
+
+
 @near(DISCONNECTED)
 def test_a_layer_under_no_grad_that_no_optimizer_has():
     model = Blind()
@@ -129,3 +142,17 @@ def test_a_part_that_is_frozen():
     model = Parts(lambda m, h: h)
     model.a.requires_grad_(False)
     return trained(model, classes(), F.cross_entropy, adam(model.b, 0.05), 100).end
+
+
+@near(NOT_OPTIMIZED)
+def test_a_target_network_that_no_gradient_comes_to():
+    model = Parts(lambda m, h: h, target=nn.Linear(COLUMNS, CLASSES))
+    x, y = classes()
+    steered = [*model.a.parameters(), *model.b.parameters()]
+
+    def loss(z, y):
+        with torch.no_grad():
+            model.target(x)
+        return F.cross_entropy(z, y)
+
+    return trained(model, (x, y), loss, torch.optim.Adam(steered, 0.03), 80).end

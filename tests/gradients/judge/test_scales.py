@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from trained import CLASSES, COLUMNS, adam, classes, ill, mlp, near, numbers, sgd, trained
+from trained import CLASSES, COLUMNS, adam, classes, ill, mlp, near, noise, numbers, sgd, trained
 
 import unvanish
 from unvanish.gradients import GradientRecorder, Report
-from unvanish.gradients.judge.rules import INPUTS, NAN, TARGETS
+from unvanish.gradients.judge.rules import ALIKE_INPUTS, INPUTS, NAN, TARGETS
 from unvanish.gradients.judge.rules.scaling import LARGE
 
 
@@ -48,6 +48,40 @@ def test_inputs_of_a_hundredth():
     x, y = classes()
     model = mlp()
     return trained(model, (x / 100, y), F.cross_entropy, adam(model, 0.1), 200).end
+
+
+@ill(ALIKE_INPUTS)
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_inputs_that_are_the_same_for_every_sample(value):
+    x, y = classes()
+    model = mlp()
+    run = trained(model, (torch.full_like(x, value), y), F.cross_entropy, adam(model), 120)
+    rows = f"all {10 * len(x)} rows that 0 was fed in the first steps are alike"
+    return run.end, f"{rows}, and their numbers are {'between 0.1 and 0.1' if value else '0'}"
+
+
+@near(ALIKE_INPUTS)
+def test_inputs_of_which_a_single_column_differs():
+    x, y = numbers()
+    x = torch.cat([torch.ones_like(x[:, 1:]), y], 1)
+    model = mlp(1)
+    return trained(model, (x, 2 * y), F.mse_loss, adam(model, 0.03), 110).end
+
+
+@ill(NAN)
+def test_a_network_of_exponentials_that_training_has_driven_beyond_all_numbers():
+    class Exp(nn.Module):
+        def forward(self, z):
+            return z.exp()
+
+    model = mlp(hidden=2, activation=Exp)
+    run = trained(model, noise(), F.cross_entropy, sgd(model, 1.0), 40)
+    broken = next(i for i, loss in enumerate(run.losses) if not math.isfinite(loss))
+    assert broken > 0
+    (finding,) = [finding for finding in run.end.findings if finding.name == NAN.name]
+    assert "activation" in finding.about
+    assert "ReLU or tanh in place of exp" in finding.remedies
+    return run.end, finding.evidence
 
 
 @ill(NAN)

@@ -53,6 +53,37 @@ def test_a_bottleneck_of_one_unit():
     return run.end
 
 
+class Flow(nn.Module):
+    """Couplings of two numbers, each of which begins as the identity."""
+
+    def __init__(self):
+        super().__init__()
+        self.couplings = nn.ModuleList(
+            nn.Sequential(nn.Linear(1, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 2)) for _ in range(4)
+        )
+        for coupling in self.couplings:
+            nn.init.zeros_(coupling[2].weight)
+            nn.init.zeros_(coupling[2].bias)
+
+    def forward(self, x):
+        kept, other, volume = x[:, :1], x[:, 1:], 0.0
+        for coupling in self.couplings:
+            scale, shift = coupling(kept).tanh().chunk(2, 1)
+            kept, other, volume = other * scale.exp() + shift, kept, volume + scale
+        return 0.5 * (kept**2 + other**2) - volume
+
+
+@near(TWINS)
+def test_couplings_of_a_flow_that_begin_at_0():
+    angles = torch.rand(64, 1, generator=torch.Generator().manual_seed(1)) * 3
+    x = torch.cat([angles.cos(), angles.sin()], 1)
+    model = Flow()
+    run = trained(model, (x, x), lambda z, _: z.mean(), adam(model, 0.01), 60)
+    assert run.seen["delta"][0]["couplings.0.2"] > 0
+    assert run.losses[-1] < run.losses[0] - 0.3
+    return run.end
+
+
 @near(TWINS)
 def test_an_output_that_begins_at_0():
     model = mlp()

@@ -1,5 +1,6 @@
 """What the optimizer makes of the gradient."""
 
+import math
 from statistics import fmean, median
 
 import torch
@@ -102,11 +103,43 @@ def test_a_schedule_that_begins_at_0():
 def test_a_learning_rate_of_a_millionth():
     model = mlp()
     run = trained(model, noise(), F.cross_entropy, sgd(model, 1e-6), 40)
-    moved = max(median(run.medians("moved").values()), median(run.first("moved").values()))
+    moved = fmean(median(step.values()) for step in run.seen["moved"][:-1])
     assert moved * 40 < STILL
-    evidence = f"a step changes the weights by {moved:.1g} of themselves, 40 steps by {moved * 40:.1g} at most"
+    evidence = f"40 steps have moved the weights by {100 * moved * 40:.1g} % of their norm at most"
     assert "a higher learning rate, such as 1e-05 in place of 1e-06" in str(run.end)
     return run.end, evidence
+
+
+@ill(TOO_SMALL)
+def test_a_schedule_by_the_epoch_that_is_stepped_at_every_step():
+    model = mlp()
+    optimizer = sgd(model, 0.01)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.8)
+    run = trained(model, noise(), F.cross_entropy, optimizer, 150, prepare=lambda step: step and schedule.step())
+    assert median(run.seen["moved"][0].values()) * 150 > STILL  # what it would have come to without the schedule
+    moved = fmean(median(step.values()) for step in run.seen["moved"][:-1])
+    told = f"150 steps have moved the weights by {100 * moved * 150:.1g} % of their norm at most"
+    assert "a schedule that falls by the epoch and not by the step" in str(run.end)
+    return run.end, f"{told}, as the learning rate has fallen from 0.01 to {0.01 * 0.8**149:.1g}"
+
+
+@near(TOO_SMALL)
+def test_a_cosine_to_0_in_the_end():
+    model = mlp()
+    optimizer = adam(model, 0.03)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+    return trained(model, classes(), F.cross_entropy, optimizer, 100, prepare=lambda step: step and schedule.step()).end
+
+
+@near(TOO_LARGE)
+def test_a_short_run_whose_loss_began_high():
+    x, y = classes()
+    model = mlp()
+    with torch.no_grad():
+        model[2].bias += torch.tensor([60.0, 0, 0])
+    run = trained(model, (x, y), F.cross_entropy, adam(model, 0.3), 60)
+    assert fmean(run.losses) > 2 * math.log(3)  # of all steps; in the end it is right
+    return run.end
 
 
 @near(TOO_SMALL)
@@ -126,7 +159,7 @@ def test_steps_of_a_fifth_of_the_weights():
     run = trained(model, noise(), F.cross_entropy, adam(model, 0.5), 12)
     moved = median(run.medians("moved").values())
     assert moved > THROWN
-    return run.end, f"a step changes the weights by {moved:.2g} of themselves"
+    return run.end, f"a step moves the weights by {100 * moved:.2g} % of their norm"
 
 
 @near(TOO_LARGE)

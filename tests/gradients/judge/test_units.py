@@ -49,6 +49,33 @@ def test_units_that_the_first_steps_have_killed():
     return run.end, worst(shares, "of the units are never positive") + ", which training has made so"
 
 
+@ill(DEAD)
+def test_no_more_units_than_inputs_are_left():
+    torch.manual_seed(0)
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(1))
+    y = (2 * x).floor().long().sum(1) % 2  # a chess board
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    with torch.no_grad():
+        model[2].bias[:4] -= 100
+    run = trained(model, (x, y), F.cross_entropy, adam(model, 0.01), 150)
+    shares = hidden(run, "dead")
+    assert shares["2"] == pytest.approx(4 / 6)  # two are left, and two inputs there are
+    return run.end, worst(shares, "of the units are never positive") + ", which training has made so"
+
+
+@near(DEAD)
+def test_more_units_than_inputs_are_left():
+    torch.manual_seed(0)
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(1))
+    y = (x.norm(dim=1) > 1.1).long()
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 2))
+    with torch.no_grad():
+        model[2].bias[:8] -= 100
+    run = trained(model, (x, y), F.cross_entropy, adam(model, 0.01), 150)
+    assert hidden(run, "dead")["2"] >= MANY
+    return run.end
+
+
 @near(DEAD)
 def test_positive_inputs_with_one_column():
     x = torch.rand(64, 1, generator=torch.Generator().manual_seed(1))
@@ -90,6 +117,16 @@ def test_tanh_units_with_large_biases():
     shares = {name: shares[name] for name in ("0", "2")}
     assert min(shares.values()) >= MANY
     return run.end, worst(shares, "of the activations are at their bound")
+
+
+@ill(SATURATED)
+def test_tanh_units_that_the_first_steps_have_driven_to_their_bounds():
+    model = mlp(hidden=2, activation=nn.Tanh)
+    run = trained(model, noise(), F.cross_entropy, adam(model, 2.0), 60)
+    shares = run.medians("at tanh's bound")
+    shares = {name: shares[name] for name in ("0", "2")}
+    assert "a lower learning rate" in str(run.end)
+    return run.end, worst(shares, "of the activations are at their bound") + ", which training has made so"
 
 
 @near(SATURATED)

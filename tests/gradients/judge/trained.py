@@ -92,8 +92,8 @@ class Run:
         return {name: median(found[name] for found in first) for name in first[0]}
 
     def loss(self, last: int = 128) -> float:
-        """The mean of the last steps."""
-        return fmean(self.losses[-last:])
+        """The mean of the last steps, of the second half of the run at most."""
+        return fmean(self.losses[-min(last, max(1, len(self.losses) // 2)) :])
 
 
 def trained(

@@ -25,7 +25,7 @@ from unvanish.command.hparams import differing, row
 from unvanish.command.result import FAILED, Result
 from unvanish.command.run_folder import check_replaceable, new_folder
 from unvanish.command.stopping import terminable
-from unvanish.command.terminal import console, say, table_width
+from unvanish.command.terminal import console, say, table_width, tensorboard
 from unvanish.command.threads import share_of_threads
 
 
@@ -45,7 +45,7 @@ def compare(options: Namespace, overrides: list[str]) -> int:
         say(f"gradients, all runs on one scale: {folder / page.REPORT}")
     if any(folder.rglob("events.out.tfevents.*")):
         to_tensorboard(pictures, int(comparison.runs["steps"].max()), folder)
-        say(f"next: tensorboard --logdir {folder}")
+        say(f"next: {tensorboard(folder)}")
     return int(any(comparison.runs["error"]))
 
 

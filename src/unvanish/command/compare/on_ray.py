@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from unvanish import trust
 from unvanish.command.compare.task import Task, work
 from unvanish.command.errors import FailedError, WrongInputError, one_line
 
@@ -43,7 +44,8 @@ def launch(
         while True:
             while (jobs is None or len(running) < jobs) and (task := next(waiting, None)) is not None:
                 # What a worker's environment says of GPUs is Ray's.
-                running[remote.remote(task._replace(environment={}, threads=cpus))] = task
+                kept = {name: value for name, value in task.environment.items() if name == trust.VARIABLE}
+                running[remote.remote(task._replace(environment=kept, threads=cpus))] = task
             if not running:
                 return
             (done,), _ = ray.wait([*running], num_returns=1)

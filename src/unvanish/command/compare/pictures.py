@@ -10,13 +10,15 @@ from torch.utils.tensorboard import SummaryWriter
 from unvanish.gradients.show.events import OVERVIEW
 
 _SUFFIX = ".comparison"
+#: TensorBoard sorts by name, and its cards are small: what is read at a glance, the scalars, comes before pictures.
+_TAGS = {"comparison": f"{OVERVIEW}/variants", "comparison_map": f"{OVERVIEW}/variants_map"}
 
 
 def to_tensorboard(pictures: dict[str, bytes], step: int, folder: Path) -> None:
     """Write PNGs to the comparison's own event file, in place of those of an earlier one.
 
     Args:
-        pictures: By the last part of their tags.
+        pictures: By the names of their files.
         step: That they are shown at.
         folder: The comparison's.
     """
@@ -25,4 +27,4 @@ def to_tensorboard(pictures: dict[str, bytes], step: int, folder: Path) -> None:
     with SummaryWriter(folder, filename_suffix=_SUFFIX) as writer:
         for name, png in pictures.items():
             pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-            writer.add_image(f"{OVERVIEW}/{name}", pixels, step, dataformats="HWC")
+            writer.add_image(_TAGS[name], pixels, step, dataformats="HWC")

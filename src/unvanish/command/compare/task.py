@@ -89,10 +89,4 @@ def work(task: Task, tell: Callable[[Step], Any] | None = None) -> int:
     callbacks = [*task.callbacks, *([Teller(task.folder, tell)] if tell else [])]
     with task.log.open("w", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         quieten("stdout")
-        try:
-            return answered(partial(fit, options, [], callbacks=callbacks, columns=task.columns))
-        except Exception:  # a bug of the user's
-            import traceback
-
-            traceback.print_exc()
-            return 1
+        return answered(partial(fit, options, [], callbacks=callbacks, columns=task.columns))

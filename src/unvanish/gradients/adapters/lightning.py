@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -115,7 +115,8 @@ class GradientMonitor(L.Callback):
         except Exception as error:  # of whatever kind: the training is not ours
             log.warning("gradients are not recorded: %s", error)
         self._probe: ChainProbe | None = None
-        self._batch_size: int | None = None
+        #: Samples of the micro-batches since the last step; where they differ, that step shows no noise scale.
+        self._batch_sizes: set[int] = set()
         #: Without the scaler's factor, where there is one.
         self._loss: Tensor | None = None
 
@@ -165,13 +166,10 @@ class GradientMonitor(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """See how many samples there are, for the gradient noise scale."""
-        if self.session is not None:
-            self.session.run(lambda _: self._count(batch))
-
-    def _count(self, batch: Any) -> None:
-        tensor = first_tensor(batch)
-        if tensor is not None and tensor.dim():
-            self._batch_size = max(self._batch_size or 0, len(tensor))
+        with suppress(Exception):  # a batch may be anything
+            tensor = first_tensor(batch)
+            if tensor is not None and tensor.dim():
+                self._batch_sizes.add(len(tensor))
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Read the graph of the loss, and what theory has to say of the first pass."""
@@ -179,7 +177,8 @@ class GradientMonitor(L.Callback):
             scaler = _scaler(trainer)
             self._loss = None if scaler is None else loss.detach() / scaler._scale
             self.session.run(lambda recorder: recorder.before_backward(loss))
-            self.session.run(self._take_chain)
+            if self._probe is not None:
+                self.session.run(self._take_chain)
 
     def _take_chain(self, _: GradientRecorder) -> None:
         if self._probe is not None:
@@ -189,7 +188,7 @@ class GradientMonitor(L.Callback):
         """Read the gradients: accumulated, and not yet clipped."""
         if self.session is None:
             return
-        scaler, batch_size, self._batch_size = _scaler(trainer), self._batch_size, None
+        scaler, sizes, self._batch_sizes = _scaler(trainer), self._batch_sizes, set()
         self.session.run(
             lambda recorder: recorder.before_step(
                 trainer.global_step,
@@ -197,7 +196,7 @@ class GradientMonitor(L.Callback):
                 loss_scale=1.0 if scaler is None else scaler._scale,
                 # Fused optimizers take the scale out themselves, later.
                 unscaled=scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False),
-                batch_size=batch_size,
+                batch_size=sizes.pop() if len(sizes) == 1 else None,
                 loss=self._loss,
             )
         )

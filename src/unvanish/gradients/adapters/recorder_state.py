@@ -22,7 +22,7 @@ def dump(recorder: GradientRecorder, keys: Keys) -> dict[str, Any]:
     """
     previous = []
     for key in keys:
-        names, gradients, norms = recorder._previous.get(key, ([], [], Part([], [])))
+        names, gradients, norms = recorder._latest.of.get(key, ([], [], Part([], [])))
         values = norms.values.clone() if isinstance(norms.values, Tensor) else list(norms.values)
         previous.append((list(names), [gradient.clone() for gradient in gradients], list(norms.names), values))
     return {
@@ -41,7 +41,7 @@ def load(recorder: GradientRecorder, state: dict[str, Any], keys: Keys) -> None:
         if names:
             device = recorder._layers.parameters[0][1].device
             moved = values.to(device) if isinstance(values, Tensor) else values
-            recorder._previous[key] = names, [gradient.to(device) for gradient in gradients], Part(of, moved)
+            recorder._latest.of[key] = names, [gradient.to(device) for gradient in gradients], Part(of, moved)
     recorder._with_gradient |= dict.fromkeys(state["with_gradient"])
     recorder._with_delta |= dict.fromkeys(state["with_delta"])
     for what, why, names in state["missing"]:

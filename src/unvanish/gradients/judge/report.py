@@ -18,6 +18,8 @@ from unvanish.gradients.judge.verdict import Verdict, judge
 from unvanish.gradients.quantities import QUANTITIES
 from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
 from unvanish.gradients.quantities.delta import DELTA_NORM
+from unvanish.gradients.quantities.loss import LOSS
+from unvanish.gradients.quantities.noise import NOISE_SIGNAL, NOISE_VARIANCE
 from unvanish.gradients.record import Record
 from unvanish.gradients.sample import Sample, pooled
 from unvanish.gradients.theory import Chain
@@ -78,9 +80,9 @@ class Report(Displayed):
             self.steps += 1
             self.last_step = record.step
             self.broken = None if record.is_finite else self.broken or record
-            if "loss" in record.totals:
-                self._losses.append(record.totals["loss"])
-                self._opening += [record.totals["loss"]] if len(self._opening) < self.window else []
+            if LOSS.name in record.totals:
+                self._losses.append(record.totals[LOSS.name])
+                self._opening += [record.totals[LOSS.name]] if len(self._opening) < self.window else []
             for head in record.heads:
                 whole = pooled([self._targets.get(key_of(head)), head.target])
                 self._targets |= {key_of(head): whole} if whole else {}
@@ -149,6 +151,7 @@ class Report(Displayed):
             "" if is_one else part,
             self._targets,
             [] if is_start else self._validation,
+            sample=[] if is_start else [record for record in self._sample if record.part == part],
         )
 
     def progress(self, steps: int) -> float:
@@ -190,8 +193,9 @@ class Report(Displayed):
         It is a ratio of means over the steps of the sample; NaN where their |G|^2 is not two standard errors above 0.
         """
         late = [record.totals for record in self._sample if record.step >= self.last_step / 2]
-        signals = [totals["noise_signal"] for totals in late if "noise_signal" in totals]
-        variances = [totals["noise_variance"] for totals in late if "noise_signal" in totals]
+        signals, variances = (
+            [totals[total.name] for totals in late if total.name in totals] for total in (NOISE_SIGNAL, NOISE_VARIANCE)
+        )
         if len(signals) < 2 or fmean(signals) <= 2 * stdev(signals) / math.sqrt(len(signals)):
             return math.nan
         return fmean(variances) / fmean(signals)
@@ -267,7 +271,7 @@ def theory_dict(chain: Chain | None, expected: Mapping[str, float]) -> dict[str,
     if chain is None:
         return None
     deltas = {name: json_number(value) for name, value in expected.items()}
-    return {"factor_per_layer": json_number(chain.factor_per_layer), "delta_norm": deltas}
+    return {"factor_per_layer": json_number(chain.factor_per_layer), DELTA_NORM.name: deltas}
 
 
 def log10(value: float) -> float:
@@ -281,7 +285,7 @@ def summary(record: Record, report: Report | None = None) -> dict[str, float]:
         return {}
     ratio, factor = ratio_and_factor(worst(Seen([record])))
     found = {"first_over_last": ratio, "first_over_last_log10": log10(ratio), "decay_per_layer": factor}
-    if report is not None and "noise_signal" in record.totals:
+    if report is not None and NOISE_SIGNAL.name in record.totals:
         found["noise_scale"] = report.noise_scale
     return {f"gradient/{name}": value for name, value in found.items()}
 

@@ -7,10 +7,12 @@ from functools import cached_property
 from statistics import fmean, median
 from typing import Any
 
+from unvanish.gradients.ends import Given
 from unvanish.gradients.graph import Trunk
 from unvanish.gradients.heads import Head
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gain import GAIN
+from unvanish.gradients.quantities.loss import LOSS
 from unvanish.gradients.quantities.quantity import Quantity
 from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
@@ -43,6 +45,7 @@ class Seen:
         targets: The targets of each head over all steps, by what tells heads apart.
         validation: The losses on data that were not learnt from, in order.
         is_before: Whether nothing was trained yet, and only what one batch shows is asked for.
+        sample: Records from the first step to the last, evenly spaced.
     """
 
     records: Sequence[Record]
@@ -54,6 +57,7 @@ class Seen:
     targets: Mapping[Any, Sample] = field(default_factory=dict)
     validation: Sequence[float] = ()
     is_before: bool = False
+    sample: Sequence[Record] = ()
 
     @property
     def latest(self) -> Record | None:
@@ -111,6 +115,20 @@ class Seen:
         gain, norm = self.initial(GAIN).get(layer, 0.0), self.initial(WEIGHT_NORM).get(layer, 0.0)
         return round((norm / gain) ** 2) if gain else 0
 
+    @property
+    def given(self) -> list[Given]:
+        """The data that the network was fed in its first steps, each layer's once."""
+        return [*{given.layer: given for record in self.first or self.records for given in record.given}.values()]
+
+    @property
+    def inputs(self) -> dict[str, Sample]:
+        """All data of the first steps by the layer that was fed them, where they had the same columns."""
+        fed: dict[str, list[Sample]] = {}
+        for record in self.first or self.records:
+            for given in record.given:
+                fed.setdefault(given.layer, []).append(given.data)
+        return {layer: sample for layer, samples in fed.items() if (sample := pooled(samples))}
+
     @cached_property
     def options(self) -> Sequence[Mapping[str, Any]]:
         """Of the optimizers, by group."""
@@ -154,14 +172,17 @@ class Seen:
         target = self.target(self.head) if self.head else None
         if self.head is None or target is None or target.count < ROWS or self._is_weighted:
             return math.nan
+        # A unit that answers at every position, as of a recurrent network, gives one constant for all of them.
+        is_shared = len(target.sums) > 1 and 1 in self.head.output[1:]
         if self.head.loss == "squared error":
-            return fmean(target.variances)
+            return target.rms**2 - target.mean**2 if is_shared else fmean(target.variances)
         if self.head.loss == "absolute error":
             return min(target.frequencies) if target.is_labels else math.nan
         if not target.is_labels:
             return math.nan  # soft labels have an entropy of their own, below which no loss comes
         if self.head.loss == "binary cross-entropy":
-            return fmean(entropy([1 - mean, mean]) for mean in target.means)
+            means = [target.mean] if is_shared else target.means
+            return fmean(entropy([1 - mean, mean]) for mean in means)
         return entropy(target.means) if len(target.sums) > 1 else math.nan
 
     @cached_property
@@ -169,7 +190,7 @@ class Seen:
         """Whether the loss is a sum over the rows of a batch, or over all their numbers, in place of a mean."""
         # The first steps tell it too where the last ones are broken, as a sum's often are.
         whole = [record for record in (*self.first, *self.records) if record.is_finite]
-        known = [(record.totals.get("loss", math.nan), head) for record in whole for head in record.heads]
+        known = [(record.totals.get(LOSS.name, math.nan), head) for record in whole for head in record.heads]
         times = [(total / head.value, head.prediction) for total, head in known if self.head and head.value]
         rows = ([max(math.prod(shape[:end]), 2) for _, shape in times] for end in (-1, None))
         factors = [factor for factor, _ in times]
@@ -178,17 +199,30 @@ class Seen:
         )
 
     @cached_property
+    def _compared(self) -> Sequence[tuple[float, float]]:
+        """The loss of each record that tells it, and what it compares alone."""
+        known = [(r.totals.get(LOSS.name, math.nan), [h.value for h in r.heads]) for r in self.records if self.head]
+        # Of several of a kind, as mixup has them, a loss in between is their mean with weights of its own.
+        return [(t, t if min(vs) <= t <= max(vs) else fmean(vs)) for t, vs in known if vs]
+
+    @property
+    def penalty(self) -> float:
+        """What is part of the loss and no comparison, mean over the last steps; NaN where not known."""
+        return fmean(total - value for total, value in self._compared) if self._compared else math.nan
+
+    @cached_property
     def loss(self) -> float:
         """What the network has reached: the loss without penalties, mean over the last steps; NaN where not known."""
-        known = [(r.totals.get("loss", math.nan), h.value) for r in self.records for h in r.heads if self.head]
-        values = [value for _, value in known]
-        if not values:
+        if not self._compared:
             return math.nan
+        reached = fmean(value for _, value in self._compared)
         # Every step's loss is known, but only some steps' without what was added to it.
-        penalty = fmean(total - value for total, value in known)
-        if self.losses and abs(penalty) <= 0.1 * abs(fmean(values)):
-            return fmean(self.losses) - penalty
-        return fmean(values)
+        return fmean(self.late) - self.penalty if self.losses and abs(self.penalty) <= 0.1 * abs(reached) else reached
+
+    @property
+    def late(self) -> Sequence[float]:
+        """The losses of the last steps that are known, of the second half of the run at most."""
+        return self.losses if self.is_early else self.losses[-max(1, self.steps // 2) :]
 
     @cached_property
     def progress(self) -> float:
@@ -196,7 +230,7 @@ class Seen:
         if not self.constant > 0:
             # How far it has fallen is the next best, where it can only fall to 0.
             begin = fmean(self.opening) if self.opening and self.head and not self.is_early else math.nan
-            return 1 - fmean(self.losses) / begin if self.losses and begin > 0 and min(self.losses) >= 0 else math.nan
+            return 1 - fmean(self.late) / begin if self.losses and begin > 0 and min(self.losses) >= 0 else math.nan
         return 1 - self.loss / self.constant if math.isfinite(self.loss) else -math.inf
 
     @property

@@ -9,6 +9,7 @@ from unvanish.gradients.judge.rules import RULES
 from unvanish.gradients.judge.rules.depth import ratio_and_factor, worst
 from unvanish.gradients.judge.seen import Seen
 from unvanish.gradients.missing import Untrained
+from unvanish.gradients.quantities.loss import LOSS
 
 _HEALTHY = "the gradient reaches every layer that was looked at"
 _NO_LOSS = "; the loss was not given, and is not judged"
@@ -53,7 +54,7 @@ class Verdict(Displayed):
         if self.findings:
             return self.findings[0].evidence
         if len(self.line) < 2:
-            return f"{'1 layer' if self.line else 'no layer'} with a gradient"
+            return f"delta = dL/dz was measured at {'1 layer' if self.line else 'no layer'}"
         first, *_, last = self.line
         return (
             f"{first} gets {self.first_over_last:.2g} times the gradient that {last} gets, a factor of "
@@ -66,7 +67,7 @@ class Verdict(Displayed):
         if self.findings:
             return self.findings[0].cause
         if self.name == "unknown":
-            return "the gradient of fewer than two layers was seen."
+            return "fewer than two layers say nothing of the gradient's way."
         missing = ", ".join(map(str, self.untrained))
         if missing:
             return f"but not all that seems to train does: {missing}."
@@ -93,5 +94,5 @@ def judge(seen: Seen) -> Verdict:
         for finding in rule.look(rule, seen):
             found.setdefault((finding.name, finding.where), finding)
     untrained = seen.latest.untrained if seen.latest else ()
-    is_loss_seen = bool(seen.heads or seen.losses) or any("loss" in record.totals for record in seen.records)
+    is_loss_seen = bool(seen.heads or seen.losses) or any(LOSS.name in record.totals for record in seen.records)
     return Verdict(tuple(found.values()), worst(seen), untrained, is_loss_seen)

@@ -5,16 +5,19 @@ from typing import Any, get_args
 
 from unvanish.gradients.quantities.activation import ACTIVATION_MEAN, ACTIVATION_STD
 from unvanish.gradients.quantities.adam import ADAM_RMS, ADAM_STEP
-from unvanish.gradients.quantities.clipped import GRADIENT_NORM_CLIPPED
+from unvanish.gradients.quantities.clipped import GRADIENT_NORM_CLIPPED, TOTAL_CLIPPED
 from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
 from unvanish.gradients.quantities.dead import DEAD_SHARE
 from unvanish.gradients.quantities.delta import DELTA_NORM, DELTA_RMS
 from unvanish.gradients.quantities.descent import DESCENT
 from unvanish.gradients.quantities.drift import DRIFT
 from unvanish.gradients.quantities.gain import GAIN
-from unvanish.gradients.quantities.gradient import GRADIENT_NORM, GRADIENT_RMS
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM, GRADIENT_RMS, TOTAL_GRADIENT
 from unvanish.gradients.quantities.left import GRADIENT_LEFT
+from unvanish.gradients.quantities.loss import LOSS
+from unvanish.gradients.quantities.noise import NOISE_BATCH, NOISE_SIGNAL, NOISE_VARIANCE
 from unvanish.gradients.quantities.quantity import (
+    Batch,
     Clipped,
     Delta,
     Field,
@@ -42,6 +45,8 @@ QUANTITIES = (
     *(GRADIENT_COSINE, ACTIVATION_MEAN, ACTIVATION_STD, SATURATED_SHARE, DEAD_SHARE, WEIGHT_NORM, ADAM_RMS, ADAM_STEP),
     *(DESCENT, GAIN, GRADIENT_LEFT, TWIN_UNITS, TWIN_INPUTS, DRIFT),
 )
+#: What is told of a step as a whole.
+TOTALS = (TOTAL_GRADIENT, TOTAL_CLIPPED, LOSS, NOISE_VARIANCE, NOISE_SIGNAL, NOISE_BATCH)
 
 #: What is read at each moment, and whether it is at every step.
 READERS: dict[type, list[tuple[Callable[[Any], Mapping[Field, Any]], bool]]] = {
@@ -52,6 +57,8 @@ READERS: dict[type, list[tuple[Callable[[Any], Mapping[Field, Any]], bool]]] = {
 __all__ = [
     "QUANTITIES",
     "READERS",
+    "TOTALS",
+    "Batch",
     "Clipped",
     "Delta",
     "Field",

@@ -1,6 +1,6 @@
 """dL/dW as the optimizer sees it, after clipping and before the step."""
 
-from unvanish.gradients.quantities.quantity import Clipped, Field, Quantity, Reduction
+from unvanish.gradients.quantities.quantity import Clipped, Field, Quantity, Reduction, total_norm
 
 CLIPPED = Field(Reduction.NORM)
 
@@ -14,3 +14,4 @@ GRADIENT_NORM_CLIPPED = Quantity(
     value=lambda numbers: numbers[CLIPPED],
     charted=False,
 )
+TOTAL_CLIPPED = total_norm(GRADIENT_NORM_CLIPPED.name, CLIPPED)

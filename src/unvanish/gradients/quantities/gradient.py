@@ -2,7 +2,7 @@
 
 import math
 
-from unvanish.gradients.quantities.quantity import Field, Numbers, Quantity, Reduction, Scale, Weights
+from unvanish.gradients.quantities.quantity import Field, Numbers, Quantity, Reduction, Scale, Weights, total_norm
 
 GRADIENT = Field(Reduction.NORM, Scale.GRADIENT)
 #: How many numbers the weights of a layer have; the host knows it.
@@ -31,3 +31,4 @@ GRADIENT_RMS = Quantity(
     value=_rms,
     charted=False,
 )
+TOTAL_GRADIENT = total_norm(GRADIENT_NORM.name, GRADIENT)

@@ -3,10 +3,8 @@
 From the gradients of micro-batches or ranks beside that of the whole batch (McCandlish et al. 2018, appendix A.1).
 """
 
-from collections.abc import Mapping
-
 from unvanish.gradients.quantities.gradient import GRADIENT
-from unvanish.gradients.quantities.quantity import Field, Reduction, Scale
+from unvanish.gradients.quantities.quantity import Batch, Columns, Field, Reduction, Scale, Total
 
 #: dL/dW of one micro-batch on one rank, and how many of them there were.
 SMALL_BATCH, SMALL_BATCHES = Field(Reduction.NORM, Scale.LOSS, is_share=True), Field(is_share=True)
@@ -28,24 +26,30 @@ def noise_scale(small_square: float, big_square: float, small_batch: float, big_
     return variance, signal
 
 
-def noise(columns: Mapping[Field, Mapping[str, float]], batch_size: int | None, ranks: int) -> dict[str, float]:
-    """noise_variance, noise_signal and noise_batch of a step, where all layers have seen the same two micro-batches.
+def _noise(columns: Columns, batch: Batch) -> tuple[float, float, int] | None:
+    """tr(Sigma), |G|^2 and the samples of a step, where all layers have seen the same two micro-batches or more.
 
-    Or more of them; noise_batch are the samples of all.
-
-    Args:
-        columns: Each field by layer.
-        batch_size: Samples in a micro-batch on one rank.
-        ranks: How many have shared the batch: their gradients are averaged, those of micro-batches added.
+    Gradients of ranks are averaged, those of micro-batches added.
     """
-    layers = [name for name in columns[GRADIENT] if name] if GRADIENT in columns else []
+    if batch.size is None or SMALL_BATCHES not in columns or GRADIENT not in columns:
+        return None
+    layers = [name for name in columns[GRADIENT] if name]
     passes = {columns[SMALL_BATCHES].get(name, 0) for name in layers}
-    if batch_size is None or len(passes) != 1 or (count := passes.pop()) <= 1:
-        return {}
+    if len(passes) != 1 or (count := int(passes.pop())) <= 1:
+        return None
     variance, signal = noise_scale(
-        (count / ranks) ** 2 * sum(columns[SMALL_BATCH][name] ** 2 for name in layers) / count,
+        (count / batch.ranks) ** 2 * sum(columns[SMALL_BATCH][name] ** 2 for name in layers) / count,
         sum(columns[GRADIENT][name] ** 2 for name in layers),
-        batch_size,
-        batch_size * count,
+        batch.size,
+        batch.size * count,
     )
-    return {"noise_variance": variance, "noise_signal": signal, "noise_batch": batch_size * count}
+    return variance, signal, batch.size * count
+
+
+def _total(name: str, place: int) -> Total:
+    return Total(name, lambda columns, batch: None if (found := _noise(columns, batch)) is None else found[place])
+
+
+NOISE_VARIANCE, NOISE_SIGNAL, NOISE_BATCH = (
+    _total(name, place) for place, name in enumerate(("noise_variance", "noise_signal", "noise_batch"))
+)

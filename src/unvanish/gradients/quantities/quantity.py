@@ -1,5 +1,6 @@
 """What a measure is: numbers that stay on the device, how they come together, and what they are on the host."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -43,10 +44,6 @@ class Field:
     scale: Scale = Scale.NONE
     is_share: bool = False
     finish: Callable[[Sequence[Tensor]], Tensor | list[float]] | None = None
-
-
-#: The loss of a step, which is of no layer.
-LOSS = Field()
 
 
 class Part(NamedTuple):
@@ -171,6 +168,7 @@ class Update(NamedTuple):
 
 Moment = Output | Delta | Stream | Initial | Weights | Successive | Clipped | Update
 Numbers = Mapping[Field, float]
+Columns = Mapping[Field, Mapping[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,3 +198,33 @@ class Quantity:
     every_step: bool = False
     charted: bool = True
     form: str = ".1e"
+
+
+class Batch(NamedTuple):
+    """The samples of a step.
+
+    Args:
+        size: Those of a micro-batch on one rank; None where nobody knows.
+        ranks: How many ranks have shared the batch.
+    """
+
+    size: int | None
+    ranks: int
+
+
+@dataclass(frozen=True, eq=False)
+class Total:
+    """A measure of a step as a whole.
+
+    Args:
+        name: In ``Record.totals``.
+        value: On the host, from all fields by layer; None where they say nothing.
+    """
+
+    name: str
+    value: Callable[[Columns, Batch], float | None]
+
+
+def total_norm(name: str, field: Field) -> Total:
+    """The norm over all parameters, biases and gains among them."""
+    return Total(name, lambda columns, _: math.hypot(*columns[field].values()) if field in columns else None)

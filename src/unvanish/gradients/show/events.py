@@ -22,9 +22,11 @@ from unvanish.gradients.judge.report import log10
 from unvanish.gradients.layers import short_names
 from unvanish.gradients.measure import OCTAVES
 from unvanish.gradients.quantities import QUANTITIES
+from unvanish.gradients.quantities.clipped import TOTAL_CLIPPED
 from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
 from unvanish.gradients.quantities.delta import DELTA_RMS
-from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM, TOTAL_GRADIENT
+from unvanish.gradients.quantities.loss import LOSS
 from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.record import Record
 from unvanish.gradients.show.all_layers import AllLayers
@@ -93,7 +95,7 @@ class EventWriter:
         """
         # What was measured, and by which optimizer's layers: each such kind is thinned by itself, lest the steps at
         # which everything is measured never have their turn.
-        kind = *record.values, next(iter(record.values.get("gradient_norm", ())), None)
+        kind = *record.values, next(iter(record.of(GRADIENT_NORM)), None)
         has_histograms = bool(record.histograms) and self._histograms.is_due(kind, record.step)
         if not (self._scalars.is_due(kind, record.step) or has_histograms or self._is_alarming(record)):
             return
@@ -145,7 +147,7 @@ class EventWriter:
         self._writer._get_file_writer().add_summary(summary, step, wall_time)  # type: ignore[no-untyped-call]
 
     def _is_alarming(self, record: Record) -> bool:
-        if self._out_of_turn >= OUT_OF_TURN or math.isfinite(record.totals.get("gradient_norm", 0.0)):
+        if self._out_of_turn >= OUT_OF_TURN or math.isfinite(record.totals.get(TOTAL_GRADIENT.name, 0.0)):
             return False
         self._out_of_turn += 1
         return True
@@ -174,7 +176,7 @@ class EventWriter:
     def _scalar_values(self, record: Record) -> Iterator[Summary.Value]:
         logs = {layer: log10(value) for layer, value in record.values.get(DELTA_RMS.name, {}).items()}
         # Of the steps between, the norm over all layers says enough; each scalar costs time.
-        is_between = not record.is_full and math.isfinite(record.totals.get("gradient_norm", math.nan))
+        is_between = not record.is_full and math.isfinite(record.totals.get(TOTAL_GRADIENT.name, math.nan))
         for quantity in CHARTS:
             if quantity == GRADIENT_NORM.name and is_between:
                 continue
@@ -258,7 +260,7 @@ def _markdown(report: Report) -> str:
 
 def _headline(record: Record, summary: Mapping[str, float]) -> dict[str, float]:
     """What sums a step up, what is read first with its tag; no linear twin of a logarithm."""
-    first = {f"{OVERVIEW}/loss": record.totals["loss"]} if "loss" in record.totals else {}
+    first = {f"{OVERVIEW}/loss": record.totals[LOSS.name]} if LOSS.name in record.totals else {}
     if f"{_RATIO}_log10" in summary:
         first[_RATIO_LOG] = summary[f"{_RATIO}_log10"]
     return first | {tag: value for tag, value in summary.items() if tag not in (_RATIO, f"{_RATIO}_log10")}
@@ -266,9 +268,9 @@ def _headline(record: Record, summary: Mapping[str, float]) -> dict[str, float]:
 
 def _totals(record: Record) -> dict[str, float]:
     totals = {
-        tag: record.totals[quantity]
-        for tag, quantity in (("gradient/norm", "gradient_norm"), ("gradient/norm_clipped", "gradient_norm_clipped"))
-        if quantity in record.totals
+        tag: record.totals[total.name]
+        for tag, total in (("gradient/norm", TOTAL_GRADIENT), ("gradient/norm_clipped", TOTAL_CLIPPED))
+        if total.name in record.totals
     }
     if record.histograms:
         half = OCTAVES // 2

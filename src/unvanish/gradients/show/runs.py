@@ -13,6 +13,8 @@ from unvanish.gradients.layers import short_names
 from unvanish.gradients.measure import OCTAVES
 from unvanish.gradients.quantities import QUANTITIES
 from unvanish.gradients.quantities.delta import DELTA_NORM, DELTA_RMS
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.record import Record
 from unvanish.page import packed, shown
 from unvanish.page.matrix import evenly
@@ -109,9 +111,9 @@ def _named(finding: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 
 def _names(records: Sequence[Record]) -> dict[str, str]:
     """What the layers are called in charts, in the order of the last record that has them."""
-    found = dict.fromkeys(chain.from_iterable(r.values.get(DELTA_RMS.name, ()) for r in reversed(records)))
-    found |= dict.fromkeys(chain.from_iterable(r.values.get("gradient_norm", ()) for r in reversed(records)))
-    found |= dict.fromkeys(chain.from_iterable(r.values.get("stream_norm", ()) for r in reversed(records)))
+    found = dict.fromkeys(chain.from_iterable(r.of(DELTA_RMS) for r in reversed(records)))
+    found |= dict.fromkeys(chain.from_iterable(r.of(GRADIENT_NORM) for r in reversed(records)))
+    found |= dict.fromkeys(chain.from_iterable(r.of(STREAM_NORM) for r in reversed(records)))
     return short_names(found)
 
 

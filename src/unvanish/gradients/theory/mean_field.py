@@ -159,7 +159,12 @@ def _elementwise(activation: Activation) -> _Elementwise:
     value, slope = phi(grid)
     if value.shape != grid.shape or not np.allclose(value[:8], phi(grid[:8])[0]):
         raise ValueError(f"{activation} is no finite function of each element on its own, the same at every call")
-    low, high = np.stack([grid[:-1], grid[1:]])[:, np.abs(np.diff(slope)) > 0.05]
+    is_jump = np.abs(np.diff(slope)) > 0.05
+    if abs(np.diff(phi(np.array([-1e-9, 1e-9]))[1])[0]) > 0.05:  # at 0, where averages are split of all functions
+        is_jump &= (grid[:-1] > 0) | (grid[1:] < 0)
+    if not is_jump.any():
+        return phi
+    low, high = np.stack([grid[:-1], grid[1:]])[:, is_jump]
     for _ in range(50):  # halved, a jump stays as high as it was, and a steep place does not
         middle = (low + high) / 2
         left, right = np.abs(np.diff(np.split(phi(np.concatenate([low, middle, high]))[1], 3), axis=0))

@@ -3,6 +3,7 @@
 from unvanish.gradients.judge.rules.batch_norm import APART_IN_EVAL, FEW_SAMPLES
 from unvanish.gradients.judge.rules.batch_softmax import BATCH_SOFTMAX
 from unvanish.gradients.judge.rules.bounded_output import BOUNDED_OUTPUT
+from unvanish.gradients.judge.rules.capacity import BOTTLENECK, TOO_DEEP
 from unvanish.gradients.judge.rules.clipping import CLIPPING
 from unvanish.gradients.judge.rules.depth import EXPLODING, SILENT, VANISHING
 from unvanish.gradients.judge.rules.drift import RANKS_APART
@@ -17,7 +18,7 @@ from unvanish.gradients.judge.rules.one_output import ONE_OUTPUT
 from unvanish.gradients.judge.rules.options import EPS, MOMENTUM
 from unvanish.gradients.judge.rules.order import ONE_SIDED_BATCHES
 from unvanish.gradients.judge.rules.progress import GROWS, PENALTY, PLATEAU, SLOW, STUCK
-from unvanish.gradients.judge.rules.scaling import INPUTS, TARGETS
+from unvanish.gradients.judge.rules.scaling import ALIKE_INPUTS, INPUTS, TARGETS
 from unvanish.gradients.judge.rules.shapes import SHAPES
 from unvanish.gradients.judge.rules.squashed_logits import SQUASHED_LOGITS
 from unvanish.gradients.judge.rules.steps import STILL_WEIGHTS, SUMMED, TOO_LARGE, TOO_SMALL
@@ -43,9 +44,9 @@ RULES = (
     ),
     *(LABELS_OUTSIDE, CONSTANT_LABELS, SQUARED_LABELS, BINARY_OF_MANY, UPWARDS, ZERO_GRAD, CLIPPING, STILL_WEIGHTS),
     *(ONE_SIDED_BATCHES, MOMENTUM, FEW_SAMPLES, SUMMED, DROPPED),
-    *(INPUTS, TARGETS, TWINS, LARGE_START, NAN, DEAD, SILENT, SATURATED, EXPLODING, VANISHING),
+    *(ALIKE_INPUTS, INPUTS, TARGETS, TWINS, LARGE_START, NAN, DEAD, SILENT, SATURATED, EXPLODING, VANISHING),
     *(EXPLODING_IN_TIME, VANISHING_IN_TIME, EPS, PENALTY, GROWS, TOO_LARGE, TOO_SMALL),
-    *(NOISE, STUCK, APART_IN_EVAL, USELESS, PLATEAU, OVERFITTING, SLOW),
+    *(NOISE, BOTTLENECK, STUCK, APART_IN_EVAL, USELESS, TOO_DEEP, PLATEAU, OVERFITTING, SLOW),
 )
 #: All that may be found, in the same order; "dead" is told in two ways.
 NAMES = tuple(dict.fromkeys(rule.name for rule in RULES))

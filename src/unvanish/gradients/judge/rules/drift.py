@@ -15,7 +15,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     drift = {name: share for name, share in known.items() if share > EQUAL}
     if drift:
         worst = max(drift, key=lambda name: drift[name])
-        evidence = f"the norms of the weights differ by {drift[worst]:.1g} from rank to rank in {worst}"
+        evidence = f"the norms of the weights differ by {100 * drift[worst]:.1g} % from rank to rank in {worst}"
         yield rule.found(f"{evidence}, and in {len(drift)} of {len(known)} layers at all", drift)
 
 

@@ -9,11 +9,15 @@ from unvanish.gradients.judge.seen import STUCK, Seen
 
 #: By so much the loss on other data has grown again since it was best, and stands above that on the training data.
 GROWN = 2.0
+#: By so much of itself the constant answer's loss may differ from some data to others.
+UNSURE = 0.15
 
 
 def _useless(rule: Rule, seen: Seen) -> Iterator[Finding]:
     best = min(seen.validation, default=math.nan)
-    if seen.steps >= PATIENCE and seen.progress > STUCK and best >= (1 - STUCK) * seen.constant:
+    # The rows of other data are few at times: what is no better than a constant in the end need not be so by all of it.
+    least = 1 - (UNSURE if seen.validation and seen.validation[-1] >= seen.constant else STUCK)
+    if seen.steps >= PATIENCE and seen.progress > STUCK and best >= least * seen.constant:
         yield rule.found(
             f"the loss on data that were not learnt from has been {best:.3g} at best, where the best constant answer "
             f"has {seen.constant:.3g}, and on the training data it is {seen.loss:.3g}"

@@ -7,6 +7,7 @@ from itertools import pairwise
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen
 from unvanish.gradients.missing import listed
+from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gain import GAIN
 from unvanish.gradients.quantities.saturated import SATURATED_SHARE
 from unvanish.gradients.quantities.twins import TWIN_INPUTS, TWIN_UNITS
@@ -22,10 +23,13 @@ def _twins(rule: Rule, seen: Seen) -> Iterator[Finding]:
     units, inputs = seen.initial(TWIN_UNITS), seen.initial(TWIN_INPUTS)
     if seen.learns and not seen.is_early:
         return
+    weights, deltas = seen.initial(WEIGHT_NORM), seen.initial(DELTA_NORM)
     found: dict[str, None] = {}
     for line in seen.lines.values():
-        layers = [name for name in line if name in units]
-        found |= {before: None for before, after in pairwise(layers) if units[before] == 1 and inputs.get(after) == 1}
+        pairs = pairwise([name for name in line if name in units])
+        alike = [(before, after) for before, after in pairs if units[before] == 1 and inputs.get(after) == 1]
+        # A gradient that has come although what follows is 0 came by another way, as past the couplings of a flow.
+        found |= {before: None for before, after in alike if weights.get(after) != 0 or not deltas.get(before)}
     if found:
         zero = all(seen.initial(WEIGHT_NORM).get(name) == 0 for name in found)
         how = "begin at 0" if zero else "begin with the same weights"
@@ -66,7 +70,7 @@ TWINS = Rule(
     remedies=("He or Xavier initialization", "torch's own initialization"),
     look=_twins,
     source="symmetry: equal rows into a layer and equal columns out of it stay equal",
-    near="a branch or a head that begins at zero, such as LoRA's B: what comes into it differs by unit",
+    near="a branch or a head that begins at zero, such as LoRA's B or a flow's: what comes into it differs by unit",
 )
 LARGE_START = Rule(
     name="weights that begin too large",

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen
 from unvanish.gradients.quantities.activation import ACTIVATION_MEAN
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.loss import LOSS
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 
@@ -15,6 +17,10 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     record = next((record for record in seen.records if not record.is_finite), None)
     if record is None:
         return
+    grows = "exp" in record.activations.values()
+    grown: dict[str, Any] = (
+        {"about": ("activation", *rule.about), "remedies": (_NO_EXP, *rule.remedies)} if grows else {}
+    )
     data = next((g for g in record.given if not math.isfinite(g.data.smallest + g.data.largest)), None)
     target = next((h.layer for h in record.heads if h.target and not math.isfinite(h.target.rms)), None)
     if data is not None:
@@ -34,30 +40,29 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         )
     elif name := _first(record.of(WEIGHT_NORM)):
         step = "an earlier step of the optimizer has made it so"
-        yield rule.found(f"the weight of {name} is {record.of(WEIGHT_NORM)[name]}: {step}", [name])
+        yield rule.found(f"the weight of {name} is {record.of(WEIGHT_NORM)[name]}: {step}", [name], **grown)
     elif name := _first(record.of(ACTIVATION_MEAN)):
         evidence = f"the forward pass first leaves the numbers' range in {name}"
         if record.step > (seen.first or seen.records)[0].step:
-            yield rule.found(evidence, [name])
+            yield rule.found(evidence, [name], **grown)
             return
-        grows = ("ReLU or tanh in place of exp",) if "exp" in record.activations.values() else ()
         yield rule.found(
             f"{evidence}, before any step was made",
             [name],
             cause="what comes in is multiplied in every layer, beyond the largest number of its format.",
-            remedies=(*grows, "He or Xavier initialization", "standardised inputs"),
+            remedies=(*([_NO_EXP] if grows else []), "He or Xavier initialization", "standardised inputs"),
             about=("activation", "initialization", "preprocessing", "depth"),
         )
     elif name := _last({**record.of(GRADIENT_NORM), **record.of(DELTA_NORM)}):
         number = {**record.of(GRADIENT_NORM), **record.of(DELTA_NORM)}[name]
         evidence = f"the gradient is {number} in {name}"
-        if math.isfinite(record.totals.get("loss", math.nan)):
-            evidence += f" while the loss is {record.totals['loss']:.3g}: it was born in the backward pass"
+        if math.isfinite(record.totals.get(LOSS.name, math.nan)):
+            evidence += f" while the loss is {record.totals[LOSS.name]:.3g}: it was born in the backward pass"
             yield rule.found(evidence, [name], remedies=_BACKWARD, about=("loss", "numbers"))
         else:
             yield rule.found(evidence, [name])
     else:
-        loss = record.totals.get("loss", math.nan)
+        loss = record.totals.get(LOSS.name, math.nan)
         if any(head.path[:1] == ("NllLoss",) and not head.target for head in record.heads):
             yield rule.found(
                 f"the loss is {loss}, and all of the targets are ignored",
@@ -77,6 +82,7 @@ def _last(values: Mapping[str, float]) -> str:
     return next((name for name, value in reversed([*values.items()]) if not math.isfinite(value)), "")
 
 
+_NO_EXP = "ReLU or tanh in place of exp"
 _BACKWARD = (
     "a small constant inside the square root, the logarithm or the division that the loss goes through",
     "a loss on logits",

@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.quantities.noise import NOISE_BATCH, NOISE_SIGNAL, NOISE_VARIANCE
 
 #: Records that it takes: the signal is a small difference of two large numbers.
 RECORDS = 8
@@ -14,14 +15,14 @@ TIMES = 2
 
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    totals = [record.totals for record in seen.sound if "noise_signal" in record.totals]
+    totals = [record.totals for record in seen.sound if NOISE_SIGNAL.name in record.totals]
     if seen.is_early or len(totals) < RECORDS or not seen.is_stuck:
         return
-    batch = fmean(t["noise_batch"] for t in totals)
-    signals = [t["noise_signal"] for t in totals]
+    batch = fmean(t[NOISE_BATCH.name] for t in totals)
+    signals = [t[NOISE_SIGNAL.name] for t in totals]
     # What is called noise has to be so at the upper end of what the signal may be.
     signal = fmean(signals) + 2 * stdev(signals) / math.sqrt(len(signals))
-    scale = fmean(t["noise_variance"] for t in totals) / signal if signal > 0 else math.inf
+    scale = fmean(t[NOISE_VARIANCE.name] for t in totals) / signal if signal > 0 else math.inf
     if scale > TIMES * batch:
         at_least = f"at least {scale:.2g}" if math.isfinite(scale) else "beyond measure"
         yield rule.found(f"the gradient noise scale is {at_least} samples, and a batch has {batch:.0f}")

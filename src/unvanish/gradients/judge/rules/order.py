@@ -8,9 +8,7 @@ from unvanish.gradients.judge.seen import Seen, entropy
 
 #: Classes from which on it is told: two of them may be told apart in turns, as adversaries do it.
 CLASSES = 3
-#: Rows a class that a batch must have to show all of them.
-ROWS_A_CLASS = 4
-#: A batch whose labels have less than this share of all labels' entropy is one-sided.
+#: A batch whose labels have less than this share of the entropy that is to be expected is one-sided.
 ONE_SIDED = 0.5
 
 
@@ -21,10 +19,12 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     classes, whole = sum(mean > 0 for mean in target.means), entropy(target.means)
     records = {record.step: record for record in (*seen.first, *seen.records)}.values()
     batches = [head.target for record in records for head in record.heads if head.target]
-    batches = [batch for batch in batches if batch.count >= ROWS_A_CLASS * classes]
+    batches = [batch for batch in batches if batch.count >= classes]
     if classes < CLASSES or len(batches) < 2:
         return
-    if median(entropy(batch.means) for batch in batches) < ONE_SIDED * whole:
+    # Of n rows drawn at random the entropy comes out too small, by (classes - 1) / 2 n.
+    shares = [entropy(batch.means) / (whole - (classes - 1) / (2 * batch.count)) for batch in batches]
+    if median(shares) < ONE_SIDED:
         few = median(sum(mean > 0 for mean in batch.means) for batch in batches)
         yield rule.found(f"a batch has {few:.0f} of the {classes} classes that were seen, of {len(batches)} batches")
 
@@ -35,6 +35,6 @@ ONE_SIDED_BATCHES = Rule(
     cause="the network follows the class of the moment and forgets the others.",
     remedies=("batches that are shuffled, as by shuffle=True of the DataLoader",),
     look=_look,
-    source="half of the entropy of all labels; drawn at random, a batch of 4 rows a class keeps nine tenths of it",
+    source="half of the entropy of n rows drawn at random: that of all labels less (classes - 1) / 2n (Miller 1955)",
     near="small batches of many classes, which cannot have all of them",
 )

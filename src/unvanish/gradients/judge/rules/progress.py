@@ -1,13 +1,16 @@
 """A loss that is no better than that of a constant answer, or that grows."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, median, pstdev
+from typing import Any
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import ENOUGH, LEARNS, Seen
 from unvanish.gradients.judge.seen import STUCK as STUCK_AT
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.loss import LOSS
+from unvanish.gradients.quantities.update import UPDATE_RATIO
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
 from unvanish.gradients.record import Record
 
@@ -15,8 +18,15 @@ from unvanish.gradients.record import Record
 PATIENCE = 100
 #: Standard errors by which a loss has fallen that has not fallen by chance.
 SIGMAS = 3
+#: What as many steps again would take of the constant answer's loss, at the rate of the last ones, is worth them; the
+#: loss has to fall by more than its noise, which a healthy run near its end does too.
+MUCH, SURELY = 0.2, 4
+#: Of a loss below this share of the constant answer's it is known that the network learns well.
+LEFT = 0.4
 #: Penalties that have taken half of the weights are felt, while a tenth of the loss is left.
 SHRUNK = 0.5
+#: The same where they are nine times what they were added to.
+SHRINKS = 0.75
 #: Where the loss is as many times what it compares at all steps, nothing was added to it.
 SAME = 1e-5
 
@@ -25,7 +35,25 @@ def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.is_stuck and seen.steps >= PATIENCE and not _is_on_its_way(seen):
         now = f"{seen.loss:.3g}" if math.isfinite(seen.loss) else str(seen.loss)
         evidence = f"after {seen.steps} steps the loss is {now}, and the best constant answer has {seen.constant:.3g}"
-        yield rule.found(evidence)
+        if _is_linear(seen):
+            yield rule.found(
+                f"{evidence}; no activation is between its layers",
+                cause=_LINEAR,
+                remedies=("hidden layers with an activation, such as ReLU, after each", *rule.remedies),
+                about=("layers", "activation", *rule.about),
+            )
+        else:
+            yield rule.found(evidence)
+
+
+def _is_linear(seen: Seen) -> bool:
+    """Whether nothing in the network bends what comes in."""
+    record = seen.latest
+    bends = record is None or record.normalizations or record.gated or record.through_time
+    is_known = seen.kinds.keys() >= seen.medians(WEIGHT_NORM).keys()
+    # What follows the last layer only maps a plane's height to an answer.
+    inner = {kind for name, kind in seen.kinds.items() if name not in seen.outputs}
+    return not bends and is_known and inner <= {"identity"}
 
 
 def _is_on_its_way(seen: Seen) -> bool:
@@ -35,8 +63,7 @@ def _is_on_its_way(seen: Seen) -> bool:
     if half < 32 or not all(map(math.isfinite, (*before, *after))):
         return False
     fall = fmean(before) - fmean(after)
-    noise = math.hypot(pstdev(before), pstdev(after)) / math.sqrt(half)
-    return fall > SIGMAS * noise and seen.progress + fall / half * seen.steps / seen.constant > STUCK_AT
+    return fall > SIGMAS * noise(before, after) and seen.progress + fall / half * seen.steps / seen.constant > STUCK_AT
 
 
 def _grows(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -55,24 +82,41 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
     left = [now[name] / before[name] for name in now if before.get(name)]
     decay = max((options.get("weight_decay", 0.0) for options in seen.options), default=0.0)
     share = _added(seen, seen.records)
-    if left and median(left) < SHRUNK and (share > 0.01 or decay or _added(seen, seen.first[:1]) > 0.5):
-        yield rule.found(f"the weights have shrunk to {median(left):.0%} of what they began with")
+    has_any = share > 0.01 or decay or _added(seen, seen.first[:1]) > 0.5
+    if left and has_any and median(left) < (SHRINKS if share > ENOUGH else SHRUNK):
+        most = f", and penalties make {share:.0%} of the loss" if ENOUGH < share <= 1 else ""
+        yield rule.found(f"the weights have shrunk to {median(left):.0%} of what they began with{most}")
         return
     if seen.learns:
         return
     if 0.5 < share <= 1 and seen.head.is_mean is not False:
         yield rule.found(f"penalties make {share:.0%} of the loss")
         return
-    weights, gradients = seen.medians(WEIGHT_NORM), seen.medians(GRADIENT_NORM)
-    beaten = [name for name, norm in weights.items() if decay * norm > gradients.get(name, math.inf) > 0]
+    weights, updates = seen.medians(WEIGHT_NORM), seen.medians(UPDATE_RATIO)
+    if not decay:
+        return
+    if is_decoupled := any(is_apart(options) for options in seen.options):
+        # What Adam makes of a gradient does not tell its size: the decay's share of the step does.
+        pull = max(o.get("weight_decay", 0.0) * o.get("lr", 0.0) for o in seen.options)
+        beaten = [name for name in weights if 2 * pull > updates.get(name, math.inf) > 0]
+    else:
+        gradients = seen.medians(GRADIENT_NORM)
+        beaten = [name for name, norm in weights.items() if decay * norm > gradients.get(name, math.inf) > 0]
     if beaten and 2 * len(beaten) > len(weights):
-        evidence = f"a weight decay of {decay:g} pulls at the weights harder than the loss does, in {len(beaten)} of"
-        yield rule.found(f"{evidence} {len(weights)} layers", beaten)
+        of = f"in {len(beaten)} of {len(weights)} layers"
+        harder = f"a weight decay of {decay:g} pulls at the weights harder than the loss does, {of}"
+        most = f"a weight decay of {decay:g} makes most of each step, {of}"
+        yield rule.found(most if is_decoupled else harder, beaten)
+
+
+def is_apart(options: Mapping[str, Any]) -> bool:
+    """Whether an optimizer takes weight decay from the weights itself, and does not add it to the gradient."""
+    return bool(options.get("decoupled_weight_decay")) or str(options.get("optimizer")) in ("AdamW", "Lion", "Muon")
 
 
 def _added(seen: Seen, records: Sequence[Record]) -> float:
     """The share of the loss that is no comparison; NaN where that is not known."""
-    totals = [(r.totals.get("loss", math.nan), h.value) for r in records for h in r.heads]
+    totals = [(r.totals.get(LOSS.name, math.nan), h.value) for r in records for h in r.heads]
     times = [total / value for total, value in totals if value]
     if seen.is_summed or (len(times) > 1 and max(times) - min(times) < SAME * max(times)):
         return 0.0  # a factor
@@ -81,12 +125,23 @@ def _added(seen: Seen, records: Sequence[Record]) -> float:
 
 def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:
     half = len(seen.losses) // 2
-    if seen.is_early or half < 32 or seen.learns or not seen.constant > 0:
+    before, after = seen.losses[:half], seen.losses[half : 2 * half]
+    if half < 8 or not seen.constant > 0 or not all(map(math.isfinite, (*before, *after))):
         return
-    before, after = fmean(seen.losses[:half]), fmean(seen.losses[half:])
-    is_far = after > (1 - LEARNS) * seen.constant  # by where it has come last, as it falls
-    if math.isfinite(before) and math.isfinite(after) and after < 0.9 * before and is_far:
-        yield rule.found(f"the loss has fallen from {before:.3g} to {after:.3g} over the last {2 * half} steps")
+    began, now = fmean(before), fmean(after)
+    if not 0 < now < 0.9 * began:
+        return
+    is_far = half >= 32 and not seen.learns and now > (1 - LEARNS) * seen.constant  # by where it has come last
+    again = now * (1 - (now / began) ** (seen.steps / half))
+    is_sure = began - now > SURELY * noise(before, after) and abs(seen.penalty) < 0.1 * now
+    if is_far or (now > LEFT * seen.constant and again > MUCH * seen.constant and is_sure):
+        evidence = f"the loss has fallen from {began:.3g} to {now:.3g} over the last {2 * half} steps"
+        yield rule.found(evidence if is_far else f"{evidence}, and falls on")
+
+
+def noise(before: Sequence[float], after: Sequence[float]) -> float:
+    """The standard error of the difference between the means of two stretches of losses."""
+    return math.hypot(pstdev(before) / math.sqrt(len(before)), pstdev(after) / math.sqrt(len(after)))
 
 
 def _flat(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -97,6 +152,10 @@ def _flat(rule: Rule, seen: Seen) -> Iterator[Finding]:
         yield rule.found(f"the loss has been {fmean(known):.3g} for {len(known)} steps, to three digits")
 
 
+_LINEAR = (
+    "layers without an activation between them are one linear layer, whose answer is a plane; what is not near one, as "
+    "XOR or rings are not, is out of its reach."
+)
 PLATEAU = Rule(
     name="plateau",
     about=("layers", "activation", "learning_rate"),
@@ -144,6 +203,7 @@ SLOW = Rule(
     cause="the run has ended while the network was learning.",
     remedies=("more steps", "a higher learning rate", "Adam in place of plain SGD"),
     look=_slow,
-    source="a tenth of the loss within the last steps",
-    near="a run whose loss is below 70 % of a constant answer's: that it learns is known",
+    source="a tenth of the loss within the last steps; where it learns, as many steps again at that rate would take a "
+    "fifth of the constant answer's loss",
+    near="a run whose loss falls, and is so small that there is little left to take",
 )

@@ -5,18 +5,20 @@ from collections.abc import Iterator
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.rules.units import is_blocked
-from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.judge.seen import ROWS, Seen
 
 #: Below this the first layer learns a thousand times more slowly than the others.
 SMALL = 0.03
 #: Initializations expect inputs with a mean square of 1; the loss's curvature grows with it.
 LARGE = 10.0
+#: Of a column's mean square, what rounding may leave of a variance of 0.
+ALIKE = 1e-12
 
 
 def _inputs(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if not (seen.is_before or _suffers(seen)):
         return
-    for given in {g.layer: g for record in seen.first or seen.records for g in record.given}.values():
+    for given in seen.given:
         if given.data.rms > LARGE:
             span = f"from {given.data.smallest:.4g} to {given.data.largest:.4g}"
             evidence = (
@@ -29,6 +31,18 @@ def _inputs(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 
 _TOO_SMALL = "the first layer's gradients are that much smaller than the others', and what comes of the data is lost."
+
+
+def _alike(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if not seen.is_stuck:
+        return
+    for layer, data in seen.inputs.items():
+        if data.count >= ROWS and all(
+            v <= ALIKE * (m * m + v) for v, m in zip(data.variances, data.means, strict=True)
+        ):
+            value = "0" if not data.rms else f"between {data.smallest:.4g} and {data.largest:.4g}"
+            rows = f"all {data.count:.0f} rows that {layer} was fed in the first steps are alike"
+            yield rule.found(f"{rows}, and their numbers are {value}", [layer])
 
 
 def _targets(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -47,6 +61,15 @@ def _suffers(seen: Seen) -> bool:
     return seen.is_stuck or is_broken or is_blocked(seen)
 
 
+ALIKE_INPUTS = Rule(
+    name="inputs that are all alike",
+    about=("preprocessing",),
+    cause="what is the same for all samples tells none from another, so the best answer is a constant.",
+    remedies=("a look at some inputs after all preprocessing", "division by a float, where integers were divided"),
+    look=_alike,
+    source=f"no variance in any column over {ROWS} rows or more",
+    near="inputs of which a single column differs from sample to sample",
+)
 INPUTS = Rule(
     name="inputs that are not scaled",
     about=("preprocessing",),

@@ -17,7 +17,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if own:
             rest = rest[rest.index(own) + 1 :]
         again = next((name for name in rest if name in _SQUASHES), None)
-        if not head.is_logits or again is None:
+        if not head.is_logits or again is None or head.is_scaled(again):
             continue
         if again == "Relu" and not seen.is_stuck:
             continue  # it leaves room above, and some networks are built so
@@ -37,5 +37,6 @@ SQUASHED_LOGITS = Rule(
     remedies=("no activation at the end: the loss wants logits",),
     look=_look,
     source="autograd's graph of the loss; after softmax the cross-entropy of C classes stays above ln(e + C - 1) - 1",
-    near="a ReLU in front of the cross-entropy of a network that learns, as SqueezeNet has it",
+    near="logits that are capped at 30 by 30 tanh(z / 30), and a ReLU in front of the cross-entropy of a network that "
+    "learns, as SqueezeNet has it",
 )

@@ -1,8 +1,10 @@
 """Steps of the optimizer that are too small or too large for the weights that they change."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean, median, pstdev
+from typing import Any
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.rules.progress import PATIENCE
@@ -25,16 +27,35 @@ def _small(rule: Rule, seen: Seen) -> Iterator[Finding]:
     began = {name: value for name, value in seen.at_first(UPDATE_RATIO).items() if math.isfinite(value)}
     if not ratios or seen.is_early or seen.learns:
         return
-    # Units that have died take no steps either: small they must have been from the start.
     middle = max(median(ratios.values()), median(began.values()) if began else 0.0)
     if seen.steps < PATIENCE and middle > USUAL / 10:
         return
-    if 0 < middle * seen.steps < STILL and (seen.is_stuck or math.isnan(seen.progress) or _falls(seen)):
-        evidence = (
-            f"a step changes the weights by {middle:.1g} of themselves, {seen.steps} steps by "
-            f"{middle * seen.steps:.1g} at most"
-        )
-        yield rule.found(evidence, remedies=_rates(seen, 10.0) + rule.remedies[1:])
+    moved = _path(seen, middle)
+    if 0 < moved < STILL and (seen.is_stuck or math.isnan(seen.progress) or _falls(seen)):
+        share = f"{seen.steps} steps have moved the weights by {100 * moved:.1g} % of their norm at most"
+        rates = [
+            max(o["lr"] for o in options) for options in _ends(seen) if options and all("lr" in o for o in options)
+        ]
+        if len(rates) == 2 and rates[1] < rates[0] / 10:
+            share += f", as the learning rate has fallen from {rates[0]:.1g} to {rates[1]:.1g}"
+            yield rule.found(share, remedies=("a schedule that falls by the epoch and not by the step", *rule.remedies))
+        else:
+            yield rule.found(share, remedies=_rates(seen, 10.0) + rule.remedies[1:])
+
+
+def _path(seen: Seen, usual: float) -> float:
+    """By how much of themselves all steps together have changed the weights, had they all gone one way."""
+    # Those between the first and the last count, as the rate may have risen or fallen; each stands for the steps up to
+    # the next one.
+    known = [(r.step, [v for v in r.of(UPDATE_RATIO).values() if math.isfinite(v)]) for r in seen.sample]
+    sizes = [(step, median(values)) for step, values in known if values]
+    whole = sum((after - step) * size for (step, size), (after, _) in pairwise(sizes))
+    return seen.steps * (whole / (sizes[-1][0] - sizes[0][0]) if len(sizes) > 1 else usual)
+
+
+def _ends(seen: Seen) -> Sequence[Sequence[Mapping[str, Any]]]:
+    """The optimizers' options at the first step and at the last."""
+    return [record.options for record in ([*seen.first][:1] + [*seen.records][-1:])]
 
 
 def _large(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -45,12 +66,12 @@ def _large(rule: Rule, seen: Seen) -> Iterator[Finding]:
     cosines = [value for value in seen.medians(GRADIENT_COSINE).values() if math.isfinite(value)]
     evidence = ""
     if ratios and median(ratios.values()) > THROWN:
-        evidence = f"a step changes the weights by {median(ratios.values()):.2g} of themselves"
+        evidence = f"a step moves the weights by {100 * median(ratios.values()):.2g} % of their norm"
     elif started and max(started) > 5 * THROWN and (seen.is_stuck or _wild(seen)):
-        evidence = f"the first steps changed weights by {max(started):.2g} of themselves"
+        evidence = f"the first steps moved weights by {100 * max(started):.2g} % of their norm"
     elif cosines and median(cosines) < AGAINST and _is_usual(ratios) and (seen.is_stuck or _wild(seen)):
         evidence = f"successive gradients point against each other: their cosine is {median(cosines):.2f}"
-    elif seen.progress < -0.5 and math.isfinite(seen.progress):
+    elif seen.progress < -0.5 and math.isfinite(seen.progress) and not (seen.opening and seen.loss < min(seen.opening)):
         evidence = f"the loss is {seen.loss:.3g}, where the best constant answer has {seen.constant:.3g}"
     if evidence:
         yield rule.found(evidence, remedies=_rates(seen, 0.1) + rule.remedies[1:])

@@ -11,8 +11,8 @@ from unvanish.gradients.quantities.saturated import SATURATED_SHARE
 NEARLY_ALL = 0.9
 #: On average over the layers. Half is what deep ReLU networks have by right: there a unit is on for all, or for none.
 MOST = 0.75
-#: Of so few units half are too many.
-NARROW = 4
+#: Where so few units of a layer are left, or no more than the network has inputs, what is behind it sees a shadow.
+FEW = 2
 #: Half of the loss is left: what is dead was needed.
 POOR = 0.5
 #: What is named beside it.
@@ -33,8 +33,8 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     line = {name for line in seen.lines.values() for name in line}
     largest = max((share for name, share in shares.items() if name in line), default=0.0)
     mean = sum(shares.values()) / len(shares)
-    few = [] if seen.is_early or seen.progress > POOR else [name for name in shares if 0 < seen.units(name) <= NARROW]
-    narrow = [name for name in few if name in line and shares[name] >= MANY]
+    can_tell = not (seen.is_early or seen.progress > POOR)
+    narrow = [name for name in shares if can_tell and name in line and _is_narrow(seen, name, shares[name])]
     if largest < NEARLY_ALL and mean < MOST and not narrow:
         return
     # The very first record is that of the network as it began.
@@ -48,6 +48,13 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     )
 
 
+def _is_narrow(seen: Seen, layer: str, share: float) -> bool:
+    """Whether most of a layer has died, and no more units are left than the network has inputs."""
+    units, inputs = seen.units(layer), min((len(given.data.sums) for given in seen.given), default=0)
+    alive = round(units * (1 - share))
+    return share >= MANY and units > 0 and (alive <= FEW or alive <= inputs < units)
+
+
 def _saturated(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.learns:
         return
@@ -57,9 +64,14 @@ def _saturated(rule: Rule, seen: Seen) -> Iterator[Finding]:
     line = {name for line in seen.lines.values() for name in line}
     largest = max((share for name, share in shares.items() if name in line), default=0.0)
     if largest >= NEARLY_ALL or sum(shares.values()) / len(shares) >= MOST:
+        began = seen.initial(SATURATED_SHARE)
+        filled = len(seen.first) > 1 and not seen.is_early and max(began.values(), default=0.0) < MANY
         yield rule.found(
-            _evidence("of the activations are at their bound", shares),
+            _evidence("of the activations are at their bound", shares)
+            + (", which training has made so" if filled else ""),
             [name for name, share in shares.items() if share >= MANY],
+            about=("learning_rate", *rule.about) if filled else (),
+            remedies=("a lower learning rate", *rule.remedies[1:]) if filled else (),
         )
 
 
@@ -84,7 +96,8 @@ DEAD = Rule(
     "learns nothing any more.",
     remedies=("leaky ReLU", "He initialization", "batch normalization"),
     look=_dead,
-    source="mean-field theory: in deep ReLU networks half of the units are on for all inputs and half for none",
+    source="mean-field theory: in deep ReLU networks half of the units are on for all inputs, half for none; with no "
+    "more units than inputs in its layers a network bounds no region (Hanin and Sellke 2017)",
     near="positive inputs with one column: half of the first layer's units are silent by right",
 )
 SATURATED = Rule(

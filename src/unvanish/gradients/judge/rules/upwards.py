@@ -7,6 +7,7 @@ from statistics import median
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import Seen
 from unvanish.gradients.quantities.descent import DESCENT
+from unvanish.gradients.quantities.loss import LOSS
 
 #: A step has this cosine with the gradient or less where it goes up; those of momentum and of Adam are above 0.
 UP = -0.1
@@ -14,7 +15,7 @@ UP = -0.1
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     for head in seen.heads:
-        total = seen.latest.totals.get("loss", math.nan) if seen.latest and seen.head else math.nan
+        total = seen.latest.totals.get(LOSS.name, math.nan) if seen.latest and seen.head else math.nan
         if head.value > 0 and total < 0 and math.isclose(total, -head.value, rel_tol=0.05, abs_tol=1e-6):
             yield rule.found(f"the loss is {total:.3g}, minus the {head.loss}", about=("loss", "optimizer"))
             return

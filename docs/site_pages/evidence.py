@@ -1,0 +1,51 @@
+"""What was measured: each page of benchmarks/ with the command that writes it and the day of its numbers."""
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+#: By page: the command that writes it.
+COMMANDS = {
+    "PAPERS": "make papers",
+    "FAULTS": "make faults",
+    "ARCHITECTURES": "make architectures",
+    "TRUST": "make trust",
+    "TABLES": "make tables",
+    "GPU": "make gpu",
+}
+#: What is measured and printed, and stands in a page of another section.
+PRINTED = {
+    "what recording costs beside peers": ("python benchmarks/monitor.py", "../MONITOR.md"),
+    "how fast the tab shows six runs": ("python -m benchmarks.tab", "../TENSORBOARD.md"),
+    "a step of the playground": ("python -m benchmarks.playground", "../PLAYGROUND.md"),
+    "what the remedies cure": ("make remedies", "../DIAGNOSE.md"),
+}
+
+
+def write(folder: Path) -> None:
+    """Write evidence.md."""
+    pages = sorted((ROOT / "benchmarks").glob("*.md"))
+    names = {page.stem for page in pages}
+    if names != set(COMMANDS):
+        raise ValueError(f"pages of benchmarks/ and commands that write them differ: {sorted(names ^ set(COMMANDS))}")
+    rows = ["| page | command | day |", "|---|---|---|"]
+    for page in pages:
+        title = re.search(r"^# (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        words = title[1] if title else page.stem
+        rows.append(f"| [{words}](../../benchmarks/{page.name}) | `{COMMANDS[page.stem]}` | {_day(page)} |")
+    for words, (command, link) in PRINTED.items():
+        rows.append(f"| [{words}]({link}) | `{command}` | {_day((folder / link).resolve())} |")
+    text = (
+        "# What was measured\n\nEach page is written by one command, or its numbers are printed by one. "
+        "The day is that on which the page last changed.\n\n"
+    )
+    (folder / "evidence.md").write_text(text + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _day(page: Path) -> str:
+    """Of its last commit."""
+    command = ["git", "log", "-1", "--format=%cs", "--", page.name]
+    found = subprocess.run(command, cwd=page.parent, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "not committed"

@@ -1,0 +1,146 @@
+"""The model card of an export: what it is, what it was trained on, and what it is worth."""
+
+import json
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import unvanish
+from unvanish.command import data_files
+from unvanish.command.experiment import Built, Experiment
+from unvanish.command.scores import warnings_of
+from unvanish.training import Scores
+
+_PACKAGES = ("torch", "lightning", "torchmetrics", "numpy")
+
+
+class Exported(NamedTuple):
+    """A file that was held against the network.
+
+    Args:
+        path: Where it is.
+        sha256: Of its content.
+        rows: On how many samples both have answered.
+        difference: The largest between the answers, as a share of the largest answer.
+    """
+
+    path: Path
+    sha256: str
+    rows: int
+    difference: float
+
+
+def model_card(
+    experiment: Experiment, built: Built, run: Path, checkpoint: Path, scores: Scores, split: str, exported: Exported
+) -> str:
+    """Markdown."""
+    model, data = built.model, built.data
+    parts = [
+        f"# {experiment.recipe.name}, {type(model).__name__}",
+        "",
+        *_table(
+            ("file", f"`{exported.path.name}`, SHA-256 {exported.sha256}"),
+            (
+                "held against the network",
+                f"{exported.rows} rows, batches of 1 to {exported.rows}: "
+                f"equal to {exported.difference:.1e} of the largest answer",
+            ),
+            ("checkpoint", f"`{checkpoint}`"),
+            ("task", model.settings.task),
+            ("input", f"(batch, {', '.join(map(str, _shape(data)))}), encoded as `encoding.json` says"),
+            ("output", _output(model.settings.task, data)),
+            ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
+            ("verdict on its gradients", _verdict(run)),
+            (
+                "versions",
+                ", ".join(
+                    [
+                        f"unvanish {unvanish.__version__}",
+                        f"Python {platform.python_version()}",
+                        *(f"{name} {version(name)}" for name in _PACKAGES),
+                    ]
+                ),
+            ),
+        ),
+        "",
+        "## Data",
+        "",
+        *_table(*_data(run, built)),
+        "",
+        f"## Scores on the {split} split",
+        "",
+        *_scores(scores),
+        *(f"\n{line.capitalize()}." for line in warnings_of(scores, model.settings.task, _names(data))),
+        *_by_class(scores, _names(data)),
+        "",
+        "## Recipe",
+        "",
+        "```yaml",
+        experiment.resolved().rstrip(),
+        "```",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _names(data: Any) -> list[str] | None:
+    return getattr(data, "class_names", None)
+
+
+def _shape(data: Any) -> tuple[int, ...]:
+    return tuple(getattr(data, "input_shape", ()))
+
+
+def _output(task: str, data: Any) -> str:
+    if task == "regression":
+        return f"numbers in their own units: {', '.join(getattr(data, 'target_names', None) or ['targets'])}"
+    names = _names(data) or []
+    listed = f": {', '.join(names[:20])}{', ...' * (len(names) > 20)}" if names else ""
+    return f"the probability of {names[1]!r}" if task == "binary" and len(names) == 2 else f"probabilities{listed}"
+
+
+def _verdict(run: Path) -> str:
+    try:
+        return str(json.loads((run / "gradient_report.json").read_text(encoding="utf-8"))["verdict"])
+    except (OSError, ValueError, KeyError):
+        return "not recorded"
+
+
+def _data(run: Path, built: Built) -> Iterator[tuple[str, str]]:
+    splits = getattr(built.data, "splits", None)
+    if (known := data_files.recorded(run)) is not None:
+        yield "file", f"`{known['path']}`, {known['size']:,} bytes, SHA-256 {known['sha256']}"
+        if known["columns"]:
+            yield "columns", ", ".join(f"`{name}`" for name in known["columns"])
+    else:
+        yield "data", repr(built.data)
+    for name in ("train", "validation", "test"):
+        if splits is not None and (tensors := getattr(splits, name)):
+            yield f"rows to {name}", f"{len(tensors[0]):,}"
+
+
+def _scores(scores: Scores) -> list[str]:
+    kinds = [*scores.baselines]
+    rows = [("metric", "score", *kinds)]
+    for name, value in scores.values.items():
+        others = (scores.baselines[kind].get(name) for kind in kinds)
+        rows.append((name, f"{value:.4f}", *("" if other is None else f"{other:.4f}" for other in others)))
+    return _table(*rows, has_head=True)
+
+
+def _by_class(scores: Scores, names: list[str] | None) -> list[str]:
+    if not scores.confusion:
+        return []
+    rows: list[tuple[str, ...]] = [("class", "precision", "recall", "f1", "samples")]
+    for i, found in enumerate(scores.by_class()):
+        cells = [f"{found[key]:.4f}" for key in ("precision", "recall", "f1")]
+        rows.append((names[i] if names else str(i), *cells, str(int(found["samples"]))))
+    return ["", *_table(*rows, has_head=True)]
+
+
+def _table(*rows: tuple[str, ...], has_head: bool = False) -> list[str]:
+    head, *body = rows if has_head else (("",) * len(rows[0]), *rows)
+    lines = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in (head, *body)]
+    return [f"| {lines[0]} |", "|" + "---|" * len(head), *(f"| {line} |" for line in lines[1:])]

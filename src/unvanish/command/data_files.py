@@ -1,0 +1,131 @@
+"""Which file a run was trained on, and whether another is the same."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from unvanish.command.errors import WrongInputError, one_line
+from unvanish.command.run_folder import write_text
+
+logger = logging.getLogger(__name__)
+
+DATA_FILE = "data.json"
+_BLOCK = 2**20
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """The path, size, time and SHA-256 of a file; of a folder those of its files' names and sizes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = path.stat()
+    sha256 = hashlib.sha256()
+    size = found.st_size
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+        sizes = [p.stat().st_size for p in inside]
+        size = sum(sizes)
+        for name, count in zip(inside, sizes, strict=True):
+            sha256.update(f"{name.relative_to(path).as_posix()}\0{count}\0".encode())
+    else:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                sha256.update(block)
+    return {"path": str(path.absolute()), "size": size, "time": found.st_mtime, "sha256": sha256.hexdigest()}
+
+
+def keep(path: str | None, data: L.LightningDataModule, folder: Path) -> None:
+    """Write down in a run's folder which file it is trained on, and which columns that has."""
+    if path is None:
+        return
+    try:
+        found = fingerprint(Path(path))
+    except OSError:  # what has read it a moment ago knows better
+        return
+    write_text(folder / DATA_FILE, json.dumps(found | {"columns": columns_of(getattr(data, "known", None))}, indent=2))
+
+
+def columns_of(known: Any) -> list[str]:
+    """The columns that a table needs; none where it is no table."""
+    encoding = (known or {}).get("encoding", {})
+    columns = encoding.get("columns") or encoding.get("coder", {}).get("columns", [])
+    return [*dict.fromkeys([*columns, *encoding.get("targets", [])])]
+
+
+def recorded(run: Path) -> dict[str, Any] | None:
+    """What a run has written down; None where it has not."""
+    try:
+        found = json.loads((run / DATA_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"path", "size", "time", "sha256", "columns"} <= found.keys() else None
+
+
+def is_same(there: dict[str, Any], path: Path) -> bool:
+    """Whether a file has the content that a run was trained on."""
+    try:
+        status = path.stat()
+        is_untouched = (str(path.absolute()), status.st_mtime) == (there["path"], there["time"])
+        if path.is_file() and status.st_size != there["size"]:
+            return False
+        return (is_untouched and path.is_file()) or fingerprint(path)["sha256"] == there["sha256"]
+    except OSError as error:
+        raise WrongInputError(one_line(error)) from error
+
+
+def newest_of(runs: list[Path], path: Path) -> Path:
+    """The newest of the runs, oldest first, that was trained on a file.
+
+    Raises:
+        WrongInputError: none was; it says in which columns the file differs from that of the newest.
+    """
+    for run in reversed(runs):
+        there = recorded(run)
+        if there is None or is_same(there, path):
+            return run
+    newest = recorded(runs[-1])
+    assert newest is not None
+    raise WrongInputError(
+        f"no run of it was trained on {path}: {runs[-1]}, the newest, was on {newest['path']}, "
+        f"{_difference(newest, path)}; train with `unvanish fit`, or name a run by its config.yaml"
+    )
+
+
+def check(run: Path, path: Path) -> None:
+    """Refuse for a run that is named a file that lacks columns; say where the file is another one.
+
+    Raises:
+        WrongInputError: columns are missing.
+    """
+    there = recorded(run)
+    if there is None or is_same(there, path):
+        return
+    if _lacking(there, path):
+        raise WrongInputError(f"{run} was trained on {there['path']}, {_difference(there, path)}")
+    logger.warning(
+        "%s was trained on %s, %s: rows that it was trained on may be among those of the test split",
+        *(run, there["path"], _difference(there, path)),
+    )
+
+
+def _difference(there: dict[str, Any], path: Path) -> str:
+    if lacking := _lacking(there, path):
+        return f"whose columns {', '.join(map(repr, lacking))} {path} lacks"
+    if str(path.absolute()) == there["path"]:
+        return "which has changed since"
+    return "which has other content"
+
+
+def _lacking(there: dict[str, Any], path: Path) -> list[str]:
+    """The columns of a run's table that a file lacks."""
+    if not there["columns"]:
+        return []
+    from unvanish.data.table_file import column_names
+
+    names = column_names(str(path))
+    return [name for name in there["columns"] if name not in names]

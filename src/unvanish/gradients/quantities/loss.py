@@ -1,0 +1,7 @@
+"""The loss of a step, which is of no layer."""
+
+from unvanish.gradients.quantities.quantity import Field, Total
+
+VALUE = Field()
+
+LOSS = Total("loss", lambda columns, _: columns[VALUE][""] if VALUE in columns else None)
