@@ -20,10 +20,11 @@ setup: .venv/tools  ## Make .venv with the package and its development tools
 quickstart: .venv/package  ## Train a 20-layer sigmoid net and its fixes, and compare their gradients (under 4 minutes)
 	$(BIN)/unvanish compare vanishing/mlp
 
-lint: .venv/tools  ## Check style, format and which room imports which
+lint: .venv/tools  ## Check style, format, which room imports which, and that what is imported is declared
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry src
 
 types: .venv/tools  ## Check types
 	$(BIN)/mypy
@@ -48,12 +49,12 @@ notebooks: .venv/tools  ## Execute every notebook from scratch
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	@touch $@
 
-docs: .venv/docs  ## Build the site in build/site, offline, and check its links (under 5 minutes)
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/site
-	$(BIN)/python docs/site_pages/links.py build/site
+docs: .venv/docs  ## Build the site in docs/_build/site, offline, and check its links (under 5 minutes)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d docs/_build/doctrees . docs/_build/site
+	$(BIN)/python docs/site_pages/links.py docs/_build/site
 
 docs-serve: docs  ## Serve the site, the playground with it, at port 8000 of this machine
-	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory docs/_build/site 8000
 
 verdicts: .venv/package  ## Judge twenty networks of which it is known what their gradient does
 	$(BIN)/python benchmarks/verdicts.py
@@ -83,12 +84,15 @@ papers: .venv/package  ## Compute the table "paper | ours" (about 40 minutes; MN
 trust: .venv/package  ## Kill runs and damage checkpoints, count what is lost (about 10 minutes)
 	$(BIN)/python -m benchmarks.trust
 
+fuzz: .venv/package  ## Spoil files of every kind for ten minutes, and count what becomes of them
+	$(BIN)/python -m benchmarks.fuzz --minutes 10
+
 gpu: .venv/package  ## See what this does on a GPU, and write benchmarks/GPU.md (about 8 minutes; data in DATA=data)
 	$(BIN)/python -m benchmarks.gpu --root $(DATA)
 
 clean:  ## Remove environments, caches and builds; runs stay
-	rm -rf docs/generated
+	rm -rf docs/generated docs/_build
 	rm -rf .venv .venv-minimum build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks notebooks -name __pycache__ -exec rm -rf {} +
 
-.PHONY: help setup quickstart lint types test minimum notebooks docs docs-serve verdicts bench architectures faults remedies evidence tables papers trust gpu clean
+.PHONY: help setup quickstart lint types test minimum notebooks docs docs-serve verdicts bench architectures faults remedies evidence tables papers trust fuzz gpu clean

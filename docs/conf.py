@@ -29,7 +29,7 @@ include_patterns = [
     *("docs/*.md", "docs/generated/**", "benchmarks/*.md", "notebooks/*.ipynb"),
     *("CONTRIBUTING.md", "CHANGELOG.md"),
 ]
-exclude_patterns = [".venv*", "build", "runs", "data", "src", "tests", "recipes"]
+exclude_patterns = [".venv*", "docs/_build", "build", "runs", "data", "src", "tests", "recipes"]
 templates_path: list[str] = []
 
 nb_execution_mode = "off"  # their outputs are committed

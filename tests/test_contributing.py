@@ -43,7 +43,7 @@ def test_the_data_of_the_guide_is_trained_on_and_tested_from_its_two_files(workp
         assert main(shlex.split(command)) == 0
     shown = capsys.readouterr().out
     assert "MLP with 1,089 parameters" in shown  # 32 -> 32 -> 1
-    assert float(re.search(r"test/accuracy ([\d.]+)", shown)[1]) > 0.9
+    assert float(re.search(r"test/accuracy +([\d.]+)", shown)[1]) > 0.9
     from waves import Waves
 
     data = Waves(length=8)

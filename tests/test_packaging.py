@@ -18,16 +18,22 @@ def split(requirement):
     return CONDA_NAMES.get(name, name), bound
 
 
+def of_extra(name):
+    """The requirements of an extra, and of those that it names."""
+    for requirement in PROJECT["optional-dependencies"][name]:
+        inner = re.fullmatch(r"unvanish\[([a-z,]+)\]", requirement)
+        yield from (one for part in inner[1].split(",") for one in of_extra(part)) if inner else [requirement]
+
+
 def test_environment_yml_names_what_pyproject_names_with_the_same_bounds():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     found = dict(split(entry) for entry in environment if isinstance(entry, str))
-    wanted = dict(map(split, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]))
+    wanted = dict(map(split, [*PROJECT["dependencies"], *of_extra("test")]))
     assert found == wanted | {"python": PROJECT["requires-python"], "pip": ""}
 
 
 def test_every_requirement_opens_with_the_lower_bound_that_make_minimum_reads():
-    extras = PROJECT["optional-dependencies"]
-    for requirement in [*PROJECT["dependencies"], *extras["test"], *extras["notebooks"]]:
+    for requirement in [*PROJECT["dependencies"], *of_extra("test"), *of_extra("notebooks")]:
         assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z]+\])?>=[0-9.]+(,<\d+)?", requirement)
 
 
@@ -67,6 +73,11 @@ def test_the_wheel_brings_the_recipes(installed, workplace):
 def test_the_wheel_trains_elsewhere(installed, workplace):
     run(installed, workplace, "fit", "-c", "quickstart", "--trainer.max_epochs=1")
     assert (workplace / "runs/quickstart/1/checkpoints/best.ckpt").is_file()
+
+
+def test_the_wheel_brings_the_series(installed):
+    names = {path.name for path in (installed / "unvanish/data/bundled").iterdir()}
+    assert names == {"co2.csv", "sunspots.csv", "SOURCES.md"}
 
 
 def test_the_wheel_brings_the_page_and_the_tab(installed, workplace):

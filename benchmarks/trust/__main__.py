@@ -19,9 +19,7 @@ from benchmarks.trust.cost import SIZES, seconds_to_write
 from benchmarks.trust.damage import OTHER, damage
 from benchmarks.trust.families import FAMILIES
 from benchmarks.trust.kills import MOMENTS, SIGNALS, kill, left_alone
-from benchmarks.trust.page import page
-
-PAGE = Path(__file__).parents[1] / "TRUST.md"
+from benchmarks.trust.page import FUZZ, LONG, PAGE, others, page
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -55,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
     text = page(kills, damaged, costs)
     print(text)
     if is_all:
-        PAGE.write_text(text, encoding="utf-8")
+        PAGE.write_text(text + others((LONG, FUZZ)), encoding="utf-8")
     return int(any(kill.differs for kill in kills) or damaged[OTHER] > 0)
 
 

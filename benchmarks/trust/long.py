@@ -1,12 +1,25 @@
-"""A long run with everything on: what its memory, its files and the time of a step become."""
+"""A long run with everything on: what its memory, its files and the time of a step become.
+
+``python -m benchmarks.trust.long`` trains 100,000 steps and writes the section of benchmarks/TRUST.md. It needs Linux.
+"""
 
 import os
+import sys
+import tempfile
+import textwrap
 import time
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib.pyplot  # noqa: F401 - what a run needs is imported once, before it is forked
+import sklearn.datasets  # noqa: F401
+import torch
+
+import unvanish.command.fit  # noqa: F401
 from benchmarks.trust.child import Child
+from benchmarks.trust.page import LONG, put
 
 STEPS = 100_000
 #: What is looked at so often.
@@ -77,3 +90,41 @@ def step_times(looks: Sequence[Look]) -> tuple[float, float]:
     spans = looks[1 : tenth + 1], looks[-tenth:]
     first, last = (1e3 * (s[-1].processor - s[0].processor) / (s[-1].step - s[0].step) for s in spans)
     return first, last
+
+
+def section(looks: Sequence[Look]) -> str:
+    """Markdown."""
+    start, end = looks[len(looks) // 20], looks[-1]
+    first, last = step_times(looks)
+    kinds = {"events": "TensorBoard's events", "csv": "metrics.csv", "ckpt": "checkpoints", "txt": "what it prints"}
+    sizes = [f"{name} {end.files.get(kind, 0):.1f} MB" for kind, name in kinds.items()]
+    growth = 1e6 * (end.files["events"] - start.files["events"]) / (end.step - start.step)
+    most = max(look.memory for look in looks)
+    words = (
+        f"`python -m benchmarks.trust.long`: `mlp/digits` for {STEPS:,} steps with the gradient monitor, TensorBoard, "
+        "metrics.csv, validation in each epoch and a checkpoint a minute, on one core. "
+        f"It holds {start.memory:.0f} MB after {start.step:,} steps and {end.memory:.0f} MB in the end, "
+        f"at most {most:.0f}. "
+        f"A step takes {first:.2f} ms of processor time in the first tenth and {last:.2f} ms in the last "
+        f"({last / first - 1:+.0%}). In the end there are, of files, {', '.join(sizes)}; "
+        f"events grow by {growth:.0f} kB in 1,000 steps, checkpoints not at all."
+    )
+    return "\n".join(textwrap.wrap(words, 118))
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Train and print; write the section where the run was of its whole length."""
+    parser = ArgumentParser("python -m benchmarks.trust.long", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--steps", type=int, default=STEPS, help="how many; %(default)s")
+    given = parser.parse_args(words)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        text = section(run(Path(name, "run"), given.steps))
+    print(text)
+    if given.steps >= STEPS:
+        put(LONG, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,10 +1,16 @@
 """The page of what was counted."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from signal import Signals
 
 from benchmarks.trust.kills import MOMENTS, SIGNALS, Kill
+
+PAGE = Path(__file__).parents[1] / "TRUST.md"
+#: Sections that are measured by programs of their own.
+LONG, FUZZ = "A long run", "Files of strangers"
 
 
 def page(kills: Sequence[Kill], damaged: Mapping[str, int], costs: Mapping[int, Mapping[str, float]]) -> str:
@@ -56,6 +62,23 @@ def page(kills: Sequence[Kill], damaged: Mapping[str, int], costs: Mapping[int, 
         numbers = " | ".join(f"{1000 * cost[key]:.0f}" for key in ("ours", "lightning", "check"))
         lines.append(f"| {size} | {numbers} |")
     return "\n".join(lines) + "\n"
+
+
+def put(title: str, body: str) -> None:
+    """Write one section of the page that a program of its own measures; the others stay."""
+    text = PAGE.read_text(encoding="utf-8")
+    section = f"## {title}\n\n{body.strip()}\n"
+    pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+    whole = pattern.sub(lambda _: f"{section}\n", text) if pattern.search(text) else f"{text.rstrip()}\n\n{section}"
+    PAGE.write_text(whole.rstrip() + "\n", encoding="utf-8")
+
+
+def others(titles: Sequence[str]) -> str:
+    """The sections of the page that programs of their own measure, as they stand."""
+    if not PAGE.is_file():
+        return ""
+    parts = re.split(r"^(?=## )", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return "".join(f"\n{part.rstrip()}\n" for part in parts if part.partition("\n")[0].removeprefix("## ") in titles)
 
 
 _WHERE = dict(zip(MOMENTS, ("between or within steps", "in validation", "while a checkpoint was written"), strict=True))

@@ -1,6 +1,6 @@
 """Checks a built site: every internal link leads to a page and a place, and nothing is fetched from other hosts.
 
-python docs/site_pages/links.py build/site
+python docs/site_pages/links.py docs/_build/site
 """
 
 import sys

@@ -33,7 +33,8 @@ class FakeCifar:
 
 @pytest.fixture
 def cifar(monkeypatch):
-    monkeypatch.setitem(SOURCES, "cifar10", replace(SOURCES["cifar10"], archive=FakeCifar, folder="cifar"))
+    monkeypatch.setattr(datasets, "CIFAR10", FakeCifar)
+    monkeypatch.setitem(SOURCES, "cifar10", replace(SOURCES["cifar10"], folder="cifar"))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 from build import build
-from statsmodels.datasets import co2, sunspots
 
 from unvanish.command.main import main
+from unvanish.data.bundled_series import DATASETS
 from unvanish.data.series import Series
 
 ROWS, WINDOW, HORIZON = 101, 7, 3
@@ -229,7 +229,7 @@ def test_a_file_has_no_seasonal_baseline_unless_asked_for(load):
 @pytest.mark.parametrize("relative", [False, True])
 def test_the_baselines_are_errors_on_the_windows_of_the_metrics(name, relative):
     period = {"sunspots": 11, "co2": 52}[name]
-    raw = {"sunspots": sunspots, "co2": co2}[name].load_pandas().data.iloc[:, -1].to_numpy()
+    raw = DATASETS[name].read(name).iloc[:, -1].to_numpy()
     data = build(Series, name, relative=relative, window=33)
     rows = np.arange(len(raw) - round(0.2 * len(raw)), len(raw))
     assert np.isfinite(raw[rows[0] - period :]).all()

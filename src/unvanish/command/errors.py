@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from unvanish.extras import MissingExtraError
+
 
 class WrongInputError(Exception):
     """What the user gave cannot be used; the message says what is wrong, where, and what was meant."""
@@ -36,7 +38,7 @@ def as_wrong_input(where: str = "") -> Iterator[None]:
     """Turn what Python and its libraries raise for unusable values and files into one line."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingExtraError) as error:
         raise WrongInputError(where + one_line(error)) from error
     except Exception as error:
         if type(error).__name__ != "MisconfigurationException":  # Lightning's, whose import would load torch

@@ -1,17 +1,41 @@
-"""Data sets, one file a kind of data, and a loader that cuts them into batches."""
+"""Data sets, one file a kind of data, and a loader that cuts them into batches.
 
-from unvanish.data.augmentation import Augmentation
-from unvanish.data.clips import MovingDigits
-from unvanish.data.folders import ImageFolder
-from unvanish.data.images import Images
-from unvanish.data.labelled_text import LabelledText
-from unvanish.data.loader import BatchLoader
-from unvanish.data.loading import Description, Loading, Splits
-from unvanish.data.module import InMemoryData
-from unvanish.data.series import Series
-from unvanish.data.synthetic import SyntheticSequence
-from unvanish.data.tabular import Tabular
-from unvanish.data.text import Text
+Each is imported when it is first used: images wait for no table, and no data for the libraries of another.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unvanish.data.augmentation import Augmentation
+    from unvanish.data.clips import MovingDigits
+    from unvanish.data.folders import ImageFolder
+    from unvanish.data.images import Images
+    from unvanish.data.labelled_text import LabelledText
+    from unvanish.data.loader import BatchLoader
+    from unvanish.data.loading import Description, Loading, Splits
+    from unvanish.data.module import InMemoryData
+    from unvanish.data.series import Series
+    from unvanish.data.synthetic import SyntheticSequence
+    from unvanish.data.tabular import Tabular
+    from unvanish.data.text import Text
+
+_MODULE_OF = {
+    "Augmentation": "augmentation",
+    "BatchLoader": "loader",
+    "Description": "loading",
+    "ImageFolder": "folders",
+    "Images": "images",
+    "InMemoryData": "module",
+    "LabelledText": "labelled_text",
+    "Loading": "loading",
+    "MovingDigits": "clips",
+    "Series": "series",
+    "Splits": "loading",
+    "SyntheticSequence": "synthetic",
+    "Tabular": "tabular",
+    "Text": "text",
+}
 
 __all__ = [
     "Augmentation",
@@ -29,3 +53,13 @@ __all__ = [
     "Tabular",
     "Text",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'unvanish.data' has no attribute {name!r}")
+    return getattr(import_module(f"unvanish.data.{_MODULE_OF[name]}"), name)

@@ -1,21 +1,22 @@
-"""The series that statsmodels carries."""
+"""The series that come with the package."""
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from statsmodels.datasets import co2, sunspots
 
 
 class Bundled(NamedTuple):
-    """A series that statsmodels carries: how it is read, its target, and how many rows are a period."""
+    """A series in ``bundled/``: its target, how many rows are a period, and its column of dates, where it has one."""
 
-    read: Callable[[], pd.DataFrame]
     target: str
     period: int
+    date: str | None = None
+
+    def read(self, name: str) -> pd.DataFrame:
+        """The table, oldest row first."""
+        path = Path(__file__).parent / "bundled" / f"{name}.csv"
+        return pd.read_csv(path, parse_dates=[self.date] if self.date else [])
 
 
-DATASETS = {
-    "sunspots": Bundled(lambda: sunspots.load_pandas().data, "SUNACTIVITY", 11),
-    "co2": Bundled(lambda: co2.load_pandas().data.rename_axis("date").reset_index(), "co2", 52),
-}
+DATASETS = {"sunspots": Bundled("SUNACTIVITY", 11), "co2": Bundled("co2", 52, "date")}

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unvanish.extras import MissingExtraError
+
 logger = logging.getLogger(__name__)
 
 #: Reads a file, or a folder that is one sample, into uint8 (C, ...).
@@ -96,6 +98,8 @@ def _try(decoder: Decoder, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.in
     """A sample with its sums, or why there is none."""
     try:
         sample = decoder(path)
+    except MissingExtraError:
+        raise
     except Exception as error:  # Pillow and FFmpeg raise many kinds
         return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     values = sample.reshape(len(sample), -1).astype(np.int64)

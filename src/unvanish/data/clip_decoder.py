@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import av
 import numpy as np
-from av.container import InputContainer
 from numpy.typing import NDArray
 from PIL import Image
 
 from unvanish.data.image_decoder import SUFFIXES as IMAGE_SUFFIXES
 from unvanish.data.image_decoder import ImageDecoder
+from unvanish.extras import extra
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif")
 FRAME_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in SUFFIXES)
@@ -49,6 +48,7 @@ class ClipDecoder:
             return self._joined(frames, len(files))
         if not path.is_file():
             raise ValueError("not a regular file")
+        av = extra("av")
         with av.open(path) as container:
             if not container.streams.video:
                 raise ValueError("no video in it")
@@ -67,7 +67,7 @@ class ClipDecoder:
     def _decoded(self, path: Path, count: int) -> tuple[dict[int, NDArray[np.uint8]], int]:
         """The frames to be taken of ``count``, as far as they are there; and how many are."""
         taken, frames, decoded = set(self._taken(count)), {}, 0
-        with av.open(path) as container:
+        with extra("av").open(path) as container:
             for frame in container.decode(video=0):
                 if decoded in taken:
                     frames[decoded] = self.image.fit(Image.fromarray(frame.to_ndarray(format="rgb24")))
@@ -91,13 +91,14 @@ def _end(packet: Any) -> float:
     return float(((packet.pts or 0) + (packet.duration or 0)) * (packet.time_base or 0))
 
 
-def _seconds(container: InputContainer) -> float:
+def _seconds(container: Any) -> float:
     """Which second the frames of a Matroska file reach, which has no count of them; 0 where it does not say."""
     video = container.streams.video[0]
     said = video.metadata.get("DURATION")
     if "matroska" not in container.format.name or not (said or (container.duration and len(container.streams) == 1)):
         return 0.0
-    clock = [float(part) for part in said.split(":")] if said else [0, 0, (container.duration or 0) / av.time_base]
+    seconds = (container.duration or 0) / 1e6
+    clock = [float(part) for part in said.split(":")] if said else [0, 0, seconds]
     return 3600 * clock[0] + 60 * clock[1] + clock[2] - 1.5 / float(video.average_rate or 10)
 
 

@@ -161,7 +161,13 @@ def _as_written(texts: "pd.Series[Any]", form: TableFormat) -> "pd.Series[Any]":
 
 def _finite(column: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
     """The numbers as numpy has them; whole ones stay whole unless some are missing."""
-    values = column.to_numpy(dtype="float64", na_value=np.nan)
+    try:
+        values = column.to_numpy(dtype="float64", na_value=np.nan)
+    except OverflowError as error:  # a whole number of more digits than any float has
+        row = row_of(np.array([abs(int(value)) > LARGEST for value in column.fillna(0)]))
+        raise ValueError(
+            f"{where} holds a number in row {row} below the header that is too large for float32"
+        ) from error
     if np.isinf(values).any():
         raise ValueError(f"{where} holds an infinite value in row {row_of(np.isinf(values))} below the header")
     if (large := np.abs(values) > LARGEST).any():

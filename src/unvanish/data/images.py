@@ -7,10 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, final
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision import datasets
 
 from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
 from unvanish.data.encoding import Encoding
@@ -36,24 +34,24 @@ CIFAR100 = """
 
 @dataclass(frozen=True)
 class Source:
-    """Where the images come from: a torchvision class and the folder it reads, or scikit-learn without both.
+    """Where the images come from: a class of torchvision.datasets and the folder it reads, or scikit-learn.
 
     ``white`` is the largest value that a pixel can have.
     """
 
     shape: tuple[int, int, int]
     classes: str
-    archive: Any = None
+    archive: str = ""
     folder: str = ""
     white: int = 255
 
 
 SOURCES = {
     "digits": Source((1, 8, 8), DIGITS, white=16),
-    "mnist": Source((1, 28, 28), DIGITS, datasets.MNIST, "MNIST/raw"),
-    "fashion_mnist": Source((1, 28, 28), FASHION, datasets.FashionMNIST, "FashionMNIST/raw"),
-    "cifar10": Source((3, 32, 32), CIFAR10, datasets.CIFAR10, "cifar-10-batches-py"),
-    "cifar100": Source((3, 32, 32), CIFAR100, datasets.CIFAR100, "cifar-100-python"),
+    "mnist": Source((1, 28, 28), DIGITS, "MNIST", "MNIST/raw"),
+    "fashion_mnist": Source((1, 28, 28), FASHION, "FashionMNIST", "FashionMNIST/raw"),
+    "cifar10": Source((3, 32, 32), CIFAR10, "CIFAR10", "cifar-10-batches-py"),
+    "cifar100": Source((3, 32, 32), CIFAR100, "CIFAR100", "cifar-100-python"),
 }
 
 
@@ -89,7 +87,7 @@ class Images(InMemoryData):
         loading: Loading = Loading(batch_size=64),
     ) -> None:
         self.source = lookup("dataset", dataset, SOURCES)
-        has_official_test = self.source.archive is not None
+        has_official_test = bool(self.source.archive)
         super().__init__(loading, unused=["test_share"] * has_official_test, augmentation=augmentation)
         channels, side, _ = self.source.shape
         self.image_size = side if image_size is None else image_size
@@ -109,11 +107,11 @@ class Images(InMemoryData):
 
     def prepare_data(self) -> None:
         """Download the data set if its folder is absent; a failed download leaves nothing behind."""
-        if self.source.archive is None or self._folder.is_dir():
+        if not self.source.archive or self._folder.is_dir():
             return
         with TemporaryDirectory() as incomplete:
             try:
-                self.source.archive(incomplete, download=True)
+                self._archive(incomplete, download=True)
             except (OSError, RuntimeError) as error:
                 raise FileNotFoundError(f"{self.dataset} could not be downloaded; {self._remedy}") from error
             shutil.copytree(Path(incomplete, self.source.folder), self._folder)
@@ -127,7 +125,7 @@ class Images(InMemoryData):
 
     def read(self) -> Splits:
         """From the files, or from scikit-learn."""
-        if self.source.archive is None:
+        if not self.source.archive:
             (x, y), (x_test, y_test) = digits(self.loading)
         else:
             x, y = self._official(train=True)
@@ -148,12 +146,17 @@ class Images(InMemoryData):
 
     def _official(self, *, train: bool) -> tuple[Tensor, Tensor]:
         try:
-            archive = self.source.archive(self.root, train=train)
+            archive = self._archive(self.root, train=train)
         except (RuntimeError, ValueError) as error:
             raise FileNotFoundError(f"{self.dataset} is absent or incomplete; {self._remedy}") from error
         x, y = torch.as_tensor(archive.data), torch.as_tensor(archive.targets)
         x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)  # (N, H, W) in MNIST, (N, H, W, C) in CIFAR
         return x.float(), y
+
+    def _archive(self, root: str | Path, **options: bool) -> Any:
+        from torchvision import datasets
+
+        return getattr(datasets, self.source.archive)(root, **options)
 
     @property
     def _folder(self) -> Path:
@@ -166,6 +169,8 @@ class Images(InMemoryData):
 
 def digits(loading: Loading) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """scikit-learn's (x, y) to train and validate on, and those to test on; x (N, 1, 8, 8) from 0 to 16."""
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     x, y = torch.from_numpy(bunch.images).float().unsqueeze(1), torch.from_numpy(bunch.target)
     training, test = cut(y, loading.test_share, loading, "digits", DIGITS.split())

@@ -39,7 +39,7 @@ class Pictures:
             channels, *frames, height, width = self.shape
             decoder: Any = ImageDecoder(height, width, channels, self.white)
             if frames:
-                from unvanish.data.clip_decoder import ClipDecoder  # noqa: PLC0415 - imports a library for videos
+                from unvanish.data.clip_decoder import ClipDecoder
 
                 decoder = ClipDecoder(decoder, frames[0])
             images = []

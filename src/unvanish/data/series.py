@@ -1,4 +1,4 @@
-"""Windows over time series: a file, or one that statsmodels carries."""
+"""Windows over time series: a file, or one that comes with the package."""
 
 import logging
 from functools import cached_property
@@ -54,7 +54,7 @@ class Series(InMemoryData):
     To predict is to forecast the ``horizon`` steps after the last row of the file, or of ``predict_path``: one row.
 
     Args:
-        dataset: sunspots (yearly) or co2 (weekly), from statsmodels. Give this or ``path``.
+        dataset: sunspots (yearly) or co2 (weekly), which come with the package. Give this or ``path``.
         path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header, oldest row first.
         targets: The columns of ``path`` to forecast.
         features: The columns in x; the targets join them. None for every column of numbers.
@@ -292,7 +292,7 @@ class Series(InMemoryData):
     @cached_property
     def _columns(self) -> pd.DataFrame:
         """The columns of x, (N, F); what is missing is nan."""
-        table = read_table(self.source, self.form) if self.is_file else DATASETS[self.source].read()
+        table = read_table(self.source, self.form) if self.is_file else DATASETS[self.source].read(self.source)
         return self._checked(table, self.source, self.features)
 
     def _checked(self, table: pd.DataFrame, source: str, features: list[str] | None) -> pd.DataFrame:

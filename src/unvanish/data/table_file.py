@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from pyarrow import parquet
 
+from unvanish.extras import extra
+
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": None}  # with what parts the fields
@@ -87,9 +89,12 @@ def read_table(path: str, form: TableFormat = PLAIN, as_text: Collection[str] = 
     Raises:
         ValueError: The file cannot be read as what its name says, has no rows, or some that are no rows of this header.
         FileNotFoundError: There is no such file.
+        MissingExtraError: Parquet is read by pyarrow, which is not installed.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no {'regular ' if Path(path).exists() else ''}file {path}")
+    if suffix_of(path) == ".parquet":
+        extra("pyarrow")
     try:
         frame = _read_parquet(path) if suffix_of(path) == ".parquet" else _read_delimited(path, form, as_text)
     except (MemoryError, KeyboardInterrupt):

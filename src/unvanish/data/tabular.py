@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple, final
 
 import numpy as np
 import pandas as pd
 import torch
 from pandas.api.types import is_integer_dtype
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
@@ -26,12 +25,7 @@ from unvanish.names import lookup, nearest
 
 logger = logging.getLogger(__name__)
 
-DATASETS = {
-    "breast_cancer": load_breast_cancer,
-    "wine": load_wine,
-    "iris": load_iris,
-    "diabetes": partial(load_diabetes, scaled=False),
-}
+DATASETS: dict[str, dict[str, bool]] = {"breast_cancer": {}, "wine": {}, "iris": {}, "diabetes": {"scaled": False}}
 TASKS = ("auto", "binary", "multiclass", "regression")
 
 
@@ -289,6 +283,8 @@ def _standardised(targets: pd.DataFrame, train: Integers) -> tuple[Tensor, Tenso
 
 
 def _read_bundled(name: str) -> pd.DataFrame:
-    bunch = DATASETS[name](as_frame=True)
+    from sklearn import datasets
+
+    bunch = getattr(datasets, f"load_{name}")(as_frame=True, **DATASETS[name])
     frame: pd.DataFrame = bunch.frame
     return frame.assign(target=bunch.target_names[frame["target"]]) if "target_names" in bunch else frame

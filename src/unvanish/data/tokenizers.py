@@ -3,17 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import cache
 from threading import Thread
 from typing import Any, NamedTuple, Protocol, Self, final
 
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
-from tokenizers import Tokenizer as Library
+from unvanish.extras import extra
 
 PADDING, UNKNOWN = 0, 1
 _RESERVED = 2
 _NAMED = 10
-_BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
-_SPLITTER = pre_tokenizers.Whitespace()
+_BYTES = 256
 _LONGEST_WORD = 256  # bytes; the time of byte pairs grows by the square of it
 
 
@@ -46,9 +45,14 @@ class Unit(NamedTuple):
     joint: str
 
 
+@cache
+def _splitter() -> Any:
+    return extra("tokenizers").pre_tokenizers.Whitespace()
+
+
 def _words(text: str) -> list[str]:
     # Python's own \w lacks the combining marks, without which the words of many scripts fall apart.
-    return [word for word, _ in _SPLITTER.pre_tokenize_str(text.lower())]
+    return [word for word, _ in _splitter().pre_tokenize_str(text.lower())]
 
 
 CHARACTERS = Unit("characters", tuple, "")
@@ -153,25 +157,28 @@ class BytePairTokenizer:
 
     def __init__(self, texts: Sequence[str], size: int, *, padded: bool = False) -> None:
         self._reserved = _RESERVED * padded
-        least = len(_BYTES) + self._reserved
+        least = _BYTES + self._reserved
         if size < least:
             raise ValueError(f"a bpe vocabulary of {size} is too small; the bytes alone are {least}")
-        trainer = trainers.BpeTrainer(
-            vocab_size=size - self._reserved, min_frequency=2, initial_alphabet=_BYTES, show_progress=False
+        library = extra("tokenizers")
+        split = library.pre_tokenizers
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=size - self._reserved,
+            min_frequency=2,
+            initial_alphabet=sorted(split.ByteLevel.alphabet()),
+            show_progress=False,
         )
-        self._library = Library(models.BPE())
-        bounded = pre_tokenizers.Split(Regex(f".{{{_LONGEST_WORD}}}"), "isolated")
-        self._library.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.ByteLevel(add_prefix_space=False), bounded]
-        )
-        self._library.decoder = decoders.ByteLevel()
+        self._library = library.Tokenizer(library.models.BPE())
+        bounded = split.Split(library.Regex(f".{{{_LONGEST_WORD}}}"), "isolated")
+        self._library.pre_tokenizer = split.Sequence([split.ByteLevel(add_prefix_space=False), bounded])
+        self._library.decoder = library.decoders.ByteLevel()
         _interruptible(lambda: self._library.train_from_iterator(texts, trainer))
 
     @classmethod
     def of(cls, library: str, *, padded: bool) -> Self:
         """One that has learnt what the library has written down."""
         self = cls.__new__(cls)
-        self._reserved, self._library = _RESERVED * padded, Library.from_str(library)
+        self._reserved, self._library = _RESERVED * padded, extra("tokenizers").Tokenizer.from_str(library)
         return self
 
     def plain(self) -> dict[str, Any]:
