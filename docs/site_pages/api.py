@@ -12,6 +12,7 @@ ROOMS = {
     "unvanish.data": "Data",
     "unvanish.gradients": "Gradients",
     "unvanish.gradients.theory": "Theory",
+    "unvanish.command.trained": "A trained run",
     "unvanish.exercises": "Exercises",
     "unvanish.testing": "The contract of an architecture",
     "unvanish.formulas": "Formulas",

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unvanish.command.compare.api import compare
     from unvanish.command.trained import load
     from unvanish.data import (
         Augmentation,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "command.compare.api": ("compare",),
     "command.trained": ("load",),
     "data": (
         "Augmentation",
@@ -88,6 +90,7 @@ __all__ = [
     "Training",
     "Transformer",
     "Wrap",
+    "compare",
     "diagnose",
     "generate",
     "load",

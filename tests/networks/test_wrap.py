@@ -235,6 +235,7 @@ def test_a_checkpoint_holds_all_that_a_network_is(tmp_path):
         "output_size": 2,
         "module": f"{HERE}.Mine",
         "arguments": {"width": 7},
+        "weights": None,
         "vocabulary_size": None,
         "training": Training(regularization=DROPOUT),
     }

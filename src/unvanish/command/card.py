@@ -95,7 +95,8 @@ def _shape(data: Any) -> tuple[int, ...]:
 
 def _output(task: str, data: Any) -> str:
     if task == "regression":
-        return f"numbers in their own units: {', '.join(getattr(data, 'target_names', None) or ['targets'])}"
+        what = "changes from the last row of the window" if getattr(data, "relative", False) else "numbers"
+        return f"{what} in their own units: {', '.join(getattr(data, 'target_names', None) or ['targets'])}"
     names = _names(data) or []
     listed = f": {', '.join(names[:20])}{', ...' * (len(names) > 20)}" if names else ""
     return f"the probability of {names[1]!r}" if task == "binary" and len(names) == 2 else f"probabilities{listed}"

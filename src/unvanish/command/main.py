@@ -64,7 +64,7 @@ def _main(argv: list[str]) -> int:
         verbs.print_help()
         return 0
     options, rest = verbs.parse_known_args(words)
-    if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "check", "export"):
+    if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "search", "check", "export"):
         raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
     with trusted_by(options, rest):
         code = _run(options, rest)
@@ -165,6 +165,8 @@ def parser() -> argparse.ArgumentParser:
     generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
     compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs, naming)
     _add_compare(compare)
+    search = add("search", "look for the best values of a recipe's keys, by Optuna", recipe, runs)
+    _add_search(search)
     _add_recipes(add("recipes", "list, show or copy the packaged recipes"))
     check = add("check", "hold a network to the contract of an architecture", recipe)
     check.add_argument("network", nargs="?", metavar="PATH", help="dotted path of a class: unvanish.MLP, or yours")
@@ -279,6 +281,24 @@ def _add_exercise(exercise: argparse.ArgumentParser) -> None:
     ways.add_argument("--solution", action="store_true", help="print the formula itself")
 
 
+def _add_search(search: argparse.ArgumentParser) -> None:
+    search.add_argument("--space", metavar="FILE", help="YAML: each key with its values, or lo..hi or lo..hi,log")
+    search.add_argument(
+        "--set", action="append", default=[], metavar="KEY=lo..hi[,log]", help="one key, or KEY=V,V; over the file"
+    )
+    search.add_argument("--trials", type=int, default=50, metavar="N", help="how many (default: 50)")
+    search.add_argument("--sampler", choices=("tpe", "random"), default="tpe", help="(default: tpe)")
+    search.add_argument(
+        "--pruner",
+        choices=("verdict", "median", "none"),
+        default="verdict",
+        help="what stops a trial: findings that waiting does not cure, or Optuna's median (default: verdict)",
+    )
+    search.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler (default: 0)")
+    search.add_argument("--jobs", type=int, default=1, metavar="N", help="trials side by side (default: 1)")
+    search.add_argument("--out", metavar="DIR", help="where to keep it; a study that is there goes on")
+
+
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.verb == "recipes":
         return _recipes(options)
@@ -293,13 +313,14 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if getattr(options, "help", False):
         return _help(options)
     is_output_alone = options.verb == "generate" or getattr(options, "json", False)
-    if options.verb == "compare":
+    if options.verb in ("compare", "search"):
         from unvanish.command.compare.local import warm
 
         warm()  # it imports meanwhile what this process does
     quieten("stderr" if is_output_alone else "stdout")
     # Each verb has a function of its name, in a module of its own but for those that evaluate.
-    module = {"compare": "compare.command", **dict.fromkeys(_TRAINED, "evaluate")}.get(options.verb, options.verb)
+    rooms = {"compare": "compare.command", "search": "search.study", **dict.fromkeys(_TRAINED, "evaluate")}
+    module = rooms.get(options.verb, options.verb)
     function = "evaluate" if options.verb in ("validate", "test") else options.verb
     run = getattr(import_module(f"unvanish.command.{module}"), function)
     return int(run(options, rest))

@@ -119,7 +119,8 @@ def variants(path: Path, grid: Config | None = None) -> dict[str, Recipe]:
     if not isinstance(config.get("base"), str | dict) or not isinstance(named, dict) or config.keys() - _COMPARISON:
         raise WrongInputError(f"{path} is not a comparison: it has {_SHAPE}")
     for name, changes in named.items() or [(None, None)]:
-        if not (isinstance(name, str) and re.fullmatch(r"(?!\.+$)[\w.-]*", name) and isinstance(changes or {}, dict)):
+        is_name = isinstance(name, str) and re.fullmatch(r"(?!\.+$)[\w.-]*", name)
+        if not (is_name and isinstance(changes or {}, dict) and all(isinstance(key, str) for key in changes or {})):
             raise WrongInputError(f"{path}: variants are names with the keys that each of them changes, not {name!r}")
     common = _base(path, config["base"])
     points = _points(_flat_grid(config.get("grid", {}), str(path)) | (grid or {}))

@@ -64,13 +64,13 @@ def compared(options: Namespace, overrides: list[str]) -> Comparison:
     planned, columns = _planned(chosen, overrides, options.seeds)
     folder = _folder(options, names)
     runs = [*there, *(replace(run, folder=folder / run.folder) for run in planned)]
-    results = _trained(runs, columns, options.jobs, folder)
+    results = _trained(runs, columns, options, folder)
     comparison = Comparison([Kept(run, results[run.folder]) for run in runs], target, folder)
     comparison.save()
     return comparison
 
 
-def _trained(runs: Sequence[Run], columns: tuple[str, ...], jobs: int, folder: Path) -> dict[Path, Result]:
+def _trained(runs: Sequence[Run], columns: tuple[str, ...], options: Namespace, folder: Path) -> dict[Path, Result]:
     """The results of all runs, when those have been trained that are not there."""
     folders = {run.folder for run in runs}
     for run in runs:
@@ -88,7 +88,7 @@ def _trained(runs: Sequence[Run], columns: tuple[str, ...], jobs: int, folder: P
     variants = len({run.variant for run in runs})
     say(f"{len(runs)} runs of {variants} variants{there}; if interrupted, go on with --out {folder}")
     lines = RunLines({path: run.label for path, run in waiting.items()}, len(results))
-    threads = share_of_threads(jobs)
+    threads = share_of_threads(options.jobs)
 
     def tasks() -> Iterator[Task]:
         for run in waiting.values():
@@ -96,7 +96,7 @@ def _trained(runs: Sequence[Run], columns: tuple[str, ...], jobs: int, folder: P
             yield Task.of(run.folder, threads, columns)
 
     with lines.shown(), terminable(f"go on with --out {folder}"):
-        for task, code in local.launch(tasks(), jobs, lines.tell if lines.is_live else None):
+        for task, code in local.launch(tasks(), options.jobs, lines.tell if lines.is_live else None):
             run = waiting[task.folder]
             result = run.result
             if code and (result.state != FAILED or not run.is_there):

@@ -1,0 +1,208 @@
+"""What pruning by the verdict is worth in a search: ``python -m benchmarks.search``, which writes benchmarks/SEARCH.md.
+
+Each trial is trained once and to its end. From its validations it is known when Optuna's MedianPruner would have
+stopped it, from its gradients when the verdict would have: so all are judged by the same trials, and it is seen what
+those that are stopped would have come to.
+"""
+
+import argparse
+import contextlib
+import math
+import os
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import lightning as L
+import optuna
+
+from unvanish.command.fit import fit
+from unvanish.command.main import answered, parser, quieten
+from unvanish.command.result import Result
+from unvanish.command.search.space import space_of, suggested
+from unvanish.gradients import GradientMonitor
+from unvanish.gradients.judge.pruning import MOMENTS, hopeless
+
+PAGE = Path(__file__).with_name("SEARCH.md")
+RATE = "model.training.optimizer.learning_rate"
+HEADS = (
+    *("recipe and what is searched", "pruner", "best score", "reached by", "steps", "share of the steps"),
+    *("stopped", "winners stopped", "best place of one that was stopped"),
+)
+
+
+class Case(NamedTuple):
+    """A recipe, what is fixed of it, and what is searched."""
+
+    recipe: str
+    fixed: tuple[str, ...]
+    space: tuple[str, ...]
+
+
+CASES = {
+    "MLP on digits: depth, activation, learning rate": Case(
+        "mlp/digits",
+        ("--trainer.max_epochs=10", "--model.hidden_sizes=64"),
+        ("model.num_layers=1..30", "model.activation=relu,tanh,sigmoid", f"{RATE}=1e-5..1,log"),
+    ),
+    "sigmoid MLP that vanishes: initialization, normalization, shortcuts, learning rate": Case(
+        "mlp/deep_sigmoid",
+        ("--trainer.max_epochs=10",),
+        (
+            "model.initialization=default,xavier_normal",
+            "model.normalization=none,batch,layer",
+            "model.residual=true,false",
+            f"{RATE}=1e-5..1,log",
+        ),
+    ),
+    "recurrent network on the adding problem: cell, size, learning rate": Case(
+        "recurrent/adding_lstm",
+        ("--data.samples=12000", "--data.length=30", "--trainer.val_check_interval=40"),
+        ("model.cell=rnn,lstm,gru", "model.hidden_size=8..64,log", f"{RATE}=1e-5..1,log"),
+    ),
+}
+
+
+class Watch(L.Callback):
+    """Notes when the verdict would have stopped a trial, as ``VerdictPruner`` does."""
+
+    def __init__(self) -> None:
+        self.looked, self.step = 0, math.inf
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        (monitor,) = (callback for callback in callbacks if isinstance(callback, GradientMonitor))
+        if self.looked < len(MOMENTS) and monitor.report.steps >= MOMENTS[self.looked]:
+            self.looked += 1
+            if hopeless(monitor.report):
+                self.step = min(self.step, trainer.global_step)
+
+
+class Trial(NamedTuple):
+    """A trial that was trained to its end.
+
+    Args:
+        result: Of the run.
+        verdict: The step at which the verdict would have stopped it; infinite where it would not.
+    """
+
+    result: Result
+    verdict: float
+
+
+def trained(case: Case, values: dict[str, Any], folder: Path) -> Trial:
+    """Train one."""
+    options = parser().parse_args(["fit", "-c", case.recipe, f"--runs={folder}"])
+    watch = Watch()
+    keys = [*case.fixed, *(f"--{key}={value}" for key, value in values.items())]
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        code = answered(lambda: fit(options, keys, callbacks=[watch]))
+    if code == 2:
+        raise RuntimeError(f"{case.recipe} has refused {keys}")
+    (run,) = folder.rglob("result.json")
+    return Trial(Result.read(run.parent), watch.step)
+
+
+def by_median(trials: list[Trial]) -> list[float]:
+    """The step at which Optuna's MedianPruner stops each, with its defaults; infinite where it does not."""
+    direction = "maximize" if trials[0].result.mode == "max" else "minimize"
+    study = optuna.create_study(direction=direction, pruner=optuna.pruners.MedianPruner())
+    steps = []
+    for trial in trials:
+        asked, step = study.ask(), math.inf
+        for number, point in enumerate(trial.result.curve):
+            asked.report(point[f"val/{trial.result.metric}"], number)
+            if asked.should_prune():
+                step = point["step"]
+                break
+        if math.isfinite(step) or math.isnan(trial.result.validation):
+            study.tell(asked, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(asked, trial.result.validation)
+        steps.append(step)
+    return steps
+
+
+def searched(case: Case, count: int, seed: int, folder: Path) -> list[Trial]:
+    """The trials of a search, drawn at random."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    space = space_of(None, case.space)
+    return [trained(case, suggested(study.ask(), space), folder / str(number)) for number in range(count)]
+
+
+def rows(name: str, searches: list[list[Trial]]) -> list[str]:
+    """A case's lines of the table."""
+    sign = 1 if searches[0][0].result.mode == "max" else -1
+    stops = {
+        "none": [[math.inf] * len(trials) for trials in searches],
+        "median": [by_median(trials) for trials in searches],
+        "verdict": [[trial.verdict for trial in trials] for trials in searches],
+    }
+    lines = []
+    for pruner, ends in stops.items():
+        best, reached, steps, whole, stopped, lost, places = [], 0, 0.0, 0.0, 0, 0, []
+        for trials, end in zip(searches, ends, strict=True):
+            scores = [sign * trial.result.validation for trial in trials]
+            scores = [-math.inf if math.isnan(score) else score for score in scores]
+            left = [score for score, step in zip(scores, end, strict=True) if not math.isfinite(step)]
+            best.append(sign * max(left, default=-math.inf))
+            reached += max(left, default=-math.inf) == max(scores)
+            steps += sum(min(step, trial.result.steps) for step, trial in zip(end, trials, strict=True))
+            whole += sum(trial.result.steps for trial in trials)
+            stopped += sum(map(math.isfinite, end))
+            lost += math.isfinite(end[scores.index(max(scores))]) and max(left, default=-math.inf) < max(scores)
+            cut = [score for score, step in zip(scores, end, strict=True) if math.isfinite(step)]
+            places += [1 + sum(other > score for other in scores) for score in cut]
+        total = sum(map(len, searches))
+        lines.append(
+            f"| {name if pruner == 'none' else ''} | {pruner} | {median(best):.4f} | {reached} of {len(searches)} "
+            f"| {steps:,.0f} | {steps / whole:.2f} | {stopped} of {total} | {lost} | {min(places, default='')} |"
+        )
+    return lines
+
+
+def page(lines: list[str], count: int, searches: int) -> str:
+    """The whole page."""
+    head = f"""\
+# Search
+
+What it is worth that the verdict prunes: {searches} searches a recipe, of {count} trials each, drawn at random. Each
+trial was trained to its end, with a note of the step at which a pruner would have stopped it: the best score that can
+be reached is that without a pruner, and of each trial that was stopped it is known what it would have come to. Scores
+are of the validation split, the median over the searches: accuracy, and for the adding problem the error. The median
+pruner is Optuna's with its defaults, asked after every validation.
+
+`python -m benchmarks.search --trials {count} --searches {searches}`, {date.today()}
+
+"""
+    rule = "|---" * len(HEADS) + "|"
+    return head + "\n".join([f"| {' | '.join(HEADS)} |", rule, *lines]) + "\n"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the page as far as it is known after every case."""
+    quieten("stdout")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    lines: list[str] = []
+    for name, case in CASES.items():
+        folder = arguments.out / case.recipe
+        found = [searched(case, arguments.trials, seed, folder / str(seed)) for seed in range(arguments.searches)]
+        lines += rows(name, found)
+        PAGE.write_text(page(lines, arguments.trials, arguments.searches), encoding="utf-8")
+    print(PAGE.read_text(encoding="utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--trials", type=int, default=24)
+    arguments.add_argument("--searches", type=int, default=10)
+    arguments.add_argument("--out", type=Path, default=Path("runs/benchmarks/search"))
+    raise SystemExit(run(arguments.parse_args()))

@@ -1,0 +1,44 @@
+"""Whether a run that has just begun is worth going on with."""
+
+from unvanish.gradients.judge.report import Report
+
+#: Steps after which a run is looked at.
+MOMENTS = (10, 100)
+#: Findings after which no number of further steps makes a network learn, whatever its loss is, and why.
+LOST = {
+    "nan": "what is NaN or infinite stays so",
+    "weights that do not move": "the optimizer makes no step",
+}
+#: Findings that may heal while the loss falls, and why they do not where a hundred steps have left it at that of the
+#: best constant answer.
+STUCK = {
+    "vanishing": "the first layers get too little of the gradient to change what reaches the last one",
+    "exploding": "the first layers are thrown about, and what the others learn of them is gone at the next step",
+    "dead": "what is constant has a gradient of 0, and stays constant",
+    "saturated": "at its bound the derivative is almost 0, so that nothing leads back from there",
+    "diverging": "steps of this size make the loss larger, and they stay of this size",
+    "steps too large": "steps of this size jump over what they aim at, and they stay of this size",
+}
+#: A share of the last layer's gradient that no learning rate brings back, nor Adam's division, whose eps is 1e-8.
+_GONE = 1e-12
+
+
+def hopeless(report: Report) -> str:
+    """Why waiting does not make a network learn, as far as the steps so far show it; empty where it may.
+
+    Args:
+        report: Of ten steps or more.
+    """
+    found = {finding.name: finding.evidence for finding in report.end.findings}
+    for name, why in LOST.items():
+        if name in found:
+            return f"{name}: {found[name]}; {why}"
+    if "vanishing" in found and report.end.first_over_last < _GONE:
+        return (
+            f"vanishing: {found['vanishing']}; no learning rate brings back so little, nor does Adam, whose eps is 1e-8"
+        )
+    if report.steps >= MOMENTS[-1] and "no better than a constant" in found:
+        for name, why in STUCK.items():
+            if name in found:
+                return f"{name}: {found[name]}, and {found['no better than a constant']}; {why}"
+    return ""
