@@ -109,18 +109,7 @@ def train(
             write_text(folder / CONFIG, experiment.resolved())
         data_files.keep(experiment.arguments.data.get("path"), data, folder)
     writer = ResultWriter(folder, _known(experiment, built, identity), monitor)
-    defaults = {
-        "logger": [logs.events, logs.table],
-        "default_root_dir": folder,
-        "enable_progress_bar": shows_table or has_own_bar,
-        "enable_model_summary": False,
-        "log_every_n_steps": _log_interval(options, data),
-    }
-    options |= {key: value for key, value in defaults.items() if options[key] is None}
-    if options["devices"] == "auto" and options["num_nodes"] == 1:
-        options |= started_already()
-    if not has_validation_split(data):
-        options["limit_val_batches"] = 0
+    _fill_in(options, logs, data, has_bar=shows_table or has_own_bar)
     keeps = options["enable_checkpointing"] is not False
     has_best = keeps and options["limit_val_batches"] != 0
     # Lightning would add a checkpoint of its own where it sees none.
@@ -173,6 +162,22 @@ def train(
         raise told from error
     writer.finished(tested)
     return Run(trainer, best, monitor.report, seconds, finite.skipped, _has_stopped_early(trainer))
+
+
+def _fill_in(options: Config, logs: RunLogs, data: L.LightningDataModule, *, has_bar: bool) -> None:
+    """Say to the trainer what the recipe leaves open."""
+    defaults = {
+        "logger": [logs.events, logs.table],
+        "default_root_dir": logs.folder,
+        "enable_progress_bar": has_bar,
+        "enable_model_summary": False,
+        "log_every_n_steps": _log_interval(options, data),
+    }
+    options |= {key: value for key, value in defaults.items() if options[key] is None}
+    if options["devices"] == "auto" and options["num_nodes"] == 1:
+        options |= started_already()
+    if not has_validation_split(data):
+        options["limit_val_batches"] = 0
 
 
 def _known(experiment: Experiment, built: Built, identity: str) -> Result:
