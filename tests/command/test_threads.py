@@ -84,10 +84,12 @@ def test_a_small_network_is_trained_by_one_thread_and_a_large_one_by_all_and_fit
         assert torch.get_num_threads() == four
         assert (f"on {number} of 4 threads" in shown) == (number < four)
         assert shown.count(" threads") == (number < four)
-    assert main(["compare", "mlp/wine", "--set=model.activation=relu,tanh", "--trainer.max_epochs=1"]) == 0
+    assert (
+        main(["compare", "mlp/wine", "--set=model.activation=relu,tanh", "--trainer.max_epochs=1", "--out=side"]) == 0
+    )
     assert " threads" not in capsys.readouterr().out
     for name in ("relu", "tanh"):  # in a process of its own
-        log = workplace / f"runs/mlp/wine/2/activation={name}/seed0.log"
+        log = workplace / f"side/activation={name}/seed0.log"
         assert "on 1 of 4 threads" in log.read_text()
 
 
@@ -119,7 +121,7 @@ def test_a_network_that_cannot_be_called_with_what_the_data_says_keeps_all_threa
         "model: {class_path: own.Net}\ndata: {class_path: unvanish.Tabular, dataset: wine}\ntrainer: {max_epochs: 1}"
     )
     monkeypatch.syspath_prepend(workplace)
-    assert main(["fit", "-c", "own.yaml"]) == 0
+    assert main(["fit", "-c", "own.yaml", "--trust=own"]) == 0
     assert threads == [four]
 
 
