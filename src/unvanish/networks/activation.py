@@ -12,9 +12,4 @@ def build_activation(name: str) -> nn.Module:
     Raises:
         ValueError: the name is unknown, or softmax, which is for outputs only.
     """
-    if name == "softmax":
-        raise ValueError(
-            "softmax is for outputs only: in a hidden layer it makes units compete for a sum of one, so that "
-            "activations and gradients shrink with the width; the loss applies it to the logits"
-        )
     return lookup("activation", name, ACTIVATIONS).build()
