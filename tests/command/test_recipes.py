@@ -131,6 +131,15 @@ def test_a_recipe_is_found_by_file_and_by_packaged_name(workplace):
     assert recipes.load(["mlp/digits"]).name == recipes.load([str(recipes.packaged() / "mlp/digits.yaml")]).name
 
 
+def test_the_batch_file_of_slurm_is_copied_with_its_recipe(workplace):
+    recipes.copy("hardware/slurm", workplace / "ours.yaml")
+    assert (workplace / "ours.sbatch").read_text().startswith("#!/bin/bash\n# sbatch slurm.sbatch RECIPE")
+    (workplace / "ours.yaml").unlink()
+    with pytest.raises(WrongInputError, match=r"ours\.sbatch exists already"):
+        recipes.copy("hardware/slurm", workplace / "ours.yaml")
+    assert not (workplace / "ours.yaml").exists()
+
+
 def test_copy_makes_a_file_to_change_and_overwrites_none(workplace):
     copied = recipes.copy("mlp/digits", workplace)
     assert yaml.safe_load(copied.read_text())["data"]["dataset"] == "digits"

@@ -85,7 +85,7 @@ def test_a_search_keeps_table_picture_and_the_best_as_a_recipe_and_prunes_what_d
 
 def test_a_search_that_is_killed_goes_on_with_the_trial_that_was_trained(workplace):
     words = [sys.executable, "-m", "unvanish", "search", "mlp/wine", f"--set={RATE}=1e-3..1e-1,log", "--out=here"]
-    words += ["--model.hidden_sizes=[7]", "--trainer.max_epochs=400", "--trials=2"]
+    words += ["--model.hidden_sizes=[7]", "--trainer.max_epochs=100", "--trials=2"]
     run = subprocess.Popen(words, env=os.environ | {"OMP_NUM_THREADS": "1"})
     checkpoint = workplace / "here/trials/0000/checkpoints/last.ckpt"
     deadline = time.monotonic() + 600
@@ -102,6 +102,7 @@ def test_a_search_that_is_killed_goes_on_with_the_trial_that_was_trained(workpla
     first, second = open_study(workplace / "here").trials
     assert first.params == killed.params
     assert (first.state.name, second.state.name) == ("COMPLETE", "COMPLETE")
+    assert ", from step " in (workplace / "here/trials/0000.log").read_text()
     whole = Result.read(checkpoint.parents[1])
-    assert len(whole.curve) == 400
+    assert len(whole.curve) == 100
     assert json.loads((workplace / "here/trials/0000/result.json").read_text())["state"] == "finished"

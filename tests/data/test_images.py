@@ -1,5 +1,7 @@
+import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -128,6 +130,38 @@ def test_official_splits_are_downloaded_once_and_normalised_per_channel(cifar, t
     assert torch.allclose(x[:, 0], x[:, 2], atol=1e-5)
     assert y_test.tolist() == list(range(10)) * 3
     assert (x_test[:, 0, 0, 0].diff() > 0).all()
+
+
+def test_of_two_processes_one_downloads(cifar, tmp_path, monkeypatch):
+    """The second waits, and finds what the first has made."""
+    downloads = []
+
+    class Slow(FakeCifar):
+        def __init__(self, root, train=True, download=False):
+            downloads.append(root)
+            time.sleep(0.2)
+            super().__init__(root, train, download)
+
+    monkeypatch.setattr(datasets, "CIFAR10", Slow)
+    both = [Thread(target=build(Images, "cifar10", root=str(tmp_path)).prepare_data) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert len(downloads) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["cifar"]
+
+
+def test_what_another_machine_has_downloaded_meanwhile_stays(cifar, tmp_path, monkeypatch):
+    class Overtaken(FakeCifar):
+        def __init__(self, root, train=True, download=False):
+            super().__init__(root, train, download)
+            (tmp_path / "cifar").mkdir()
+            (tmp_path / "cifar/theirs").touch()
+
+    monkeypatch.setattr(datasets, "CIFAR10", Overtaken)
+    build(Images, "cifar10", root=str(tmp_path)).prepare_data()
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["cifar", "cifar/theirs"]
 
 
 @needs_mnist

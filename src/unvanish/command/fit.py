@@ -62,7 +62,7 @@ def fit(
         check_resumable(start.checkpoint, checkpoint)
         start = start._replace(step=checkpoint["global_step"])
     folder = start.folder or new_run(Path(options.runs) / recipe.name)
-    keeping = Keeping(options.checkpoint_minutes, options.on_nonfinite, goes_on=start.folder is not None)
+    keeping = Keeping(options.checkpoint_minutes, options.on_nonfinite, goes_on=bool(start.folder and start.checkpoint))
     if found is not None:
         found.figure.savefig(folder / PICTURE)
     with occupied(folder), restored_threads():

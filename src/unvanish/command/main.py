@@ -17,6 +17,7 @@ import unvanish
 from unvanish.command import recipes
 from unvanish.command.allowed import trusted_by
 from unvanish.command.arguments import understood
+from unvanish.command.early import check_early
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError
 from unvanish.command.processes import is_first
@@ -312,6 +313,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return exercise(options, rest)
     if getattr(options, "help", False):
         return _help(options)
+    check_early(options, rest)
     is_output_alone = options.verb == "generate" or getattr(options, "json", False)
     if options.verb in ("compare", "search"):
         from unvanish.command.compare.local import warm

@@ -1,12 +1,16 @@
 """Image classification data sets, held in memory."""
 
+import hashlib
+import os
 import shutil
 from dataclasses import dataclass
+from getpass import getuser
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, final
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -106,15 +110,29 @@ class Images(InMemoryData):
         return Description("multiclass", self.shape, len(names), names)
 
     def prepare_data(self) -> None:
-        """Download the data set if its folder is absent; a failed download leaves nothing behind."""
+        """Download the data set if its folder is absent; a failed download leaves nothing behind.
+
+        Of several processes on a machine one does so; of several machines with one file system the fastest.
+        """
         if not self.source.archive or self._folder.is_dir():
             return
+        key = hashlib.sha256(f"{getuser()} {self._folder.absolute()}".encode()).hexdigest()[:16]
+        with FileLock(Path(gettempdir(), f"unvanish-{key}.lock")):
+            if not self._folder.is_dir():
+                self._download()
+
+    def _download(self) -> None:
         with TemporaryDirectory() as incomplete:
             try:
                 self._archive(incomplete, download=True)
             except (OSError, RuntimeError) as error:
                 raise FileNotFoundError(f"{self.dataset} could not be downloaded; {self._remedy}") from error
-            shutil.copytree(Path(incomplete, self.source.folder), self._folder)
+            copy = self._folder.with_name(f".{self._folder.name}-{os.getpid()}.unfinished")
+            shutil.copytree(Path(incomplete, self.source.folder), copy)
+            try:
+                copy.rename(self._folder)
+            except OSError:  # another machine was faster
+                shutil.rmtree(copy)
 
     @property
     def encoding(self) -> Encoding:
