@@ -34,7 +34,7 @@ class _Found(NamedTuple):
         layer: Whose numbers these are.
         quantity: What was measured again.
         norms: Those whose squares add up to the layer's.
-        count: Of deltas, how many numbers were seen.
+        size: Of deltas, how many numbers were seen.
         counts: And how many the recorder has seen.
         kept: Whether what earlier backward passes brought was kept, by pass.
         is_scaled: Whether a gradient scaler skips the step where a number is not finite.
@@ -44,7 +44,7 @@ class _Found(NamedTuple):
     layer: str
     quantity: Quantity
     norms: Part
-    count: int
+    size: int
     counts: Part
     kept: Part
     is_scaled: bool
@@ -53,7 +53,7 @@ class _Found(NamedTuple):
         """What differs from the record, in a sentence."""
         norms, counts, kept = (part.read(brought) for part in (self.norms, self.counts, self.kept))
         theirs = record.of(self.quantity).get(self.layer)
-        if theirs is None or sum(counts) > self.count or not all(kept) or (self.is_scaled and not record.is_finite):
+        if theirs is None or sum(counts) > self.size or not all(kept) or (self.is_scaled and not record.is_finite):
             return None
         ours = math.hypot(*norms)
         if math.isclose(ours, theirs, rel_tol=_RELATIVE) or (math.isnan(ours) and math.isnan(theirs)):
@@ -198,7 +198,7 @@ def _norm(tensor: Tensor) -> measure.Number:
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     wide = measure.accumulator(tensor.device)
-    norms = [torch.linalg.vector_norm(piece, dtype=wide) for piece in tensor.reshape(-1).split(_PIECE)]
+    norms = [torch.linalg.vector_norm(piece, dtype=wide) for piece in torch.split(tensor.reshape(-1), _PIECE)]
     return measure.number(torch.linalg.vector_norm(torch.stack(norms)))
 
 
