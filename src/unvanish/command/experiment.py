@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from unvanish import trust
 from unvanish.command.allowed import check_recipe, check_values, where
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
-from unvanish.command.hints import hint
+from unvanish.command.hints import located, unknown_key
 from unvanish.command.recipes import Config, Recipe, flat
 from unvanish.command.splits import has_validation_split
 from unvanish.gradients import GradientMonitor
@@ -191,9 +191,8 @@ def _explain(error: Exception, parser: ArgumentParser, overrides: list[str], rec
             reason = str(refusal)
         return f"{where(recipe, denied[1])}: {reason}"
     if unknown := re.match(r"unrecognized arguments: --([^\s=]+)", text):
-        key = unknown[1]
-        reason = f"unknown key {key!r}{hint(key, list(parser.get_defaults().keys()))}"
-    elif named := re.match(r'Parser key "([^"]+)"', text):
+        return unknown_key(unknown[1], list(parser.get_defaults().keys()), overrides, recipe)
+    if named := re.match(r'Parser key "([^"]+)"', text):
         key = named[1]
         expected = re.findall(r"Expected a (.+?)(?:\. Got value.*)?$", text, re.MULTILINE)
         given = re.search(r"(?:Got|Given) value: (.*)", text)
@@ -201,7 +200,5 @@ def _explain(error: Exception, parser: ArgumentParser, overrides: list[str], rec
         if expected and given:
             wanted = re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*?)\]", r"\1\2", " or ".join(expected))
             reason = f"{key} is {given[1]!r}, expected {wanted.replace('NoneType', 'null')}"
-    else:
-        return one_line(error)
-    typed = any(re.match(rf"--{re.escape(key)}(=|$)", word) for word in overrides)
-    return reason if typed else f"{recipe}: {reason}"
+        return located(reason, key, overrides, recipe)
+    return one_line(error)

@@ -1,8 +1,10 @@
 """What was meant by a key that no recipe has: the short words that other programs take, and misspelt ones."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
+from unvanish.command.recipes import Recipe
 from unvanish.names import nearest
 
 #: For a word that people type, what it is, and the end of the key.
@@ -49,3 +51,14 @@ def hint(key: str, keys: Collection[str]) -> str:
     ends = {known.rpartition(".")[2]: known for known in keys}
     matches = get_close_matches(word, ends, n=1)
     return f"; did you mean {ends[matches[0]]!r}?" if matches else ""
+
+
+def unknown_key(key: str, keys: Collection[str], overrides: Sequence[str], recipe: Recipe) -> str:
+    """What to say of a key that is not among ``keys``."""
+    return located(f"unknown key {key!r}{hint(key, keys)}", key, overrides, recipe)
+
+
+def located(reason: str, key: str, overrides: Sequence[str], recipe: Recipe) -> str:
+    """What is wrong with a key, behind the file that has it where it was not typed."""
+    typed = any(re.match(rf"--{re.escape(key)}(=|$)", word) for word in overrides)
+    return reason if typed else f"{recipe}: {reason}"

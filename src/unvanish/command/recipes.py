@@ -229,7 +229,8 @@ def copy(name: str, target: Path) -> Path:
     """Copy a packaged recipe to a file, or into a folder, and what belongs to it; nothing is overwritten."""
     source = locate(name)
     target = target / source.name if target.is_dir() else target
-    copies = {path: target.with_suffix(path.suffix) for path in source.parent.glob(f"{source.stem}.*")}
+    beside = source.parent.glob(f"{source.stem}.*")
+    copies = {path: target if path == source else target.with_suffix(path.suffix) for path in beside}
     for path in copies.values():
         if path.exists():
             raise WrongInputError(f"{path} exists already")

@@ -1,0 +1,109 @@
+"""The keys of a recipe: the arguments of its classes, as their source files have them. torch is not imported for it."""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import unvanish
+from unvanish.command.errors import WrongInputError
+from unvanish.command.hints import unknown_key
+from unvanish.command.recipes import Recipe, flat
+
+_PACKAGE = Path(unvanish.__file__).parent
+#: What the data tells the network, and what is no key.
+_HIDDEN = {"self", "input_shape", "output_size", "vocabulary_size", "padding_index", "class_path"}
+_LINKED = {"model.training.task", "data.loading.seed"}
+
+
+@cache
+def keys(model: str, data: str) -> list[str]:
+    """All keys, in the order of the parser that reads them.
+
+    Args:
+        model: The network's ``class_path``; where the class is neither ours nor Lightning's, its keys are left out.
+        data: Likewise that of the data.
+    """
+    found = ["seed"]
+    for path, group in ((model, "model"), (data, "data"), ("lightning.Trainer", "trainer")):
+        found += _arguments(path, f"{group}.")
+    return [*found, *_arguments("unvanish.GradientMonitor", "gradients.")]
+
+
+def check_keys(recipe: Recipe, overrides: Sequence[str]) -> None:
+    """Refuse an unknown key in the words of the recipe's parser, which may refuse more than this does.
+
+    Nothing is said of recipes with classes of other packages, and of what lies below or above a key.
+
+    Raises:
+        WrongInputError: a key of the recipe or of the overrides is unknown.
+    """
+    given = flat(recipe.config)
+    paths = [given.get(f"{group}.class_path") for group in ("model", "data")]
+    if not all(isinstance(path, str) and _class_of(path) for path in paths):
+        return
+    known = keys(*map(str, paths))
+    typed = (re.match(r"--([^\s=]+)", word) for word in overrides)
+    for key in (*given, *(match[1] for match in typed if match)):
+        bare = key.rstrip("+")
+        is_known = any(_is_within(bare, one) or _is_within(one, bare) for one in (*known, *_LINKED))
+        if not is_known and bare.rpartition(".")[2] not in _HIDDEN:
+            raise WrongInputError(unknown_key(key, known, overrides, recipe))
+
+
+def _is_within(key: str, group: str) -> bool:
+    return key == group or key.startswith(f"{group}.")
+
+
+def _arguments(path: str, prefix: str) -> Iterator[str]:
+    """The dotted arguments of a class."""
+    node = _class_of(path)
+    if node is None:
+        return
+    init = _init_of(node)
+    if init is not None:
+        pairs = [(a.arg, a.annotation) for a in (*init.args.args, *init.args.kwonlyargs)]
+    else:
+        fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+        pairs = [(n.target.id, n.annotation) for n in fields if isinstance(n.target, ast.Name)]
+    for name, annotation in pairs:
+        if name in _HIDDEN or f"{prefix}{name}" in _LINKED:
+            continue
+        if isinstance(annotation, ast.Name) and annotation.id in unvanish.__all__:
+            yield from _arguments(f"unvanish.{annotation.id}", f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _class_of(path: str) -> ast.ClassDef | None:
+    """A class of ours, or Lightning's Trainer, whose arguments all stand in its source."""
+    return _classes(path.partition(".")[0]).get(path.rpartition(".")[2])
+
+
+@cache
+def _classes(package: str) -> dict[str, ast.ClassDef]:
+    """The classes that a recipe may name, by their names."""
+    if package == "unvanish":
+        rooms = ("networks", "training", "data", "gradients/adapters")
+        files = [file for room in rooms for file in sorted((_PACKAGE / room).rglob("*.py"))]
+    elif package == "lightning" and (spec := find_spec(package)) and spec.origin:
+        files = [Path(spec.origin).parent / "pytorch" / "trainer" / "trainer.py"]
+    else:
+        files = []
+    trees = (ast.parse(file.read_text(encoding="utf-8")) for file in files)
+    found = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    count = Counter(node.name for node in found)
+    return {node.name: node for node in found if count[node.name] == 1 and _is_plain(node)}
+
+
+def _is_plain(node: ast.ClassDef) -> bool:
+    """Whether a class has its arguments from no other: it has an ``__init__`` without ``**``, or is a dataclass."""
+    init = _init_of(node)
+    return init.args.kwarg is None if init else any("dataclass" in ast.unparse(one) for one in node.decorator_list)
+
+
+def _init_of(node: ast.ClassDef) -> ast.FunctionDef | None:
+    return next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
