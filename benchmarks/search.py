@@ -27,7 +27,7 @@ from unvanish.gradients.judge.pruning import MOMENTS, hopeless
 PAGE = Path(__file__).with_name("SEARCH.md")
 RATE = "model.training.optimizer.learning_rate"
 HEADS = (
-    *("recipe and what is searched", "pruner", "best score", "reached by", "steps", "share of the steps"),
+    *("recipe and what is searched", "pruner", "best score", "reached by", "steps", "share of the steps", "seconds"),
     *("stopped", "winners stopped", "best place of one that was stopped"),
 )
 
@@ -147,7 +147,7 @@ def rows(name: str, searches: list[list[Trial]]) -> list[str]:
     }
     lines = []
     for pruner, ends in stops.items():
-        best, reached, steps, whole, stopped, lost, places = [], 0, 0.0, 0.0, 0, 0, []
+        best, reached, steps, whole, seconds, stopped, lost, places = [], 0, 0.0, 0.0, 0.0, 0, 0, []
         for trials, end in zip(searches, ends, strict=True):
             scores = [sign * trial.result.validation for trial in trials]
             scores = [-math.inf if math.isnan(score) else score for score in scores]
@@ -156,15 +156,22 @@ def rows(name: str, searches: list[list[Trial]]) -> list[str]:
             reached += max(left, default=-math.inf) == max(scores)
             steps += sum(min(step, trial.result.steps) for step, trial in zip(end, trials, strict=True))
             whole += sum(trial.result.steps for trial in trials)
+            seconds += sum(
+                trial.result.seconds * min(1, step / trial.result.steps)
+                for step, trial in zip(end, trials, strict=True)
+                if trial.result.steps
+            )
             stopped += sum(map(math.isfinite, end))
             lost += math.isfinite(end[scores.index(max(scores))]) and max(left, default=-math.inf) < max(scores)
             cut = [score for score, step in zip(scores, end, strict=True) if math.isfinite(step)]
             places += [1 + sum(other > score for other in scores) for score in cut]
         total = sum(map(len, searches))
-        lines.append(
-            f"| {name if pruner == 'none' else ''} | {pruner} | {median(best):.4f} | {reached} of {len(searches)} "
-            f"| {steps:,.0f} | {steps / whole:.2f} | {stopped} of {total} | {lost} | {min(places, default='')} |"
-        )
+        cells = [
+            *(name if pruner == "none" else "", pruner, f"{median(best):.4f}", f"{reached} of {len(searches)}"),
+            *(f"{steps:,.0f}", f"{steps / whole:.2f}", f"{seconds:,.0f}", f"{stopped} of {total}", lost),
+            min(places, default=""),
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
 
@@ -177,7 +184,8 @@ What it is worth that the verdict prunes: {searches} searches a recipe, of {coun
 trial was trained to its end, with a note of the step at which a pruner would have stopped it: the best score that can
 be reached is that without a pruner, and of each trial that was stopped it is known what it would have come to. Scores
 are of the validation split, the median over the searches: accuracy, and for the adding problem the error. The median
-pruner is Optuna's with its defaults, asked after every validation.
+pruner is Optuna's with its defaults, asked after every validation. Seconds are those of training, of a trial that
+was stopped as many as its share of the steps; the machine did other work meanwhile.
 
 `python -m benchmarks.search --trials {count} --searches {searches}`, {date.today()}
 
@@ -187,15 +195,15 @@ pruner is Optuna's with its defaults, asked after every validation.
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the page as far as it is known after every case."""
+    """Write the page as far as it is known whenever all recipes were searched once more."""
     quieten("stdout")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    lines: list[str] = []
-    for name, case in CASES.items():
-        folder = arguments.out / case.recipe
-        found = [searched(case, arguments.trials, seed, folder / str(seed)) for seed in range(arguments.searches)]
-        lines += rows(name, found)
-        PAGE.write_text(page(lines, arguments.trials, arguments.searches), encoding="utf-8")
+    found: dict[str, list[list[Trial]]] = {name: [] for name in CASES}
+    for seed in range(arguments.searches):
+        for name, case in CASES.items():
+            found[name].append(searched(case, arguments.trials, seed, arguments.out / case.recipe / str(seed)))
+        lines = [line for name, searches in found.items() for line in rows(name, searches)]
+        PAGE.write_text(page(lines, arguments.trials, seed + 1), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
     return 0
 

@@ -23,8 +23,10 @@ def test_the_table_of_papers_has_a_line_for_each_row():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page):
     text = page.read_text()
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith("http")]
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
     for link in links:
+        if link.startswith(("http", "generated/")):  # `make docs` writes the generated pages, and checks their links
+            continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path) if path else page
         assert target.exists(), link

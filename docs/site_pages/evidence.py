@@ -14,6 +14,7 @@ COMMANDS = {
     "TRUST": "make trust",
     "TABLES": "make tables",
     "GPU": "make gpu",
+    "SEARCH": "python -m benchmarks.search",
 }
 #: What is measured and printed, and stands in a page of another section.
 PRINTED = {

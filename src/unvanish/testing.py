@@ -160,6 +160,7 @@ def _checkpoint(it: Specimen) -> None:
     model = it.build()
     trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False)
     trainer.strategy.connect(model)
+    model.trainer = trainer  # as in a run: the hooks of a checkpoint may ask it
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.ckpt"
         trainer.save_checkpoint(path)

@@ -256,7 +256,16 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     )
     compare.add_argument("--target", type=float, metavar="X", help="count steps and seconds to this validation metric")
     compare.add_argument("--out", metavar="DIR", help="where to keep it; what is there already is not trained again")
-    compare.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+    compare.add_argument(
+        "--jobs", type=int, metavar="N", help="runs side by side (default: 1; with Ray as many as CPUs or GPUs)"
+    )
+    compare.add_argument(
+        "--launcher",
+        choices=("local", "ray"),
+        default="local",
+        help="processes of this machine, or Ray, here or on a cluster (default: local)",
+    )
+    compare.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster (default: RAY_ADDRESS, else here)")
 
 
 def _add_recipes(recipes_verb: argparse.ArgumentParser) -> None:
@@ -315,7 +324,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return _help(options)
     check_early(options, rest)
     is_output_alone = options.verb == "generate" or getattr(options, "json", False)
-    if options.verb in ("compare", "search"):
+    if options.verb == "search" or (options.verb == "compare" and options.launcher == "local"):
         from unvanish.command.compare.local import warm
 
         warm()  # it imports meanwhile what this process does

@@ -47,12 +47,22 @@ _CHAPTERS: dict[int, tuple[str, dict[str, str]]] = {
         {"regularization": "l2 l2_gradient dropout_mask dropout dropout_backward dropout_mean_variance"},
     ),
     11: (
-        "families",
+        "convolution",
         {
             "convolution": "output_size convolution convolution_backward max_pool max_pool_backward average_pool "
             "average_pool_backward",
+        },
+    ),
+    12: (
+        "recurrence",
+        {
             "recurrent": "rnn_step rnn_step_backward rnn backpropagation_through_time lstm_gates lstm_step "
             "lstm_step_backward constant_error_carousel gru_step gru_step_backward",
+        },
+    ),
+    13: (
+        "attention",
+        {
             "attention": "attention_weights attention attention_backward causal_mask multi_head multi_head_backward "
             "sinusoidal_positions",
             "normalization": "layer_norm layer_norm_backward",

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from unvanish import page
 from unvanish.command import recipes
-from unvanish.command.compare import local
+from unvanish.command.compare import local, on_ray
 from unvanish.command.compare.comparison import Comparison, Kept, common_objective
 from unvanish.command.compare.figure import figure
 from unvanish.command.compare.lines import RunLines
@@ -52,7 +52,7 @@ def compare(options: Namespace, overrides: list[str]) -> int:
 def compared(options: Namespace, overrides: list[str]) -> Comparison:
     """Train what is not there yet, and set all runs side by side."""
     for name, value in (("--seeds", options.seeds), ("--jobs", options.jobs)):
-        if value < 1:
+        if value is not None and value < 1:
             raise WrongInputError(f"{name} is {value}; it must be at least 1")
     folders = [name for name in options.recipes if Path(name).is_dir()]
     names = [name for name in options.recipes if name not in folders]
@@ -88,7 +88,7 @@ def _trained(runs: Sequence[Run], columns: tuple[str, ...], options: Namespace, 
     variants = len({run.variant for run in runs})
     say(f"{len(runs)} runs of {variants} variants{there}; if interrupted, go on with --out {folder}")
     lines = RunLines({path: run.label for path, run in waiting.items()}, len(results))
-    threads = share_of_threads(options.jobs)
+    threads = share_of_threads(options.jobs or 1)
 
     def tasks() -> Iterator[Task]:
         for run in waiting.values():
@@ -96,7 +96,11 @@ def _trained(runs: Sequence[Run], columns: tuple[str, ...], options: Namespace, 
             yield Task.of(run.folder, threads, columns)
 
     with lines.shown(), terminable(f"go on with --out {folder}"):
-        for task, code in local.launch(tasks(), options.jobs, lines.tell if lines.is_live else None):
+        if options.launcher == "ray":
+            ended = on_ray.launch(tasks(), options.jobs, address=options.address)
+        else:
+            ended = local.launch(tasks(), options.jobs or 1, lines.tell if lines.is_live else None)
+        for task, code in ended:
             run = waiting[task.folder]
             result = run.result
             if code and (result.state != FAILED or not run.is_there):
