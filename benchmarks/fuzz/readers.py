@@ -1,11 +1,13 @@
 """Whole files of each kind, and what reads them."""
 
 import io
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -79,6 +81,50 @@ def _read_picture(path: Path) -> None:
     _ = ImageFolder(path=str(path.parent / "images"), image_size=6, cache="memory", loading=_SMALL).splits
 
 
+def _clip(path: Path) -> None:
+    for number in range(12):
+        _film(path.parent / "clips" / "ab"[number % 2] / f"{number}.avi", 20 * number)
+    _film(path, 7)
+
+
+def _film(path: Path, grey: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "yuv420p"
+        for number in range(5):
+            picture = np.full((16, 16, 3), grey + number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _read_clip(path: Path) -> None:
+    (path.parent / "clips/a/odd.avi").write_bytes(path.read_bytes())
+    _ = ImageFolder(path=str(path.parent / "clips"), image_size=8, frames=3, cache="memory", loading=_SMALL).splits
+
+
+def _cached(path: Path, cache: str) -> torch.Tensor:
+    """The pixels of twelve pictures, kept beside them."""
+    folder = path.parent / "kept"
+    options = {"cache": cache, "cache_folder": str(folder), "loading": _SMALL}
+    data = ImageFolder(path=str(path.parent / "images"), image_size=6, **options)
+    return torch.cat([part[0] for part in data.splits[:3]])
+
+
+def _cache(path: Path) -> None:
+    """One of the two files of a cache, the one with the same ending."""
+    _picture(path)
+    _cached(path, "file")
+    shutil.copyfile(next((path.parent / "kept").glob(f"*{path.suffix}")), path)
+
+
+def _read_cache(path: Path) -> None:
+    shutil.copyfile(path, next((path.parent / "kept").glob(f"*{path.suffix}")))
+    if not torch.equal(_cached(path, "file"), _cached(path, "memory")):
+        raise AssertionError("other pixels than those of the files")
+
+
 def _checkpoint(path: Path) -> None:
     layer = torch.nn.Linear(3, 2)
     loops = {"fit_loop": {"state_dict": {}}}
@@ -130,6 +176,9 @@ READERS = {
         lambda path: Text(path=str(path), context_length=8, loading=Loading(batch_size=2, test_share=0.1)).splits,
     ),
     "image": Reader("odd.png", _picture, _read_picture),
+    "clip": Reader("odd.avi", _clip, _read_clip),
+    "cache": Reader("kept.npz", _cache, _read_cache),
+    "cached pixels": Reader("kept.bytes", _cache, _read_cache),
     "checkpoint": Reader("last.ckpt", _checkpoint, lambda path: check_resumable(path, load_checkpoint(path))),
     "checkpoint without a checksum": Reader("bare.ckpt", _bare_checkpoint, load_checkpoint),
     "recipe": Reader("recipe.yaml", _recipe, _read_recipe),
@@ -138,7 +187,7 @@ READERS = {
 
 
 def spoiled(whole: bytes, seed: int) -> bytes:
-    """A file with a few things wrong: bytes changed, taken out, doubled, moved, or words that mean something put in."""
+    """A file with a few things wrong: bytes changed, taken out, doubled, or words that mean something put in."""
     random = np.random.default_rng(seed)
     content = bytearray(whole)
     for _ in range(int(random.integers(1, 5))):
@@ -157,7 +206,7 @@ def spoiled(whole: bytes, seed: int) -> bytes:
                 del content[at:]
             case _:
                 content[at : at + 1] = random.bytes(int(random.integers(1, 9)))
-    return bytes(content)
+    return bytes(content) if content != whole else spoiled(whole, seed + 2**40)  # it may take out what it put in
 
 
 _WORDS = [

@@ -13,6 +13,7 @@ ROOMS = {
     "unvanish.gradients": "Gradients",
     "unvanish.gradients.theory": "Theory",
     "unvanish.command.trained": "A trained run",
+    "unvanish.command.compare.api": "A comparison",
     "unvanish.exercises": "Exercises",
     "unvanish.testing": "The contract of an architecture",
     "unvanish.formulas": "Formulas",

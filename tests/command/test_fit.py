@@ -169,7 +169,7 @@ def test_other_data_modules_need_not_validate_or_test(workplace, monkeypatch):
     )
     monkeypatch.syspath_prepend(workplace)
     with pytest.warns(UserWarning, match="have no `val_dataloader`"):
-        assert main(["fit", "-c", "bare.yaml"]) == 0
+        assert main(["fit", "-c", "bare.yaml", "--trust=bare"]) == 0
     assert [path.name for path in (workplace / "runs/bare/1/checkpoints").iterdir()] == ["last.ckpt"]
 
 
@@ -221,6 +221,8 @@ def test_a_diverged_run_says_nan(workplace, capsys):
     sgd = ["--model.training.optimizer.name=sgd", "--model.training.optimizer.learning_rate=1e20"]
     fit(*sgd, "--on-nonfinite=ignore")
     assert json.loads((workplace / "runs/mlp/wine/1/gradient_report.json").read_text())["verdict"] == "nan"
+    rows = csv.DictReader((workplace / "runs/mlp/wine/1/metrics.csv").read_text().splitlines())
+    assert {row["val/loss"] for row in rows if row["val/loss"]} == {"nan"}
     assert re.search(r"^gradients after \d+ steps: nan: .+ (is nan|range in )", capsys.readouterr().out, re.MULTILINE)
 
 

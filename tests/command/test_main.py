@@ -65,6 +65,7 @@ def test_help_with_a_recipe_lists_its_keys(capsys):
     ):
         assert key in shown
     assert "--model.input_shape" not in shown
+    assert "--model.activation {sigmoid,tanh,relu,leaky_relu,gelu,selu,silu,identity}" in " ".join(shown.split())
 
 
 def test_a_recipe_is_shown_with_all_its_defaults(capsys):

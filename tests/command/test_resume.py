@@ -105,7 +105,7 @@ def test_a_run_that_was_told_to_stop_goes_on_in_its_folder_to_the_last_bit(workp
     told = capsys.readouterr().err
     name = {130: "SIGINT", 143: "SIGTERM"}[code]
     assert told.startswith(f"unvanish: stopped by {name}; runs/mlp/wine/1/checkpoints/last.ckpt is of step ")
-    assert told.endswith("; go on with `unvanish fit -c runs/mlp/wine/1/config.yaml --resume`\n")
+    assert told.endswith("; go on with `unvanish fit -c runs/mlp/wine/1/config.yaml --resume --trust test_resume`\n")
     resume_without_break(run)
     for what in ("state_dict", "optimizer_states", "lr_schedulers", "loops"):
         assert same(load(whole)[what], load(run)[what]), what
@@ -187,10 +187,9 @@ def test_a_folder_that_vanishes_and_one_that_is_in_use_are_one_line(workplace, c
         fit("--resume", code=2)
     assert "runs/mlp/wine/1 is being trained by another process" in capsys.readouterr().err
     shutil.rmtree("runs/mlp/wine/1/checkpoints")
-    assert main(["fit", "-c", "runs/mlp/wine/1/config.yaml", "--resume"]) == 2
-    assert capsys.readouterr().err == (
-        "unvanish: runs/mlp/wine/1 has no checkpoint yet: fit without --resume begins a new run\n"
-    )
+    assert main(["fit", "-c", "runs/mlp/wine/1/config.yaml", "--resume"]) == 0  # from its beginning, in its folder
+    assert load(workplace / "runs/mlp/wine/1")["global_step"] == 8
+    capsys.readouterr()
     shutil.rmtree("runs/mlp/wine/1")
     assert main(["fit", "-c", "runs/mlp/wine/1/config.yaml", "--resume"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -66,6 +66,12 @@ CASES = [
     ("fit -c quickstart --model.activation rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
     ("fit -c quickstart --model.activation softmax", "softmax is for outputs only"),
     (
+        "fit quickstart --model.training.schedule.name cosin",
+        "unknown schedule 'cosin'; did you mean 'cosine'? (known: ",
+    ),
+    ("fit mlp/wine --data.dataset whine", "unknown dataset 'whine'; did you mean 'wine'? (known: breast_cancer, "),
+    ("fit recurrent/adding_gru --model.cell gur", "unknown cell 'gur'; did you mean 'gru'? (known: rnn, lstm, gru)"),
+    (
         "fit -c quickstart --model.training.optimizer.learning_rate -0.1",
         "learning_rate is -0.1; it must be finite and positive",
     ),

@@ -88,6 +88,9 @@ DAMAGE = {
     "empty": lambda content: b"",
     "foreign": lambda content: bytes(len(content)),
     "longer": lambda content: content + b"x",
+    "flipped": lambda content: (
+        content[: len(content) // 3] + bytes([content[len(content) // 3] ^ 1]) + content[len(content) // 3 + 1 :]
+    ),
 }
 
 

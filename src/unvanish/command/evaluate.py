@@ -63,7 +63,7 @@ def predict(options: Namespace, overrides: list[str]) -> int:
     target = Path(options.out) if options.out else checkpoint.absolute().parents[1] / "predictions.csv"
     if options.out and target.exists() and not options.overwrite:
         raise WrongInputError(f"{target} exists already: --overwrite replaces it")
-    path = experiment.arguments.data.get("predict_path")
+    path = experiment.arguments.get("data.predict_path")
     table = _of_new_rows(checkpoint, path) if path is not None else None
     if table is None:
         with without_pretrained():
@@ -117,13 +117,13 @@ def find_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, 
         if is_run:
             run = recipe.paths[0].parent
         else:
-            path = Experiment.parse(recipe, overrides).arguments.data.get("path")
+            path = Experiment.parse(recipe, overrides).arguments.get("data.path")
             runs = runs_of(Path(options.runs) / recipe.name)
             run = data_files.newest_of(runs, Path(path)) if path is not None else runs[-1]
             recipe = load([str(run / CONFIG)])
         checkpoint = checkpoint_of(run)
         experiment = Experiment.parse(recipe, overrides)
-    path, run = experiment.arguments.data.get("path"), checkpoint.absolute().parents[1]
+    path, run = experiment.arguments.get("data.path"), checkpoint.absolute().parents[1]
     if path is not None and Path(path).exists():
         data_files.check(run, Path(path))
     return experiment, checkpoint

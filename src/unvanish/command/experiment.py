@@ -28,6 +28,7 @@ from unvanish.command.hints import located, unknown_key
 from unvanish.command.recipes import Config, Recipe, flat
 from unvanish.command.splits import has_validation_split
 from unvanish.gradients import GradientMonitor
+from unvanish.names import unknown
 from unvanish.training import ReferenceModule
 
 # What the data knows of itself is not asked of the user.
@@ -190,14 +191,18 @@ def _explain(error: Exception, parser: ArgumentParser, overrides: list[str], rec
         except trust.UntrustedError as refusal:
             reason = str(refusal)
         return f"{where(recipe, denied[1])}: {reason}"
-    if unknown := re.match(r"unrecognized arguments: --([^\s=]+)", text):
-        return unknown_key(unknown[1], list(parser.get_defaults().keys()), overrides, recipe)
+    if stray := re.match(r"unrecognized arguments: --([^\s=]+)", text):
+        return unknown_key(stray[1], list(parser.get_defaults().keys()), overrides, recipe)
     if named := re.match(r'Parser key "([^"]+)"', text):
         key = named[1]
         expected = re.findall(r"Expected a (.+?)(?:\. Got value.*)?$", text, re.MULTILINE)
         given = re.search(r"(?:Got|Given) value: (.*)", text)
         reason = one_line(error)
-        if expected and given:
+        choices = [re.findall(r"'([^']*)'", one) for one in expected if "NoneType" not in one]
+        if len(choices) == 1 and choices[0] and expected[0].startswith("typing.Literal") and given:
+            group, _, name = key.rpartition(".")
+            reason = unknown(group.rpartition(".")[2] if name == "name" else name, given[1], choices[0])
+        elif expected and given:
             wanted = re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*?)\]", r"\1\2", " or ".join(expected))
             reason = f"{key} is {given[1]!r}, expected {wanted.replace('NoneType', 'null')}"
         return located(reason, key, overrides, recipe)

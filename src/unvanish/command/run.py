@@ -105,9 +105,9 @@ def train(
     identity = identity_of(data)
     logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
     if is_first():
-        if not keeping.goes_on:
+        if not logs.goes_on:
             write_text(folder / CONFIG, experiment.resolved())
-        data_files.keep(experiment.arguments.data.get("path"), data, folder)
+        data_files.keep(experiment.arguments.get("data.path"), data, folder)
     writer = ResultWriter(folder, _known(experiment, built, identity), monitor)
     _fill_in(options, logs, data, has_bar=shows_table or has_own_bar)
     keeps = options["enable_checkpointing"] is not False

@@ -27,8 +27,9 @@ Decoder = Callable[[Path], NDArray[np.uint8]]
 
 CACHES = ("memory", "file")
 MEMORY_SHARE = 0.5  # of the machine's, at most
-FORMAT = 2  # of cached files; to be raised when a decoder gives other pixels than before
+FORMAT = 3  # of cached files; to be raised when a decoder gives other pixels than before
 STAMPED = 4096  # bytes that are read of a file at its head, in its middle and at its tail
+WHOLE = 2**30  # bytes of a cache up to which all are checked, in less than a second
 CHUNK = 1024  # files that wait to be decoded, or decoded to be kept
 
 
@@ -120,7 +121,7 @@ def _in_file(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], ta
             with partial_file.open("wb") as file:
                 reasons = list(found.refused.values())
                 arrays: dict[str, Any] = {"refused": list(found.refused), "reasons": reasons}
-                np.savez(file, files=found.files, sums=found.sums, stamp=_stamp(bytes_file), **arrays)
+                np.savez(file, files=found.files, sums=found.sums, stamp=_stamp(bytes_file, WHOLE), **arrays)
             partial_file.replace(target)
         except OSError as error:  # a file that cannot be read is not among them
             reason = error.strerror or str(error)
@@ -144,7 +145,7 @@ def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) 
         with target.open("rb") as file, np.load(file) as stored:
             refused = dict(zip(stored["refused"].tolist(), stored["reasons"].tolist(), strict=True))
             found = Decoded(stored["files"], stored["sums"], refused)
-            whole = stored["stamp"] == _stamp(bytes_file)
+            whole = stored["stamp"] == _stamp(bytes_file, WHOLE)
     except Exception as error:  # numpy and zipfile raise many kinds
         whole, found = False, None
         logger.debug("%s: %s", target, error)
@@ -157,11 +158,16 @@ def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) 
     return found if whole else None
 
 
-def _stamp(path: Path) -> str:
-    """Changes with the size of a file, and with its content at the head, in the middle and at the tail."""
+def _stamp(path: Path, whole: int = 0) -> str:
+    """Changes with the size of a file, and with its content: all of it, of more than ``whole`` bytes some.
+
+    These are at the head, in the middle and at the tail.
+    """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
+        if size <= whole:
+            return hashlib.file_digest(file, "sha256").hexdigest()
         for start in (0, size // 2, max(0, size - STAMPED)):
             file.seek(start)
             digest.update(file.read(STAMPED))

@@ -1,6 +1,6 @@
 """Clips made from real digits that move, held in memory."""
 
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class MovingDigits(InMemoryData):
 
     def __init__(
         self,
-        label: str = "digit",
+        label: Literal["digit", "direction"] = "digit",
         directions: int = 4,
         frames: int = 8,
         size: int = 16,

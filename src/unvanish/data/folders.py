@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -99,8 +99,8 @@ class ImageFolder(InMemoryData):
         channels: int = 3,
         white: int | None = None,
         predict_path: str | None = None,
-        on_error: str = "refuse",
-        cache: str = "memory",
+        on_error: Literal["refuse", "skip"] = "refuse",
+        cache: Literal["memory", "file"] = "memory",
         cache_folder: str = "~/.cache/unvanish",
         augmentation: Augmentation = UNCHANGED,
         loading: Loading = Loading(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from filelock import FileLock
@@ -83,7 +83,7 @@ class Images(InMemoryData):
 
     def __init__(
         self,
-        dataset: str = "digits",
+        dataset: Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"] = "digits",
         root: str = "data",
         image_size: int | None = None,
         normalize: bool = True,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 import pandas as pd
@@ -109,7 +109,7 @@ class LabelledText(InMemoryData):
         text: int | str | None = None,
         label: int | str | None = None,
         header: bool | None = None,
-        tokenizer: str = "word",
+        tokenizer: Literal["word", "character", "bpe"] = "word",
         vocabulary: int = 10_000,
         max_length: int = 128,
         test_path: str | None = None,

@@ -2,7 +2,7 @@
 
 import logging
 from functools import cached_property
-from typing import Any, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 import pandas as pd
@@ -82,7 +82,7 @@ class Series(InMemoryData):
 
     def __init__(
         self,
-        dataset: str | None = None,
+        dataset: Literal["sunspots", "co2"] | None = None,
         path: str | None = None,
         targets: list[str] | None = None,
         features: list[str] | None = None,
@@ -97,7 +97,7 @@ class Series(InMemoryData):
         horizon: int = 1,
         relative: bool = False,
         seasonal_period: int | None = None,
-        missing: str = "interpolate",
+        missing: Literal["interpolate", "refuse"] = "interpolate",
         predict_path: str | None = None,
         loading: Loading = Loading(validation_share=0.15),
     ) -> None:
@@ -108,6 +108,7 @@ class Series(InMemoryData):
         if isinstance(validation_share, float) and isinstance(test_share, float):
             loading.check_shares(needs_test=True)
         super().__init__(loading, unused=("split_seed",), takes_counts=True)
+        self.source: str
         if dataset is not None and path is None and targets is None:
             bundled = lookup("dataset", dataset, DATASETS)
             self.source, self.targets = dataset, [bundled.target]

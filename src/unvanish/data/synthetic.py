@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ class SyntheticSequence(InMemoryData):
 
     def __init__(
         self,
-        problem: str = "adding",
+        problem: Literal["adding", "copy", "parity", "xor"] = "adding",
         length: int = 100,
         samples: int = 125_000,
         validation_samples: int = 2_000,

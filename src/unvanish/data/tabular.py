@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 import pandas as pd
@@ -74,7 +74,7 @@ class Tabular(InMemoryData):
 
     def __init__(
         self,
-        dataset: str | None = None,
+        dataset: Literal["breast_cancer", "wine", "iris", "diabetes"] | None = None,
         path: str | None = None,
         target: list[str] | str | None = None,
         columns: list[str] | None = None,
@@ -85,12 +85,13 @@ class Tabular(InMemoryData):
         thousands: str | None = None,
         encoding: str = "utf-8",
         na_values: list[str] | str | None = None,
-        task: str = "auto",
-        missing: str = "impute",
+        task: Literal["auto", "binary", "multiclass", "regression"] = "auto",
+        missing: Literal["impute", "refuse"] = "impute",
         predict_path: str | None = None,
         loading: Loading = Loading(validation_share=0.15),
     ) -> None:
         super().__init__(loading)
+        self.source: str
         if dataset is not None and path is None and target is None:
             lookup("dataset", dataset, DATASETS)
             self.source, self.targets = dataset, ["target"]
@@ -244,7 +245,7 @@ class Tabular(InMemoryData):
 
     def _task_of(self, targets: pd.DataFrame) -> str:
         """The task that was asked for or is guessed, once the target allows it."""
-        task = self.wanted_task
+        task: str = self.wanted_task
         if len(self.targets) > 1:
             if task not in ("auto", "regression"):
                 raise ValueError(f"{self.source}: a {task} task has one target, not {len(self.targets)}")

@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ class Text(InMemoryData):
     def __init__(
         self,
         path: str | None = None,
-        tokenizer: str = "character",
+        tokenizer: Literal["character", "bpe"] = "character",
         vocabulary: int | None = None,
         context_length: int = 64,
         stride: int | None = None,

@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self, final
 
 import torch
@@ -26,6 +25,7 @@ from unvanish.gradients.quantities.gradient import GRADIENT_NORM
 from unvanish.gradients.quantities.loss import VALUE
 from unvanish.gradients.ranks import LARGEST, SHARED, Ranks
 from unvanish.gradients.record import Record, Step
+from unvanish.gradients.self_check import SelfCheck
 from unvanish.gradients.structure import Structure
 from unvanish.gradients.successive import Latest
 from unvanish.gradients.updates import Pending, Updates, options_of
@@ -104,7 +104,7 @@ class GradientRecorder:
         self._steps: list[Step] = []
         self._open: tuple[int, Hashable] | None = None
         self._updates = Updates()
-        self._latest = Latest()
+        self._latest, self._check = Latest(), SelfCheck()
         self._loss: Tensor | None = None
 
     def _find_layers(self) -> None:
@@ -144,7 +144,8 @@ class GradientRecorder:
     @property
     def notes(self) -> list[str]:
         """What does not train, and what could not be measured, and why; complete after ``flush``."""
-        return [*map(str, self._connections.untrained()), *self._missing.sentences(), *self._unseen().sentences()]
+        missing = *self._missing.sentences(), *self._unseen().sentences()
+        return [*map(str, self._connections.untrained()), *missing, *self._check.notes]
 
     @property
     def not_measured(self) -> dict[str, dict[str, str]]:
@@ -185,12 +186,11 @@ class GradientRecorder:
         self._hooks.callback(handle.remove)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._hooks.close()
         self._watch.detach()
         self._watch.clear()
+        self._check.disarm()
         self._latest.of.clear()
 
     def optimizes(self, *optimizers: Optimizer) -> None:
@@ -229,6 +229,7 @@ class GradientRecorder:
         if self._open == (step, chosen):
             self._missing.add("gradient after the first evaluation", ["the loss in a step"], "the optimizer asks again")
             self._watch.clear()
+            self._check.forget()
             return
         self._open = (step, chosen)
         taken = self._taken[chosen]
@@ -262,20 +263,18 @@ class GradientRecorder:
                 self._updates.begin(chosen, Pending(recorded, names, tensors, own, unscaled, self._parameters))
                 if taken % self.histogram_every_n_steps == 0:
                     recorded.histograms = self._parameters.histograms(names[:count], gradients[:count])
+        self._check.take(recorded, names, tensors, loss_scale=loss_scale, scale=scale)
         if self._watch.is_attached or self._watch.compiled:
             self._watch.clear(keep=chosen is not None)
-        self._rearm()
+        # The hooks are in place where any optimizer's next step is due; what is compiled keeps them.
+        if any(self._is_due(taken) for taken in self._taken.values()):
+            self._watch.attach()
+            self._check.arm(names, self._watch, is_compiled=self._is_compiled)
+        else:
+            self._watch.pause()
 
     def _is_due(self, taken: int) -> bool:
         return taken < self.first_steps or taken % self.every_n_steps == 0
-
-    def _rearm(self) -> None:
-        """Have the hooks in place where any optimizer's next step is due; what is compiled keeps them."""
-        due = any(self._is_due(taken) for taken in self._taken.values())
-        if due:
-            self._watch.attach()
-        else:
-            self._watch.pause()
 
     def _replace_layers(self) -> None:
         """Go on with the layers that the model has now, the new ones from the next step on."""
@@ -334,8 +333,8 @@ class GradientRecorder:
 
     def flush(self) -> list[Record]:
         """The records since the last flush, brought to the host in one transfer."""
-        values = [part.values for step in self._steps for part in step.all_parts]
-        tensors = [value.flatten() for value in values if isinstance(value, Tensor)]
+        parts = [*(part for step in self._steps for part in step.all_parts), *self._check.parts]
+        tensors = [part.values.flatten() for part in parts if isinstance(part.values, Tensor)]
         brought = iter(torch.cat(tensors).tolist() if tensors else ())
         order, records = self.layers, []
         for step in self._steps:
@@ -345,5 +344,6 @@ class GradientRecorder:
                 self._with_delta |= dict.fromkeys(record.of(DELTA_NORM))
             uneven = step.times.keys() - record.through_time.keys()
             self._missing.add("dL/dh_t", sorted(uneven), "its sequences differ in length within a step")
+        self._check.compare(self._steps, records, brought)
         self._steps.clear()
         return records

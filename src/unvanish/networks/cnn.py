@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unvanish.activations import ActivationName
 from unvanish.networks.convolution import Parts, channels_last
 from unvanish.networks.initialization import initialize
+from unvanish.networks.normalization import NormalizationName
 from unvanish.training import ReferenceModule, Training
 
 log = logging.getLogger(__name__)
@@ -100,7 +102,7 @@ class CNN(ReferenceModule):
         output_size: Number of outputs: classes, regression targets, or 1 for a binary task.
         num_layers: Layers with weights: 8, 14, 20, ...
         width: Channels of the first stage.
-        activation: sigmoid, tanh, relu, leaky_relu, gelu, selu, silu or identity.
+        activation: Of the hidden layers.
         initialization: auto (fits the activation), default (torch's), xavier_uniform, xavier_normal, he_uniform,
             he_normal, lecun_normal, orthogonal, normal(std) or mean_field(sigma_w2, sigma_b2): see ``initialize``.
             Biases are drawn, with sigma_b2 above 0, only where convolutions have them.
@@ -120,9 +122,9 @@ class CNN(ReferenceModule):
         output_size: int,
         num_layers: int = 20,
         width: int = 16,
-        activation: str = "relu",
+        activation: ActivationName = "relu",
         initialization: str = "auto",
-        normalization: str = "batch",
+        normalization: NormalizationName = "batch",
         residual: bool = True,
         preactivation: bool = False,
         training: Training = Training(),

@@ -10,8 +10,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from unvanish.activations import ActivationName
 from unvanish.networks.convolution import Parts, channels_last
 from unvanish.networks.initialization import initialize
+from unvanish.networks.normalization import NormalizationName
 from unvanish.training import ReferenceModule, Training
 
 
@@ -47,7 +49,7 @@ class CompactCNN(ReferenceModule):
         input_shape: (channels, height, width) of images or (channels, time, height, width) of clips.
         output_size: Number of outputs: classes, regression targets, or 1 for a binary task.
         channels: Channels of each stage; every stage halves each axis.
-        activation: sigmoid, tanh, relu, leaky_relu, gelu, selu, silu or identity.
+        activation: Of the hidden layers.
         initialization: auto (fits the activation), default (torch's), xavier_uniform, xavier_normal, he_uniform,
             he_normal, lecun_normal, orthogonal, normal(std) or mean_field(sigma_w2, sigma_b2): see ``initialize``.
             Biases are drawn, with sigma_b2 above 0, only where convolutions have them.
@@ -64,9 +66,9 @@ class CompactCNN(ReferenceModule):
         input_shape: tuple[int, ...],
         output_size: int,
         channels: list[int],
-        activation: str = "relu",
+        activation: ActivationName = "relu",
         initialization: str = "auto",
-        normalization: str = "batch",
+        normalization: NormalizationName = "batch",
         residual: bool = False,
         training: Training = Training(),
     ) -> None:

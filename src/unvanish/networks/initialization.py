@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from unvanish.activations import ACTIVATIONS
 from unvanish.names import lookup
 
 log = logging.getLogger(__name__)
@@ -32,18 +33,6 @@ _SCHEMES: dict[str, Callable[[Tensor], Tensor] | None] = {
     # Saxe et al. 2014
     "orthogonal": nn.init.orthogonal_,
 }
-_FITTING = {
-    "sigmoid": "xavier_normal",
-    "tanh": "xavier_normal",
-    "identity": "xavier_normal",
-    "relu": "he_normal",
-    "leaky_relu": "he_normal",
-    "gelu": "he_normal",
-    "silu": "he_normal",
-    "selu": "lecun_normal",
-}
-
-
 #: What is written with numbers, and which.
 _NUMBERS = {
     # N(0, std^2) whatever the layer's size
@@ -122,7 +111,7 @@ def _bias_of(layer: nn.Linear | nn.Conv2d | nn.Conv3d, name: str) -> Tensor:
 
 def _find(name: str, activation: str, own: Mapping[str, Callable[[Tensor], Tensor]]) -> _Scheme:
     if name == "auto":
-        name = lookup("activation", activation, _FITTING)
+        name = lookup("activation", activation, ACTIVATIONS).initialization
         log.info("initialization auto: %s, which fits %s", name, activation)
     word, bracket, numbers = name.partition("(")
     if word in _NUMBERS:

@@ -9,9 +9,10 @@ from typing import final
 
 from torch import Tensor, nn
 
+from unvanish.activations import ActivationName
 from unvanish.networks.activation import build_activation
 from unvanish.networks.initialization import initialize
-from unvanish.networks.normalization import build_normalization
+from unvanish.networks.normalization import NormalizationName, build_normalization
 from unvanish.training import ReferenceModule, Training
 
 
@@ -45,7 +46,7 @@ class MLP(ReferenceModule):
         output_size: Number of outputs: classes, regression targets, or 1 for a binary task.
         hidden_sizes: Units of each hidden layer; or one number, the width of all of them.
         num_layers: Layers with weights, the output layer counted; only where hidden_sizes is one number.
-        activation: sigmoid, tanh, relu, leaky_relu, gelu, selu, silu or identity.
+        activation: Of the hidden layers.
         initialization: auto (fits the activation), default (torch's), xavier_uniform, xavier_normal, he_uniform,
             he_normal, lecun_normal, orthogonal, normal(std) or mean_field(sigma_w2, sigma_b2): see ``initialize``.
         normalization: none, batch or layer; between a hidden layer's linear map and its activation.
@@ -62,9 +63,9 @@ class MLP(ReferenceModule):
         output_size: int,
         hidden_sizes: list[int] | int,
         num_layers: int | None = None,
-        activation: str = "relu",
+        activation: ActivationName = "relu",
         initialization: str = "auto",
-        normalization: str = "none",
+        normalization: NormalizationName = "none",
         residual: bool = False,
         training: Training = Training(),
     ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import gcd
+from typing import Literal
 
 from torch import nn
 
@@ -11,6 +12,8 @@ from unvanish.names import lookup
 def _group(channels: int) -> nn.Module:
     return nn.GroupNorm(gcd(8, channels), channels)
 
+
+NormalizationName = Literal["none", "batch", "layer", "group"]
 
 #: What each kind of layer takes: rows of features, maps of channels in two or three dimensions, sequences.
 _NORMALIZATIONS: dict[str, dict[str, Callable[[int], nn.Module]]] = {

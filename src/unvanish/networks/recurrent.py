@@ -8,14 +8,14 @@ import logging
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast, final
+from typing import Any, Literal, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from unvanish.names import lookup
 from unvanish.networks.initialization import find_scheme, initialize
-from unvanish.networks.normalization import build_normalization
+from unvanish.networks.normalization import NormalizationName, build_normalization
 from unvanish.networks.sizes import check_sequence, check_sizes
 from unvanish.training import ReferenceModule, Training
 
@@ -113,14 +113,14 @@ class Recurrent(ReferenceModule):
         output_size: int,
         hidden_size: int = 128,
         num_layers: int = 1,
-        cell: str = "lstm",
+        cell: Literal["rnn", "lstm", "gru"] = "lstm",
         bidirectional: bool = False,
         embedding_dim: int | None = None,
         vocabulary_size: int | None = None,
         padding_index: int | None = None,
-        activation: str = "tanh",
+        activation: Literal["tanh", "relu"] = "tanh",
         initialization: str = "auto",
-        normalization: str = "none",
+        normalization: NormalizationName = "none",
         residual: bool = False,
         forget_bias: float | None = None,
         training: Training = Training(),

@@ -8,16 +8,17 @@ import logging
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unvanish.activations import ActivationName
 from unvanish.names import lookup
 from unvanish.networks.attention import Block, KeysValues
 from unvanish.networks.initialization import find_scheme
-from unvanish.networks.normalization import build_normalization
+from unvanish.networks.normalization import NormalizationName, build_normalization
 from unvanish.networks.positions import rotation, sinusoids
 from unvanish.networks.sizes import check_sequence, check_sizes
 from unvanish.training import ReferenceModule, Training
@@ -56,7 +57,7 @@ class Transformer(ReferenceModule):
         patch_size: Side of a patch in pixels, for images; it divides height and width.
         positions: learned; sinusoidal, to which the embedding is added times sqrt(D) (Vaswani et al. 2017, 3.4 and
             3.5); or rotary (Su et al. 2021).
-        activation: sigmoid, tanh, relu, leaky_relu, gelu, selu, silu or identity; in the feed-forward networks.
+        activation: Of the feed-forward networks.
         initialization: auto (gpt2), gpt2, default (torch's), xavier_uniform, xavier_normal, he_uniform, he_normal,
             lecun_normal, orthogonal, normal(std) or mean_field(sigma_w2, 0): see ``initialize``. gpt2 draws all weights
             from N(0, 0.02^2), and those by which a block adds to the residual stream from 1/sqrt(2 num_layers) of that
@@ -85,10 +86,10 @@ class Transformer(ReferenceModule):
         vocabulary_size: int | None = None,
         padding_index: int | None = None,
         patch_size: int | None = None,
-        positions: str = "learned",
-        activation: str = "gelu",
+        positions: Literal["learned", "sinusoidal", "rotary"] = "learned",
+        activation: ActivationName = "gelu",
         initialization: str = "auto",
-        normalization: str = "layer",
+        normalization: NormalizationName = "layer",
         norm_first: bool = True,
         residual: bool = True,
         tie_weights: bool = False,

@@ -6,7 +6,7 @@ Shapes: B samples, C classes, D targets, T tokens, V words in the vocabulary.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +96,7 @@ class Loss:
         options: The loss's own arguments: gamma for focal (2.0), delta for huber (1.0).
     """
 
-    name: str = "auto"
+    name: Literal["auto", "binary_cross_entropy", "cross_entropy", "focal", "mse", "mae", "huber"] = "auto"
     options: dict[str, Any] = field(default_factory=dict)
 
     __repr__ = brief

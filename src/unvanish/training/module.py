@@ -38,7 +38,7 @@ class ReferenceModule(L.LightningModule):
         self.training_loss = training.loss.build(training.task, smoothing)
         self.loss = training.loss.build(training.task)
         # Lightning's own mean takes the mean of the processes' numbers of samples for a whole number.
-        self.mean_loss = MeanMetric()
+        self.mean_loss = MeanMetric(nan_strategy="disable")  # else NaN would be left out of the mean
         #: What the last validation or test found.
         self.scores: Scores | None = None
         self._evaluation: Evaluation | None = None
@@ -136,7 +136,8 @@ class ReferenceModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to predict without the recipe and the training data: the class, and what encodes."""
         checkpoint[NETWORK] = f"{type(self).__module__}.{type(self).__qualname__}"
-        if known := getattr(getattr(self.trainer, "datamodule", None), "known", None):
+        # Whoever writes a checkpoint without a Trainer has none.
+        if known := getattr(getattr(self._trainer, "datamodule", None), "known", None):
             checkpoint[DATA] = known
 
     def predict_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:

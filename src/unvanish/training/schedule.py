@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from unvanish.names import lookup
 from unvanish.training.brief import brief
@@ -35,13 +36,13 @@ class Schedule:
     """How the learning rate changes, step by step.
 
     Args:
-        name: constant, linear, cosine or one_cycle.
+        name: The shape; one_cycle rises for the first 30 % and then falls.
         warmup_steps: Optimizer steps in which the rate first rises in a straight line, the last of them at the full
             rate; not for one_cycle.
         final: The rate at the end, as a share of the full rate, for linear and cosine.
     """
 
-    name: str = "constant"
+    name: Literal["constant", "linear", "cosine", "one_cycle"] = "constant"
     warmup_steps: int = 0
     final: float = 0.0
 

@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from unvanish.activations import ACTIVATIONS
 from unvanish.gradients.layers import FUNCTIONS, VIEWS, find_layers, node_name
 from unvanish.gradients.theory.mean_field import batchnorm_explosion, expected_factors
 
@@ -142,7 +143,7 @@ class ChainProbe:
         for path in paths:
             kinds = [FUNCTIONS.get(node) for node in path or []]
             normalized.add(kinds[1:] == [None] and path is not None and path[1] in _BATCH_NORMALIZATIONS)
-            if not kinds or kinds[0] is None or kinds[0] not in _COVERED or (len(kinds) > 1 and not all(normalized)):
+            if not kinds or kinds[0] is None or kinds[0] not in ACTIVATIONS or (len(kinds) > 1 and not all(normalized)):
                 return None
             activations.append(kinds[0])
         if first or len(normalized) > 1:
@@ -156,7 +157,6 @@ class ChainProbe:
 
 
 _BATCH_NORMALIZATIONS = ("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm")
-_COVERED = ("sigmoid", "tanh", "relu", "leaky_relu", "gelu", "selu", "silu")
 
 
 def _mean_squares(layer: Any) -> tuple[Tensor, Tensor | None]:

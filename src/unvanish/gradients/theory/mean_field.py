@@ -15,21 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unvanish.activations import ACTIVATIONS
 from unvanish.names import lookup
 
 Activation = str | Callable[[Tensor], Tensor]
 _Array = NDArray[np.float64]
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "leaky_relu": nn.functional.leaky_relu,
-    "gelu": nn.functional.gelu,
-    "selu": torch.selu,
-    "silu": nn.functional.silu,
-    "identity": lambda z: z,
-}
 
 _REACH = 9.0  # 1e-19 of the normal distribution lies beyond
 _HALF = np.concatenate([2 * 0.25 ** np.arange(11, 0, -1), np.arange(2, 2 * _REACH + 1, 2)])
@@ -151,7 +141,7 @@ class _Elementwise:
 @torch.inference_mode(False)
 def _elementwise(activation: Activation) -> _Elementwise:
     if isinstance(activation, str):
-        activation = lookup("activation", activation, _ACTIVATIONS)
+        activation = lookup("activation", activation, ACTIVATIONS).build()
     if isinstance(activation, nn.Module):
         activation = copy.deepcopy(activation).to("cpu", torch.float64)  # it may have parameters, as PReLU has
     phi = _Elementwise(activation, np.zeros(1))

@@ -1,0 +1,33 @@
+"""The activations that have a name: for networks, for the theory of their gradients, and what starts suit them."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+from torch import nn
+
+ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "gelu", "selu", "silu", "identity"]
+
+
+class Activation(NamedTuple):
+    """An elementwise activation.
+
+    Args:
+        build: Makes the module.
+        initialization: The name of the initial weights that suit it.
+    """
+
+    build: Callable[[], nn.Module]
+    initialization: str
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "sigmoid": Activation(nn.Sigmoid, "xavier_normal"),
+    "tanh": Activation(nn.Tanh, "xavier_normal"),
+    "relu": Activation(nn.ReLU, "he_normal"),
+    "leaky_relu": Activation(partial(nn.LeakyReLU, 0.01), "he_normal"),
+    "gelu": Activation(nn.GELU, "he_normal"),
+    "selu": Activation(nn.SELU, "lecun_normal"),
+    "silu": Activation(nn.SiLU, "he_normal"),
+    "identity": Activation(nn.Identity, "xavier_normal"),
+}
