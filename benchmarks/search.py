@@ -18,9 +18,10 @@ import lightning as L
 import optuna
 
 from unvanish.command.fit import fit
-from unvanish.command.main import answered, parser, quieten
+from unvanish.command.main import answered, quieten
 from unvanish.command.result import Result
 from unvanish.command.search.space import space_of, suggested
+from unvanish.command.verbs import parser
 from unvanish.gradients import GradientMonitor
 from unvanish.gradients.judge.pruning import MOMENTS, hopeless
 

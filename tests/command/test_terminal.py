@@ -9,9 +9,10 @@ from unvanish.command import progress, terminal
 from unvanish.command.arguments import understood
 from unvanish.command.completion import keys_of
 from unvanish.command.experiment import Experiment
-from unvanish.command.main import main, parser
+from unvanish.command.main import main
 from unvanish.command.recipe_list import head_of, recipe_list
 from unvanish.command.recipes import load, names, packaged
+from unvanish.command.verbs import parser
 from unvanish.gradients.show.bars import bar, bars
 from unvanish.training import ReferenceModule
 from unvanish.training.regularization import weights_of

@@ -80,8 +80,9 @@ def work(task: Task, tell: Callable[[Step], Any] | None = None) -> int:
 
     from unvanish.command.compare.teller import Teller
     from unvanish.command.fit import fit
-    from unvanish.command.main import answered, parser, quieten
+    from unvanish.command.main import answered, quieten
     from unvanish.command.recipes import CONFIG
+    from unvanish.command.verbs import parser
 
     torch.set_num_threads(task.threads)
     words = ["fit", "-c", str(task.folder / CONFIG), "--resume", *(["--test"] if task.tests else [])]
