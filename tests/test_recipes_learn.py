@@ -25,10 +25,10 @@ def test_a_recipe_gives_what_its_head_says(name, workplace, capsys):
     head = next(line for line in recipes.locate(name).read_text().splitlines() if line.startswith("# expect:"))
     assert main(["fit", "-c", name]) == 0
     assert main(["test", "-c", name]) == 0
-    shown = capsys.readouterr().out.splitlines()[-1]
+    shown = capsys.readouterr().out
     expected = RESULT.findall(head)
     assert expected
     for metric, mean, deviation in expected:
-        found = float(re.search(rf"test/{metric} ([\d.]+)", shown)[1])
+        found = float(re.search(rf"test/{metric} +([\d.]+)", shown)[1])
         # Three standard deviations of three seeds, and the rounding of other machines on top.
         assert found == pytest.approx(float(mean), abs=3 * float(deviation) + 0.01)

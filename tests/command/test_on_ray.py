@@ -26,7 +26,7 @@ def test_a_run_has_its_share_of_the_processors_or_of_a_gpu():
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_worker_that_dies_is_replaced_once_and_then_its_run_is_a_row_that_says_so(workplace, capsys):
     pytest.importorskip("ray", reason="the extra ray is not installed")
-    (workplace / "deadly.py").write_text(
+    (workplace / "deadly_on_ray.py").write_text(
         "import os, pathlib\nimport lightning as L\nclass Kill(L.Callback):\n"
         "    def __init__(self, times: int):\n        self.times = times\n"
         "    def on_train_epoch_end(self, trainer, pl_module):\n"
@@ -35,11 +35,11 @@ def test_a_worker_that_dies_is_replaced_once_and_then_its_run_is_a_row_that_says
         "        if trainer.current_epoch == 1 and killed < self.times:\n"
         "            mark.write_text('x' * (killed + 1))\n            os.kill(os.getpid(), 9)\n"
     )
-    kill = "{trainer.callbacks: {class_path: deadly.Kill, init_args: {times: %d}}}"
+    kill = "{trainer.callbacks: {class_path: deadly_on_ray.Kill, init_args: {times: %d}}}"
     (workplace / "k.yaml").write_text(
         f"base: mlp/wine\nvariants: {{once: {kill % 1}, always: {kill % 9}, never: {{}}}}\n"
     )
-    assert main(["compare", "k.yaml", "--launcher=ray", "--jobs=2", "--out=here", "--trust=deadly", *SMALL]) == 1
+    assert main(["compare", "k.yaml", "--launcher=ray", "--jobs=2", "--out=here", "--trust=deadly_on_ray", *SMALL]) == 1
     told = capsys.readouterr()
     if "Ray does not start" in told.err and "timed out" in told.err:  # what starts it has 15 seconds for its imports
         pytest.skip("this machine is too loaded for Ray, whose limits are its own")

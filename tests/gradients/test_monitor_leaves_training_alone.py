@@ -270,7 +270,6 @@ PLACES = [
     ("adapters.lightning.Metrics", None),
     ("adapters.lightning.ChainProbe", None),
     ("adapters.lightning.ChainProbe.chain", None),
-    ("adapters.lightning.first_tensor", None),
 ]
 
 

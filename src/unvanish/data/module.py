@@ -150,7 +150,10 @@ class InMemoryData(LightningDataModule, ABC):
         """
         splits = self.read()
         if self.loading.batch_size > (rows := len(splits.train[0])):
-            raise ValueError(f"batch_size {self.loading.batch_size} is greater than the training split of {rows} rows")
+            whose = f" of {path}" if (path := getattr(self, "path", None)) else ""
+            raise ValueError(
+                f"batch_size {self.loading.batch_size} is greater than the training split of {rows} rows{whose}"
+            )
         return splits if any(map(len, splits.validation)) else splits._replace(validation=())
 
     def cut(self, x: Tensor, y: Tensor) -> Splits:

@@ -38,7 +38,7 @@ class ReferenceModule(L.LightningModule):
         self.training_loss = training.loss.build(training.task, smoothing)
         self.loss = training.loss.build(training.task)
         # Lightning's own mean takes the mean of the processes' numbers of samples for a whole number.
-        self.mean_loss = MeanMetric(nan_strategy="disable")  # else NaN would be left out of the mean
+        self.mean_loss = MeanMetric(nan_strategy=math.nan)  # else NaN would be left out of the mean
         #: What the last validation or test found.
         self.scores: Scores | None = None
         self._evaluation: Evaluation | None = None
