@@ -29,7 +29,7 @@ lint: .venv/tools  ## Check style, format, which room imports which, and that wh
 types: .venv/tools  ## Check types
 	$(BIN)/mypy
 
-test: .venv/tools  ## Run all tests (under 8 minutes)
+test: .venv/tools  ## Run all tests (about 11 minutes on two cores)
 	$(BIN)/pytest -n 2
 
 .venv-minimum/tools: pyproject.toml

@@ -116,14 +116,18 @@ def test_several_processes_train_what_one_with_the_whole_batch_does_in_one_folde
                 assert mine[quantity][moment] == pytest.approx(other[quantity][moment], rel=1e-4), quantity
 
 
-def test_what_four_have_begun_one_goes_on_with(workplace, alone):
+def test_what_four_have_begun_one_goes_on_with(workplace, alone, capsys):
     first = [word.replace("max_epochs=3", "max_epochs=2") for word in WORDS]
     processes = by_torchrun(4, [*first, "--data.loading.batch_size=4"])
     ended(processes)
     assert processes[0].returncode == 0
     config = workplace / "runs/mlp/wine/1/config.yaml"
-    config.write_text(config.read_text().replace("batch_size: 4", "batch_size: 16"))
-    assert main(["fit", str(config), "--trainer.max_epochs=3", "--trainer.devices=1", "--resume"]) == 0
+    kept, words = config.read_text(), ["fit", str(config), "--trainer.max_epochs=3", "--trainer.devices=1", "--resume"]
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "trained with 16 samples a batch, over all processes, and would go on with 4: say" in capsys.readouterr().err
+    assert config.read_text() == kept
+    assert main([*words, "--data.loading.batch_size=16"]) == 0
     assert curve(config.parent) == pytest.approx(curve(alone), rel=1e-4)
 
 

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError, as_wrong_input, one_line
 from unvanish.command.finite import NonFinite
 from unvanish.command.keeper import Keeper, Stopped
-from unvanish.command.processes import lost
+from unvanish.command.processes import is_first, lost
 from unvanish.command.run_folder import remove
 from unvanish.gradients import Report
 
@@ -41,7 +41,8 @@ def ending(
         signum = keeper.signum or (signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT)
         return StoppedError(_where(keeper, signal.Signals(signum).name), signum)
     if isinstance(error, NonFinite):
-        return FailedError(f"{_born(error, report)}; {_kept(keeper)}; --on-nonfinite skip or ignore trains on")
+        told = FailedError(f"{_born(error, report)}; {_kept(keeper)}; --on-nonfinite skip or ignore trains on")
+        return told if is_first() else SystemExit(1)  # all processes have seen it, and one says so
     if is_gone:
         return FailedError(f"{folder} is gone: somebody has removed the run while it was trained")
     if has_steps and _is_between_processes(error):

@@ -21,7 +21,7 @@ from unvanish.command.environment import is_number_of_threads_given
 from unvanish.command.errors import WrongInputError
 from unvanish.command.finite import NonFinite
 from unvanish.command.processes import is_first
-from unvanish.command.recipes import CONFIG
+from unvanish.command.recipes import BATCH_SIZE, CONFIG, flat, read
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs
 from unvanish.data import Loading
@@ -288,7 +288,6 @@ class Keeper(L.Callback):
             "random": random_states.gathered(states | random_states.other_states()),
             "logs": self.logs.marks(),
             "identity": self.identity,
-            "samples": _samples(trainer),
             "threads": torch.get_num_threads(),
         }
 
@@ -307,15 +306,23 @@ class Keeper(L.Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take what a checkpoint of ours holds; another's is gone on from as Lightning does."""
         self._resumed = checkpoint.get(KEPT)
-        before, now = (self._resumed or {}).get("samples"), _samples(trainer)
-        if self.logs.goes_on and before != now and None not in (before, now):
-            raise WrongInputError(
-                f"the run was trained with {before} samples a batch, over all processes, and would go on with {now}: "
-                "say data.loading.batch_size so that it stays the same"
-            )
+        if self.logs.goes_on and self._resumed is not None:
+            self._check_samples(trainer, len(self._resumed["random"]))
         self.kept_step = checkpoint.get("global_step") if self._resumed and self.logs.goes_on else None
         if self._resumed is not None and not is_number_of_threads_given():
             torch.set_num_threads(self._resumed["threads"])  # sums are rounded by them
+
+    def _check_samples(self, trainer: L.Trainer, processes: int) -> None:
+        """Refuse to go on with batches of another number of samples over all processes."""
+        loading = getattr(trainer.datamodule, "loading", None)  # type: ignore[attr-defined]
+        size = flat(read(self.folder / CONFIG)).get(BATCH_SIZE)
+        if isinstance(loading, Loading) and size is not None:
+            before, now = size * processes, loading.batch_size * trainer.world_size
+            if before != now:
+                raise WrongInputError(
+                    f"the run was trained with {before} samples a batch, over all processes, and would go on with "
+                    f"{now}: say {BATCH_SIZE} so that it stays the same"
+                )
 
     def _go_back(self, trainer: L.Trainer) -> None:
         """Set the generators, after all that was drawn from them while the run was built up again."""
@@ -332,12 +339,6 @@ def is_finite(module: nn.Module) -> bool:
     if not weights or hasattr(weights[0], "to_local"):  # sharded: no rank knows
         return True
     return bool(torch.stack([norm.double() for norm in torch._foreach_norm(weights, float("inf"))]).isfinite().all())
-
-
-def _samples(trainer: L.Trainer) -> int | None:
-    """How many a batch of the data has over all processes, where they are ours."""
-    loading = getattr(trainer.datamodule, "loading", None)  # type: ignore[attr-defined]
-    return loading.batch_size * trainer.world_size if isinstance(loading, Loading) else None
 
 
 def _saved_buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 import os
 import time
-from contextlib import suppress
 from datetime import timedelta
 
 #: Of this process among all; on its machine; of its machine among all, as Lightning and as torchrun call it.
@@ -32,20 +31,19 @@ def lost() -> tuple[list[int], bool]:
     """After an operation between processes has failed: the ranks that are gone, and whether this one is to say so.
 
     Each process that is left says so in the store by which all found each other; its host is the first process, or
-    torchrun, so that without an answer the first is gone.
+    torchrun, so that without an answer the first is gone, and whoever is left says so: no one knows of the others.
     """
     import torch.distributed as dist
 
     rank, ranks = dist.get_rank(), range(dist.get_world_size())
     address, port = os.environ.get("MASTER_ADDR", ""), _number("MASTER_PORT")
-    there = {rank}
-    with suppress(RuntimeError, ValueError):  # of the kinds that the store has
+    try:
         store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=_PATIENCE))  # type: ignore[attr-defined]
         store.set(f"unvanish/is-there/{rank}", "1")
         time.sleep(_PATIENCE)
-        there |= {other for other in ranks if store.check([f"unvanish/is-there/{other}"])}
-    if there == {rank} and rank:
-        return [0], rank == 1
+        there = {other for other in ranks if store.check([f"unvanish/is-there/{other}"])}
+    except (RuntimeError, ValueError):  # of the kinds that the store has
+        return [0], True
     return [other for other in ranks if other not in there], rank == min(there)
 
 

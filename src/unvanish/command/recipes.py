@@ -22,6 +22,8 @@ from unvanish.names import nearest
 Config = dict[str, Any]
 
 CONFIG = "config.yaml"  # what a run keeps
+#: With the number of processes it makes the samples of a batch, which a run that goes on keeps.
+BATCH_SIZE = "data.loading.batch_size"
 
 _COMPARISON = {"base", "variants", "grid", "target"}
 _SHAPE = "'base', a recipe or the name of one, then 'variants' or a 'grid' or both, and perhaps a 'target'"

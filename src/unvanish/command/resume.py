@@ -8,7 +8,7 @@ import yaml
 from unvanish.command.checkpoints import BEST, LAST, newest_run
 from unvanish.command.errors import WrongInputError
 from unvanish.command.experiment import Experiment
-from unvanish.command.recipes import CONFIG, Config, flat, read
+from unvanish.command.recipes import BATCH_SIZE, CONFIG, Config, flat, read
 from unvanish.command.run_folder import is_marked, numbered
 
 #: What does not change what a run computes up to a step, so that it may be another when it goes on.
@@ -17,8 +17,6 @@ _FREE = {
     *("profiler", "log_every_n_steps", "enable_checkpointing", "logger"),
     *("accelerator", "devices", "num_nodes", "strategy"),
 }
-#: Together with the number of processes it must stay what it was; ``Keeper`` sees to that, who knows both.
-_BATCH_SIZE = "data.loading.batch_size"
 
 
 class Start(NamedTuple):
@@ -88,5 +86,5 @@ def _difference(folder: Path, experiment: Experiment) -> str:
 
 
 def _fixed(config: Config) -> Config:
-    whole = {key: value for key, value in flat(config).items() if key not in ("name", "gradients.verbose", _BATCH_SIZE)}
+    whole = {key: value for key, value in flat(config).items() if key not in ("name", "gradients.verbose", BATCH_SIZE)}
     return {key: value for key, value in whole.items() if key.removeprefix("trainer.") not in _FREE}

@@ -4,7 +4,6 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
-from getpass import getuser
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Literal, final
@@ -116,7 +115,7 @@ class Images(InMemoryData):
         """
         if not self.source.archive or self._folder.is_dir():
             return
-        key = hashlib.sha256(f"{getuser()} {self._folder.absolute()}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{getattr(os, 'getuid', int)()} {self._folder.absolute()}".encode()).hexdigest()[:16]
         with FileLock(Path(gettempdir(), f"unvanish-{key}.lock")):
             if not self._folder.is_dir():
                 self._download()

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, final
 
@@ -166,10 +166,13 @@ class GradientMonitor(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """See how many samples there are, for the gradient noise scale."""
-        with suppress(Exception):  # a batch may be anything
-            tensor = first_tensor(batch)
-            if tensor is not None and tensor.dim():
-                self._batch_sizes.add(len(tensor))
+        if self.session is not None:
+            self.session.run(lambda _: self._count(batch))
+
+    def _count(self, batch: Any) -> None:
+        tensor = first_tensor(batch)
+        if tensor is not None and tensor.dim():
+            self._batch_sizes.add(len(tensor))
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Read the graph of the loss, and what theory has to say of the first pass."""
