@@ -12,6 +12,7 @@ import torchmetrics.functional as M
 from torch import Tensor
 from torchmetrics import Metric as Gathered
 from torchmetrics.text import Perplexity
+from torchmetrics.utilities import rank_zero_warn
 
 from unvanish.training.metrics import METRICS, Answers, in_order, objective
 
@@ -170,7 +171,8 @@ class Evaluation:
         return any(METRICS[self.task][name].needs_scores for name in self._names)
 
     def compute(self, scale: Tensor | None = None, baselines: Mapping[str, float] | None = None) -> Scores:
-        """What the network is worth; a metric that too few samples leave undefined is absent.
+        """What the network is worth; a metric that too few samples or classes leave undefined is absent, with a
+        warning.
 
         Args:
             scale: (D,) what numbers are multiplied by, to be in their own units.
@@ -186,9 +188,10 @@ class Evaluation:
             found[CONSTANT] = {"perplexity": float(surprise.exp()), "loss": float(surprise)}
         else:
             answers, constant_loss = self._answers(scale)
-            metrics = {name: METRICS[self.task][name] for name in self._names}
-            if len(answers.truth) < 2:
-                metrics.pop("r2", None)
+            wanted = {name: METRICS[self.task][name] for name in self._names}
+            metrics = {name: metric for name, metric in wanted.items() if metric.is_defined(answers)}
+            if undefined := wanted.keys() - metrics.keys():
+                rank_zero_warn(f"{', '.join(sorted(undefined))}: not measured, there are too few samples or classes")
             values = {name: float(metric.value(answers)) for name, metric in metrics.items()}
             found[CONSTANT] = {name: float(metric.constant(answers)) for name, metric in metrics.items()}
             if constant_loss is not None:
@@ -205,7 +208,8 @@ class Evaluation:
 
     def _answers(self, scale: Tensor | None) -> tuple[Answers, Tensor | None]:
         """What was collected, and the loss of the constant answer where that is known."""
-        first, truth, *scores = (tensor.cpu() for tensor in self._kept[0].compute())
+        # torchmetrics takes the axes off a tensor of one number.
+        first, truth, *scores = (torch.atleast_1d(tensor.cpu()) for tensor in self._kept[0].compute())
         if self._classes:
             loss = _entropy(torch.bincount(truth)) if "cross_entropy" in self.loss else None
             ranked = scores[0] if scores else None
