@@ -77,6 +77,14 @@ def test_binary_scores_are_those_of_sklearn_whatever_range_a_batch_of_logits_has
     assert set(measure("binary", logits, y, UNEQUAL, "f1")) == {"accuracy", "auroc", "f1"}
 
 
+def test_two_classes_of_a_multiclass_task_have_the_scores_of_a_binary_one():
+    y = torch.tensor([0, 1, 0, 1, 1, 0])
+    logits = torch.tensor([[0.0, 18.0], [1, 21], [3, -2], [0, 30], [-1, 1], [5, 5.5]])
+    found = score("multiclass", logits, y, [4, 2], is_whole=True)
+    assert found == score("binary", logits[:, 1] - logits[:, 0], y.float(), [6], is_whole=True)
+    assert found.values["auroc"] == pytest.approx(sk.roc_auc_score(y, logits[:, 1] - logits[:, 0]))
+
+
 def test_scores_of_more_classes_are_means_over_them_and_those_of_sklearn():
     torch.manual_seed(0)
     y = torch.tensor([0, 1, 2, 2, 1, 0, 0, 1, 2, 0, 0])

@@ -142,7 +142,9 @@ class Evaluation:
         else:
             is_binary = self.task == "binary"
             answers = (logits > 0).long() if is_binary else logits.argmax(dim=-1)
-            scores = logits if is_binary else logits.softmax(dim=-1)
+            scores = logits
+            if not is_binary:  # of two logits, their difference is the one of a binary task
+                scores = logits.diff().squeeze(-1) if self._classes == 2 else logits.softmax(dim=-1)
             self._kept[0].update(answers, y.long(), *([scores] if self._keeps_scores else []))
 
     def _begin(self, logits: Tensor) -> None:
@@ -213,7 +215,7 @@ class Evaluation:
         if self._classes:
             loss = _entropy(torch.bincount(truth)) if "cross_entropy" in self.loss else None
             ranked = scores[0] if scores else None
-            if ranked is not None and self.task == "binary":
+            if ranked is not None and self._classes == 2:
                 ranked = in_order(ranked)
             return Answers(first, truth, ranked, self._classes), loss
         first, truth = first.double(), truth.double()
