@@ -211,7 +211,7 @@ class Evaluation:
     def _answers(self, scale: Tensor | None) -> tuple[Answers, Tensor | None]:
         """What was collected, and the loss of the constant answer where that is known."""
         # torchmetrics takes the axes off a tensor of one number.
-        first, truth, *scores = (torch.atleast_1d(tensor.cpu()) for tensor in self._kept[0].compute())
+        first, truth, *scores = (tensor.cpu().reshape(tensor.shape or (1,)) for tensor in self._kept[0].compute())
         if self._classes:
             loss = _entropy(torch.bincount(truth)) if "cross_entropy" in self.loss else None
             ranked = scores[0] if scores else None
