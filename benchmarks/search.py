@@ -105,8 +105,8 @@ def trained(case: Case, values: dict[str, Any], folder: Path) -> Trial:
         contextlib.redirect_stderr(nowhere),
     ):
         code = answered(lambda: fit(options, keys, callbacks=[watch]))
-    if code == 2:
-        raise RuntimeError(f"{case.recipe} has refused {keys}")
+    if code not in (0, 1):  # 1 is a trial that has failed, which counts; one that was interrupted does not
+        raise RuntimeError(f"{case.recipe} with {keys} has ended with exit code {code}")
     (run,) = folder.rglob("result.json")
     return Trial(Result.read(run.parent), watch.step)
 
