@@ -1,3 +1,4 @@
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -5,12 +6,14 @@ from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from packaging.requirements import Requirement
 
 from unvanish import extras
 from unvanish.command.main import main
+from unvanish.data import table_file
 from unvanish.data.tokenizers import _splitter
-from unvanish.extras import EXTRAS
+from unvanish.extras import EXTRAS, MissingExtraError
 
 HELD = "av", "pandas", "pyarrow", "sklearn", "statsmodels", "tokenizers", "torchvision.datasets"
 LOOK = f"""
@@ -65,3 +68,15 @@ def test_data_that_need_an_extra_say_what_to_install(monkeypatch, workplace, cap
         assert main(["fit", *words]) == 2
         said = f"{library} is not installed, which this needs: pip install 'unvanish[{EXTRAS[library]}]'"
         assert capsys.readouterr().err == f"unvanish: {said}\n"
+
+
+def test_without_pyarrow_all_tables_but_parquet_are_read(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("a,y\n1,2\n")
+    (tmp_path / "t.parquet").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    read = runpy.run_path(table_file.__file__)  # as at its first import
+    assert read["read_table"](str(tmp_path / "t.csv")).to_dict("list") == {"a": [1], "y": [2]}
+    assert read["column_names"](str(tmp_path / "t.csv")) == ["a", "y"]
+    for name in ("read_table", "column_names"):
+        with pytest.raises(MissingExtraError, match=r"pip install 'unvanish\[parquet\]'"):
+            read[name](str(tmp_path / "t.parquet"))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -93,14 +94,32 @@ def alone(tmp_path_factory):
     return folder / "mlp/wine/1"
 
 
-@pytest.mark.parametrize(("start", "count"), [(by_lightning, 2), (by_torchrun, 4), (by_slurm, 2)])
-def test_several_processes_train_what_one_with_the_whole_batch_does_in_one_folder(workplace, alone, start, count):
+@pytest.mark.parametrize("start", [by_lightning, by_slurm])
+def test_two_processes_train_what_one_with_the_whole_batch_does_in_one_folder(workplace, alone, start):
+    train_as_one(start, 2, alone)
+
+
+def test_four_do_so_too_and_one_goes_on_with_what_they_have_begun(workplace, alone, capsys):
+    config = train_as_one(by_torchrun, 4, alone) / "config.yaml"
+    kept, words = config.read_text(), ["fit", str(config), "--trainer.max_epochs=4", "--trainer.devices=1", "--resume"]
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "trained with 16 samples a batch, over all processes, and would go on with 4: say" in capsys.readouterr().err
+    assert config.read_text() == kept
+    assert main([*words, "--data.loading.batch_size=16"]) == 0
+    longer = [word.replace("max_epochs=3", "max_epochs=4") for word in WORDS]
+    assert main([*longer, "--data.loading.batch_size=16", "--runs=longer"]) == 0
+    assert curve(config.parent) == pytest.approx(curve(workplace / "longer/mlp/wine/1"), rel=1e-4)
+
+
+def train_as_one(start, count, alone):
+    """Train with processes that share out the batch, hold all that is kept to what one does, and return the folder."""
     processes = start(count, [*WORDS, f"--data.loading.batch_size={16 // count}"], stdout=subprocess.PIPE, text=True)
     shown = ended(processes)
     assert [process.returncode for process in processes] == [0] * len(processes)
     assert "".join(shown).count("kept in runs/mlp/wine/1") == 1
     assert os.listdir("runs/mlp/wine") == ["1"]
-    run = workplace / "runs/mlp/wine/1"
+    run = Path("runs/mlp/wine/1")
     assert len(list(run.glob("events.*"))) == 1
     assert len(curve(alone)) > 3 * 6
     assert curve(run) == pytest.approx(curve(alone), rel=1e-4)
@@ -114,21 +133,7 @@ def test_several_processes_train_what_one_with_the_whole_batch_does_in_one_folde
         for quantity in mine.keys() - {"name"}:
             for moment in ("start", "end"):
                 assert mine[quantity][moment] == pytest.approx(other[quantity][moment], rel=1e-4), quantity
-
-
-def test_what_four_have_begun_one_goes_on_with(workplace, alone, capsys):
-    first = [word.replace("max_epochs=3", "max_epochs=2") for word in WORDS]
-    processes = by_torchrun(4, [*first, "--data.loading.batch_size=4"])
-    ended(processes)
-    assert processes[0].returncode == 0
-    config = workplace / "runs/mlp/wine/1/config.yaml"
-    kept, words = config.read_text(), ["fit", str(config), "--trainer.max_epochs=3", "--trainer.devices=1", "--resume"]
-    capsys.readouterr()
-    assert main(words) == 2
-    assert "trained with 16 samples a batch, over all processes, and would go on with 4: say" in capsys.readouterr().err
-    assert config.read_text() == kept
-    assert main([*words, "--data.loading.batch_size=16"]) == 0
-    assert curve(config.parent) == pytest.approx(curve(alone), rel=1e-4)
+    return run
 
 
 @pytest.mark.parametrize(("start", "victim"), [(by_lightning, 1), (by_torchrun, 0)])

@@ -46,6 +46,23 @@ def test_a_right_function_is_right_however_it_is_written():
     assert repr(result) == "5a sigmoid: right"
 
 
+def test_what_works_in_place_is_judged_by_what_it_returns():
+    assert check("relu", lambda z: z.clamp_(min=0))
+    assert "a is 0, where torch has" in check("relu", lambda z: z.zero_()).difference
+    assert "theta" in check("sgd", lambda theta, g, eta: theta.sub_(g.zero_())).difference
+
+
+def test_where_an_error_was_raised_is_said_in_whatever_folder(tmp_path):
+    folder = tmp_path / "unvanish" / "exercises"
+    folder.mkdir(parents=True)
+    (folder / "exercise_5e.py").write_text("def relu(z):\n    return nothing\n")
+    result = check("5e", load(find("5e"), folder))
+    assert result.difference == "raises NameError: name 'nothing' is not defined, line 2 of exercise_5e.py"
+    (folder / "exercise_5e.py").write_text("def relu(z, more):\n    return z\n")
+    result = check("5e", load(find("5e"), folder))
+    assert result.difference == "raises TypeError: relu() missing 1 required positional argument: 'more'"
+
+
 def test_what_a_tuple_holds_is_told_by_its_place():
     result = check("layer_backward", lambda delta, a, w: (delta @ w, delta.T @ a, delta.sum(1)))
     assert "dL/db has shape" in result.difference

@@ -77,6 +77,14 @@ def test_binary_scores_are_those_of_sklearn_whatever_range_a_batch_of_logits_has
     assert set(measure("binary", logits, y, UNEQUAL, "f1")) == {"accuracy", "auroc", "f1"}
 
 
+def test_two_classes_of_a_multiclass_task_have_the_scores_of_a_binary_one():
+    y = torch.tensor([0, 1, 0, 1, 1, 0])
+    logits = torch.tensor([[0.0, 18.0], [1, 21], [3, -2], [0, 30], [-1, 1], [5, 5.5]])
+    found = score("multiclass", logits, y, [4, 2], is_whole=True)
+    assert found == score("binary", logits[:, 1] - logits[:, 0], y.float(), [6], is_whole=True)
+    assert found.values["auroc"] == pytest.approx(sk.roc_auc_score(y, logits[:, 1] - logits[:, 0]))
+
+
 def test_scores_of_more_classes_are_means_over_them_and_those_of_sklearn():
     torch.manual_seed(0)
     y = torch.tensor([0, 1, 2, 2, 1, 0, 0, 1, 2, 0, 0])
@@ -134,6 +142,25 @@ def test_errors_of_numbers_are_those_of_sklearn_in_their_own_units(targets):
         "seasonal naive": {"rmse": 7.0},
     }
     assert not found.confusion
+
+
+@pytest.mark.parametrize(
+    ("task", "logits", "y", "absent", "values"),
+    [
+        ("binary", [0.5, -1.0, 2.0], [1.0, 1.0, 1.0], {"auroc"}, {"accuracy": 2 / 3, "average_precision": 1}),
+        ("binary", [0.5, -1.0, 2.0], [0.0, 0.0, 0.0], {"auroc", "average_precision"}, {"accuracy": 1 / 3}),
+        ("binary", [0.5], [1.0], {"auroc"}, {"accuracy": 1, "average_precision": 1}),
+        ("multiclass", [[3.0, 1.0, 2.0], [0.0, 1.0, 0.0]], [0, 0], {"auroc"}, {"accuracy": 1 / 2}),
+        ("regression", [[0.5]], [[1.5]], {"r2"}, {"rmse": 1, "mae": 1}),
+        ("regression", [[0.5, 3.0]], [[1.5, 0.0]], {"r2"}, {"rmse": math.sqrt(5), "mae": 2}),
+    ],
+)
+def test_what_too_few_samples_or_classes_leave_undefined_is_absent_and_said(task, logits, y, absent, values):
+    with pytest.warns(UserWarning, match=f"^{', '.join(sorted(absent))}: not measured"):
+        found = score(task, torch.tensor(logits), torch.tensor(y), [len(y)], is_whole=True)
+    assert METRICS[task].keys() - found.values.keys() == absent
+    assert found.baselines["constant"].keys() == found.values.keys()
+    assert {name: found.values[name] for name in values} == pytest.approx(values)
 
 
 def test_the_loss_of_the_constant_answer_is_the_entropy_of_the_classes():

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyarrow import parquet
 
 from unvanish.extras import extra
 
@@ -112,8 +111,12 @@ def column_names(path: str) -> list[str]:
 
     Raises:
         OSError: It cannot be read.
+        MissingExtraError: Parquet is read by pyarrow, which is not installed.
     """
     if suffix_of(path) == ".parquet":
+        extra("pyarrow")
+        from pyarrow import parquet
+
         return [str(name) for name in parquet.read_schema(path).names]
     opener = gzip.open if path.endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:

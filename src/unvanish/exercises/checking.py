@@ -4,9 +4,13 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from unvanish.exercises.chapters import Exercise, find
+
+#: Frames of these are not the reader's, wherever he works: his folder may be called as the package is.
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def check(name: str, function: Callable[..., Any]) -> Result:
 
     Args:
         name: The exercise: ``4b``, or its formula's name, ``backward``.
-        function: Called as the formula is.
+        function: Called as the formula is, with copies of the tensors; it may work in place.
 
     Returns:
         True where nothing differs; its repr says what does, in one line.
@@ -51,10 +55,10 @@ def check(name: str, function: Callable[..., Any]) -> Result:
             raise
         words = "hypothesis is not installed, which draws the cases of a proof: pip install 'unvanish[exercises]'"
         raise ModuleNotFoundError(words, name="hypothesis") from None
-    from unvanish.exercises.proofs.compare import DifferentError  # noqa: PLC0415 - it imports hypothesis
+    from unvanish.exercises.proofs.compare import DifferentError, on_copies  # noqa: PLC0415 - it imports hypothesis
 
     try:
-        proof(function)
+        proof(on_copies(function))
     except DifferentError as error:
         return Result(exercise, str(error))
     except NotImplementedError:
@@ -66,8 +70,8 @@ def check(name: str, function: Callable[..., Any]) -> Result:
 
 def _raised(error: Exception) -> str:
     """One line on an error in the reader's function, with the place where it was raised."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "unvanish" not in frame.filename]
-    own = [frame for frame in frames if "site-packages" not in frame.filename and "hypothesis" not in frame.filename]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_PACKAGE)]
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
     place = f", line {own[-1].lineno} of {own[-1].filename.rpartition('/')[2]}" if own else ""
     first, *_ = str(error).splitlines() or [""]
     return f"raises {type(error).__name__}: {first}{place}"

@@ -12,6 +12,7 @@ import torchmetrics.functional as M
 from torch import Tensor
 from torchmetrics import Metric as Gathered
 from torchmetrics.text import Perplexity
+from torchmetrics.utilities import rank_zero_warn
 
 from unvanish.training.metrics import METRICS, Answers, in_order, objective
 
@@ -141,7 +142,9 @@ class Evaluation:
         else:
             is_binary = self.task == "binary"
             answers = (logits > 0).long() if is_binary else logits.argmax(dim=-1)
-            scores = logits if is_binary else logits.softmax(dim=-1)
+            scores = logits
+            if not is_binary:  # of two logits, their difference is the one of a binary task
+                scores = logits.diff().squeeze(-1) if self._classes == 2 else logits.softmax(dim=-1)
             self._kept[0].update(answers, y.long(), *([scores] if self._keeps_scores else []))
 
     def _begin(self, logits: Tensor) -> None:
@@ -170,7 +173,8 @@ class Evaluation:
         return any(METRICS[self.task][name].needs_scores for name in self._names)
 
     def compute(self, scale: Tensor | None = None, baselines: Mapping[str, float] | None = None) -> Scores:
-        """What the network is worth; a metric that too few samples leave undefined is absent.
+        """What the network is worth; a metric that too few samples or classes leave undefined is absent, with a
+        warning.
 
         Args:
             scale: (D,) what numbers are multiplied by, to be in their own units.
@@ -186,9 +190,10 @@ class Evaluation:
             found[CONSTANT] = {"perplexity": float(surprise.exp()), "loss": float(surprise)}
         else:
             answers, constant_loss = self._answers(scale)
-            metrics = {name: METRICS[self.task][name] for name in self._names}
-            if len(answers.truth) < 2:
-                metrics.pop("r2", None)
+            wanted = {name: METRICS[self.task][name] for name in self._names}
+            metrics = {name: metric for name, metric in wanted.items() if metric.is_defined(answers)}
+            if undefined := wanted.keys() - metrics.keys():
+                rank_zero_warn(f"{', '.join(sorted(undefined))}: not measured, there are too few samples or classes")
             values = {name: float(metric.value(answers)) for name, metric in metrics.items()}
             found[CONSTANT] = {name: float(metric.constant(answers)) for name, metric in metrics.items()}
             if constant_loss is not None:
@@ -205,11 +210,12 @@ class Evaluation:
 
     def _answers(self, scale: Tensor | None) -> tuple[Answers, Tensor | None]:
         """What was collected, and the loss of the constant answer where that is known."""
-        first, truth, *scores = (tensor.cpu() for tensor in self._kept[0].compute())
+        # torchmetrics takes the axes off a tensor of one number.
+        first, truth, *scores = (tensor.cpu().reshape(tensor.shape or (1,)) for tensor in self._kept[0].compute())
         if self._classes:
             loss = _entropy(torch.bincount(truth)) if "cross_entropy" in self.loss else None
             ranked = scores[0] if scores else None
-            if ranked is not None and self.task == "binary":
+            if ranked is not None and self._classes == 2:
                 ranked = in_order(ranked)
             return Answers(first, truth, ranked, self._classes), loss
         first, truth = first.double(), truth.double()

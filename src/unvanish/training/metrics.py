@@ -51,6 +51,7 @@ class Metric(NamedTuple):
         value: What the answers are worth.
         constant: What the answer is worth that is the same for all samples: the most frequent class, the mean, or the
             median.
+        is_defined: Whether there are samples enough for it, and of the classes that it needs.
         needs_scores: Whether it is of ``scores``.
         is_usual: Whether each validation has it; the others are for the end, or to select by.
     """
@@ -58,6 +59,7 @@ class Metric(NamedTuple):
     mode: str
     value: Callable[[Answers], Tensor]
     constant: Callable[[Answers], Tensor]
+    is_defined: Callable[[Answers], bool] = lambda _: True
     needs_scores: bool = False
     is_usual: bool = False
 
@@ -93,6 +95,14 @@ def _share(found: Answers) -> Tensor:
     return share[1] if found.classes == 2 else share[counts > 0].mean()
 
 
+def _has_two_classes(found: Answers) -> bool:
+    return bool(found.truth.min() < found.truth.max())
+
+
+def _has_positives(found: Answers) -> bool:
+    return found.classes > 2 or bool(found.truth.any())
+
+
 def _half(_: Answers) -> Tensor:
     return torch.tensor(0.5)
 
@@ -111,8 +121,8 @@ _CLASSES = {
     "precision": _classification("precision"),
     "recall": _classification("recall"),
     "f1": _classification("f1"),
-    "auroc": Metric("max", _of_scores(M.auroc), _half, needs_scores=True),
-    "average_precision": Metric("max", _of_scores(M.average_precision), _share, needs_scores=True),
+    "auroc": Metric("max", _of_scores(M.auroc), _half, _has_two_classes, needs_scores=True),
+    "average_precision": Metric("max", _of_scores(M.average_precision), _share, _has_positives, needs_scores=True),
 }
 METRICS: dict[str, dict[str, Metric]] = {
     "binary": _CLASSES | {"auroc": _CLASSES["auroc"]._replace(is_usual=True)},
@@ -134,6 +144,7 @@ METRICS: dict[str, dict[str, Metric]] = {
             "max",
             lambda found: M.r2_score(found.answers, found.truth),
             lambda found: torch.tensor(0.0),
+            lambda found: len(found.truth) > 1,
             is_usual=True,
         ),
     },

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -68,6 +69,20 @@ def test_batches_too_small_for_all_classes():
     def data(step):
         x, y = zip(*(in_order(3 * index, rows=1) for index in torch.randint(4, (3,)).tolist()), strict=True)
         return torch.cat(x), torch.cat(y)
+
+    return trained(model, data, F.cross_entropy, adam(model, 0.03), 100).end
+
+
+@near(ONE_SIDED_BATCHES)
+@pytest.mark.parametrize("rows", [8, 16, 32])
+def test_shuffled_rows_of_which_two_classes_are_rare(rows):
+    """Most batches have the usual class alone."""
+    model = mlp()
+    shares, generator = torch.tensor([0.98, 0.01, 0.01]), torch.Generator().manual_seed(3)
+
+    def data(step):
+        y = torch.multinomial(shares, rows, replacement=True, generator=generator)
+        return F.one_hot(y, 5) + 0.1 * torch.randn(rows, 5, generator=generator), y
 
     return trained(model, data, F.cross_entropy, adam(model, 0.03), 100).end
 
