@@ -135,7 +135,7 @@ def test_arrays_are_in_the_order_of_the_columns_and_what_lacks_is_said(workplace
         unvanish.load("nowhere")
     assert repr(model).endswith("last.ckpt, regression: [2] to ['y']")
     model.network.output.bias.data[0] = np.nan
-    with pytest.raises(FailedError, match=r"last\.ckpt answers NaN or infinity for 3 of 3 rows, the first of them row 0"):
+    with pytest.raises(FailedError, match=r"answers NaN or infinity for 3 of 3 rows, the first of them row 0"):
         model.predict(table[:3])
 
 
