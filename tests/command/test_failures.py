@@ -29,7 +29,6 @@ def compiled(source, folder, name, monkeypatch, **values):
 @pytest.fixture
 def rooms(tmp_path, monkeypatch):
     library = tmp_path / "site-packages"
-    monkeypatch.setattr(failures, "_LIBRARIES", [library])
     monkeypatch.setattr(failures, "_OURS", tmp_path / "ours")
     return {
         "ours": tmp_path / "ours",
@@ -67,6 +66,19 @@ def test_an_error_is_told_by_where_it_arose(rooms):
     lacks = made(rooms, "lightning", "import no_such_package.part")
     assert str(failures.foreseen(caught(lacks))) == "no_such_package is not installed: pip install no_such_package"
     assert failures.foreseen(caught(made(rooms, "user", "import no_such_package"))) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "room"),
+    [
+        ("home/me/.local/lib/python3.11/site-packages/torch/nn/functional.py", "library"),  # pip install --user
+        ("usr/lib/python3/dist-packages/torch/nn/functional.py", "library"),  # below a virtual environment, of Debian
+        ("apps/lightning/2.5/lib/site-packages/lightning/fabric/fabric.py", "lightning"),  # of a cluster's modules
+        ("home/me/lightning/networks.py", "user"),
+    ],
+)
+def test_a_package_is_a_library_wherever_it_is_installed(tmp_path, file, room):
+    assert failures._room(str(tmp_path / file)) == room
 
 
 def test_a_bug_of_the_user_s_is_shown_with_his_frames_alone(rooms):

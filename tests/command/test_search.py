@@ -80,6 +80,15 @@ def test_a_search_keeps_table_picture_and_the_best_as_a_recipe_and_prunes_what_d
     assert main(["fit", "here/best.yaml"]) == 0
     assert Result.read(workplace / "runs/mlp/wine/best/1").validation == study.best_value
     assert main([*words, "--trials=6", "--model.hidden_sizes=5"]) == 0  # nothing is left
+    capsys.readouterr()
+    for word, told in (
+        ("--set=model.num_layers=1,3", "model.num_layers [1, 40], and here it is [1, 3]"),
+        (f"--set={RATE}=1e-3..1", f"{RATE} 0.001..0.1,log, and here it is 0.001..1"),
+        ("--trainer.max_epochs=3", "trainer.max_epochs 2, and here it is 3"),
+        ("--set=model.activation=relu,tanh", "model.activation sigmoid, and here it is ['relu', 'tanh']"),
+    ):
+        assert main([*words, "--trials=7", "--model.hidden_sizes=5", word]) == 2
+        assert f"here is a search with {told}; --out names a new folder" in capsys.readouterr().err
     assert len(open_study(workplace / "here").trials) == 6
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import unvanish
+from unvanish.command.errors import FailedError
 from unvanish.command.main import main
 from unvanish.command.predictions import write
 
@@ -133,6 +134,9 @@ def test_arrays_are_in_the_order_of_the_columns_and_what_lacks_is_said(workplace
     with pytest.raises(ValueError, match="no checkpoint at nowhere"):
         unvanish.load("nowhere")
     assert repr(model).endswith("last.ckpt, regression: [2] to ['y']")
+    model.network.output.bias.data[0] = np.nan
+    with pytest.raises(FailedError, match=r"answers NaN or infinity for 3 of 3 rows, the first of them row 0"):
+        model.predict(table[:3])
 
 
 def test_images_are_predicted_from_their_files_and_their_pixels(workplace):

@@ -119,6 +119,16 @@ def test_lazy_layers_that_get_their_shape_in_the_first_step_are_measured_from_th
     assert recorder.notes[:1] == ["the first step of 0, 4 was not measured: layers were added or replaced while it ran"]
 
 
+def test_modules_that_are_shared_many_times_over_are_walked_once():
+    """Each of 24 blocks has the one before it twice: 16 million ways lead to the layer."""
+    model = nn.Linear(3, 3)
+    for _ in range(24):
+        model = nn.Sequential(model, model)
+    recorder = GradientRecorder(model)
+    assert recorder.layers == [".".join(["0"] * 24)]
+    assert recorder._structure.is_whole()
+
+
 @dataclass
 class Hidden:
     """What a layer returns."""
@@ -127,28 +137,38 @@ class Hidden:
     h: torch.Tensor
 
 
+@dataclass(slots=True)
+class Slotted:
+    """The same without a dictionary of its own."""
+
+    name: str
+    h: torch.Tensor
+
+
 class Wraps(nn.Module):
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs, outputs, wrap):
         super().__init__()
+        self.wrap = wrap
         self.weight = nn.Parameter(torch.randn(inputs, outputs))
 
     def forward(self, x):
-        return Hidden("h", x @ self.weight)
+        return self.wrap("h", x @ self.weight)
 
 
 class Unwraps(nn.Module):
-    def __init__(self):
+    def __init__(self, wrap):
         super().__init__()
-        self.enter, self.leave = Wraps(5, 7), Wraps(7, 3)
+        self.enter, self.leave = Wraps(5, 7, wrap), Wraps(7, 3, wrap)
 
     def forward(self, x):
         return self.leave(self.enter(x).h.tanh()).h
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["", "compiled"])
-def test_layers_that_return_a_dataclass_are_measured(compiled):
+@pytest.mark.parametrize("wrap", [Hidden, Slotted])
+def test_layers_that_return_a_dataclass_are_measured(wrap, compiled):
     torch.manual_seed(0)
-    model, x = Unwraps(), torch.ones(2, 5)
+    model, x = Unwraps(wrap), torch.ones(2, 5)
     z = (x @ model.enter.weight).requires_grad_()
     logits = (z.tanh() @ model.leave.weight).detach().requires_grad_()
     F.cross_entropy(logits, torch.tensor([0, 1])).backward()

@@ -15,9 +15,9 @@ from torch import Tensor
 import unvanish
 from unvanish.command import data_files
 from unvanish.command.checkpoints import checkpoint_of, load_checkpoint, load_weights, runs_of
-from unvanish.command.errors import FailedError, WrongInputError, as_wrong_input
+from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.command.experiment import Built, Experiment
-from unvanish.command.predictions import prediction_table, write
+from unvanish.command.predictions import check_finite, prediction_table, write
 from unvanish.command.recipes import CONFIG, load
 from unvanish.command.run_folder import is_marked
 from unvanish.command.scores import CONFUSION, confusion_figure, keep, lines, plain
@@ -74,7 +74,7 @@ def predict(options: Namespace, overrides: list[str]) -> int:
         with as_wrong_input():
             batches = cast("list[Tensor]", quiet_trainer(built).predict(built.model, built.data))
             outputs = torch.cat(batches).float().cpu()
-            _check_finite(outputs, checkpoint)
+            check_finite(outputs, checkpoint)
             table = _table(outputs, built)
     with as_wrong_input("cannot write the predictions: "):
         write(table, target)
@@ -87,10 +87,7 @@ def _of_new_rows(checkpoint: Path, path: str) -> pd.DataFrame | None:
     if load_checkpoint(checkpoint).get(DATA, {}).get("kind") not in ("Table", "TimeTable"):
         return None
     with as_wrong_input():
-        table = unvanish.load(checkpoint).predict(path)
-    outputs = torch.tensor(table.filter(regex="^(prediction_|probability_)").to_numpy())
-    _check_finite(outputs, checkpoint)
-    return table
+        return unvanish.load(checkpoint).predict(path)
 
 
 def load_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, Built, Path]:
@@ -134,14 +131,6 @@ def quiet_trainer(built: Built) -> L.Trainer:
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "callbacks": None}
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     return L.Trainer(**built.trainer_options | alone | quiet)
-
-
-def _check_finite(outputs: Tensor, checkpoint: Path) -> None:
-    """NaN is no prediction: of a class it would be taken for the first."""
-    broken = (~outputs.isfinite().reshape(len(outputs), -1).all(dim=1)).nonzero()
-    if len(broken):
-        rows = f"{len(broken)} of {len(outputs)} rows, the first of them row {int(broken[0])}"
-        raise FailedError(f"{checkpoint} answers NaN or infinity for {rows}; nothing was written")
 
 
 def _table(outputs: Tensor, built: Built) -> pd.DataFrame:

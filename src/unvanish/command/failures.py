@@ -16,7 +16,9 @@ from unvanish.command.errors import FailedError, WrongInputError, one_line
 from unvanish.command.terminal import console, say
 
 _OURS = Path(__file__).parents[1]
-_LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_PYTHON = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+#: Where packages are installed, by whomever: for all, for one user, by Debian, by a module system.
+_INSTALLED = {"site-packages", "dist-packages"}
 #: What torch and its allocators say where there is no exception of its own for it.
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|Unable to allocate|Storage size calc")
 
@@ -111,11 +113,10 @@ def _room(filename: str) -> str:
     path = Path(filename)
     if path.is_relative_to(_OURS):
         return "ours"
-    if "lightning" in path.parts and any(path.is_relative_to(library) for library in _LIBRARIES):
-        return "lightning"
-    if filename.startswith("<") or any(path.is_relative_to(library) for library in _LIBRARIES):
-        return "library"
-    return "user"
+    if not _INSTALLED.isdisjoint(path.parts):
+        return "lightning" if "lightning" in path.parts else "library"
+    is_python = filename.startswith("<") or any(path.is_relative_to(folder) for folder in _PYTHON)
+    return "library" if is_python else "user"
 
 
 def _short(error: BaseException) -> str:

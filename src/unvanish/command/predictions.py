@@ -8,6 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from unvanish.command.errors import FailedError
+
 #: What a spreadsheet takes for the beginning of a formula.
 _RUN = ("=", "+", "-", "@", "\t", "\r")
 
@@ -44,6 +46,22 @@ def prediction_table(
     if len(rows):
         table.index = pd.Index(rows)
     return table
+
+
+def check_finite(outputs: Tensor, checkpoint: Path) -> None:
+    """Refuse NaN and infinity, which are no predictions: of a class NaN would be taken for the first.
+
+    Args:
+        outputs: An answer for each row, (N,) or (N, ...).
+        checkpoint: Whose answers they are.
+
+    Raises:
+        FailedError: there are some.
+    """
+    broken = (~outputs.isfinite().reshape(len(outputs), -1).all(dim=1)).nonzero()
+    if len(broken):
+        rows = f"{len(broken)} of {len(outputs)} rows, the first of them row {int(broken[0])}"
+        raise FailedError(f"{checkpoint} answers NaN or infinity for {rows}")
 
 
 def write(table: pd.DataFrame, path: Path) -> None:

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from unvanish.command.checkpoints import checkpoint_of, load_checkpoint
 from unvanish.command.errors import WrongInputError
-from unvanish.command.predictions import prediction_table
+from unvanish.command.predictions import check_finite, prediction_table
 from unvanish.data.encoding import Encoded, Known
 from unvanish.networks.pretrained import without_pretrained
 from unvanish.training import ReferenceModule
@@ -51,6 +51,7 @@ class Trained:
         Raises:
             ValueError: The inputs are of another kind, or lack something.
             FileNotFoundError: There is no such file.
+            FailedError: The network answers NaN or infinity.
         """
         encoded = self.known.encoding(inputs)
         return self.predict_encoded(encoded, batch_size)
@@ -66,6 +67,7 @@ class Trained:
             outputs = torch.cat([self.network.predict_step((batch,), i) for i, batch in enumerate(batches)]).float()
         if found.task == "regression":
             outputs = self.known.in_units(outputs, encoded)
+        check_finite(outputs, self.checkpoint)
         return prediction_table(
             outputs,
             found.task,

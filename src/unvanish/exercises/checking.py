@@ -7,9 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-from torch.utils._pytree import tree_map_only
-
 from unvanish.exercises.chapters import Exercise, find
 
 #: Frames of these are not the reader's, wherever he works: his folder may be called as the package is.
@@ -58,15 +55,10 @@ def check(name: str, function: Callable[..., Any]) -> Result:
             raise
         words = "hypothesis is not installed, which draws the cases of a proof: pip install 'unvanish[exercises]'"
         raise ModuleNotFoundError(words, name="hypothesis") from None
-    from unvanish.exercises.proofs.compare import DifferentError  # noqa: PLC0415 - it imports hypothesis
-
-    def called(*given: Any, **named: Any) -> Any:
-        # The proof takes its own from the same tensors afterwards: relu as z.zero_() would be right.
-        given, named = tree_map_only(Tensor, Tensor.clone, (given, named))
-        return function(*given, **named)
+    from unvanish.exercises.proofs.compare import DifferentError, on_copies  # noqa: PLC0415 - it imports hypothesis
 
     try:
-        proof(called)
+        proof(on_copies(function))
     except DifferentError as error:
         return Result(exercise, str(error))
     except NotImplementedError:

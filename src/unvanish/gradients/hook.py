@@ -1,7 +1,7 @@
 """How a model is looked into without a trace: hooks that no copy of it has, and a tap for compiled graphs."""
 
 from collections.abc import Callable
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, final
 
 import torch
@@ -81,7 +81,7 @@ def with_first_tensor(output: Any, tensor: Tensor) -> Any:
     if isinstance(output, Tensor):
         return tensor
     if is_dataclass(output) and not isinstance(output, dict):
-        key = next(key for key, part in vars(output).items() if first_tensor(part) is not None)
+        key = next(f.name for f in fields(output) if first_tensor(getattr(output, f.name)) is not None)
         return replace(output, **{key: with_first_tensor(getattr(output, key), tensor)})  # type: ignore[type-var]
     if isinstance(output, dict):
         key = next(key for key, part in output.items() if first_tensor(part) is not None)

@@ -1,7 +1,7 @@
 """Finds the layers of a network, and what kind of activation follows each."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -199,7 +199,7 @@ def first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping) or is_dataclass(output):
-        output = list((output if isinstance(output, Mapping) else vars(output)).values())
+        output = _values(output)
     if isinstance(output, list | tuple):
         # No walrus: torch 2.11 cannot trace one in a generator.
         return next((tensor for tensor in map(first_tensor, output) if tensor is not None), None)
@@ -211,8 +211,13 @@ def all_tensors(output: Any) -> list[Tensor]:
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, Mapping) or is_dataclass(output):
-        output = list((output if isinstance(output, Mapping) else vars(output)).values())
+        output = _values(output)
     return [t for part in output for t in all_tensors(part)] if isinstance(output, list | tuple) else []
+
+
+def _values(output: Any) -> list[Any]:
+    # Of a dataclass by field: one with slots has no vars().
+    return list(output.values()) if isinstance(output, Mapping) else [getattr(output, f.name) for f in fields(output)]
 
 
 def unwrapped(model: nn.Module) -> nn.Module | None:

@@ -20,11 +20,10 @@ class Structure:
         layers = set(layers)
         self._tables: list[Mapping[str, object]] = []
         places = []
-        for module in (queue := [model]):
+        for module in model.modules():
             if not isinstance(module, torch.jit.ScriptModule):  # which cannot change, and makes its parts anew
                 self._tables += module._parameters, module._modules
                 places += [(module._modules, key, child) for key, child in module._modules.items() if child in layers]
-                queue += [child for child in module._modules.values() if child is not None]
         self._siblings, self._keys, self._layers = ([place[part] for place in places] for part in range(3))
         self._known = self._everything()
 

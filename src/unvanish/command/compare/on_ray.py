@@ -50,7 +50,8 @@ def launch(
             if not running:
                 return
             (done,), _ = ray.wait([*running], num_returns=1)
-            yield running.pop(done), _code(ray, done)
+            task = running.pop(done)
+            yield task, _code(ray, done, task)
     finally:
         for reference in running:
             ray.cancel(reference, force=False)
@@ -59,9 +60,12 @@ def launch(
         ray.shutdown()
 
 
-def _code(ray: Any, reference: Any) -> int:
+def _code(ray: Any, reference: Any, task: Task) -> int:
     try:
         return int(ray.get(reference))
+    except ray.exceptions.RayTaskError as error:  # before the run began: its machine has no such folder, or no package
+        task.log.write_text(f"{one_line(error.cause)}\n", encoding="utf-8")
+        return 1
     except ray.exceptions.RayError:
         return -9
 

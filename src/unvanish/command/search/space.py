@@ -21,6 +21,9 @@ class Between:
     high: float
     log: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.low}..{self.high}{',log' * self.log}"
+
 
 Space = dict[str, Between | list[Any]]
 

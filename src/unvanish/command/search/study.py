@@ -16,6 +16,8 @@ from unvanish.command.compare import local
 from unvanish.command.compare.runs import Run, parse
 from unvanish.command.compare.task import Task
 from unvanish.command.errors import WrongInputError, as_wrong_input
+from unvanish.command.experiment import Experiment
+from unvanish.command.recipes import flat
 from unvanish.command.result import FINISHED, PRUNED, Result
 from unvanish.command.run_folder import new_folder, write_text
 from unvanish.command.search.picture import picture
@@ -30,6 +32,8 @@ from unvanish.training.metrics import Objective
 #: The study's files: what Optuna writes line by line, the table, the picture, and the best as a recipe.
 JOURNAL, TABLE, PICTURE, BEST = "journal.log", "trials.csv", "search.png", "best.yaml"
 _SHOWN = 5
+#: The study's attribute that has what it is a search of.
+_ASKED = "asked"
 
 
 def open_study(folder: Path, **options: Any) -> Any:
@@ -63,11 +67,13 @@ def search(options: Namespace, overrides: list[str]) -> int:
     recipe = recipes.load(options.config, options.variant)
     space = space_of(options.space, options.set)
     first = {key: choice[0] if isinstance(choice, list) else choice.low for key, choice in space.items()}
-    objective = _experiment(recipe, overrides, first).build().model.objective
+    experiment = _experiment(recipe, overrides, first)
+    objective = experiment.build().model.objective
     folder = _folder(options, recipe.name)
     direction = "maximize" if objective.mode == "max" else "minimize"
     study = open_study(folder, direction=direction)
     kind = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[options.sampler]
+    _check_same(study, experiment.resolved(), space, folder)
     study.sampler = kind(seed=options.seed + len(study.trials))  # one that goes on draws other numbers
     done = sum(trial.state.is_finished() for trial in study.trials)
     say(f"{options.trials} trials, {done} of them there already; if interrupted, go on with --out {folder}")
@@ -127,7 +133,19 @@ def _run(
         say(f"{trial.number + 1}/{options.trials} {values}: {told}")
 
 
-def _experiment(recipe: recipes.Recipe, overrides: list[str], values: dict[str, Any]) -> Any:
+def _check_same(study: Any, config: str, space: Space, folder: Path) -> None:
+    """Refuse to go on with a study of other keys: its trials are not to be compared with those to come."""
+    asked = {key: str(value) for key, value in (flat(yaml.safe_load(config)) | space).items() if key != "name"}
+    if not study.trials:
+        study.set_user_attr(_ASKED, asked)
+    there = study.user_attrs[_ASKED]
+    for key in {**there, **asked}:
+        if there.get(key) != asked.get(key):
+            what = f"is a search with {key} {there.get(key)}, and here it is {asked.get(key)}"
+            raise WrongInputError(f"{folder} {what}; --out names a new folder")
+
+
+def _experiment(recipe: recipes.Recipe, overrides: list[str], values: dict[str, Any]) -> Experiment:
     typed = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
     return parse(recipe, [*overrides, *typed])
 

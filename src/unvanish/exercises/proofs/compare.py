@@ -8,6 +8,7 @@ import torch
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 Function = Callable[..., Any]
 
@@ -32,6 +33,16 @@ def drawn(seed: int, *shapes: Sequence[int]) -> list[Tensor]:
     """Normal tensors in float64, of these shapes."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(tuple(shape), generator=generator, dtype=torch.float64) for shape in shapes]
+
+
+def on_copies(function: Function) -> Function:
+    """The same function, given copies: a proof takes its own from these tensors afterwards (relu as ``z.zero_()``)."""
+
+    def copying(*given: Any, **named: Any) -> Any:
+        given, named = tree_map_only(Tensor, Tensor.clone, (given, named))
+        return function(*given, **named)
+
+    return copying
 
 
 def autograd(function: Function, delta: Any, *inputs: Tensor) -> tuple[Tensor, ...]:
