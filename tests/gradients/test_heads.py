@@ -219,6 +219,14 @@ def test_an_error_its_value_and_its_targets(name, end):
     assert (head.target.smallest, head.target.largest) == pytest.approx((y.min().item(), y.max().item()), rel=1e-4)
 
 
+def test_bounds_that_differ_from_number_to_number_are_not_known():
+    end = nn.Identity()
+    end.forward = lambda z: z.clamp(torch.zeros(ROWS, 1), torch.ones(ROWS, 1))
+    _, (head,) = heads_of(dense(1, end), x_of(ROWS, COLUMNS), lambda p: F.mse_loss(p, x_of(ROWS, 1)))
+    assert "Clamp" in head.path
+    assert head.bounds == (-math.inf, math.inf)
+
+
 def test_targets_of_a_hand_written_error_are_whole_again():
     y = labels(ROWS).unsqueeze(-1)
     _, (head,) = heads_of(dense(1), x_of(ROWS, COLUMNS), lambda p: ((p - y) ** 2).mean())

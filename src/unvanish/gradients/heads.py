@@ -230,7 +230,11 @@ def _bounds(node: Node, name: str) -> tuple[float, float]:
         return _RANGES.get(name, (-math.inf, math.inf))
     suffix = "_val" if name == "Hardtanh" else ""
     low, high = _saved(node, f"_saved_min{suffix}"), _saved(node, f"_saved_max{suffix}")
-    return -math.inf if low is None else float(low), math.inf if high is None else float(high)
+    # Bounds that are a tensor differ from number to number, and may be on another device.
+    return (
+        float(low) if isinstance(low, int | float) else -math.inf,
+        float(high) if isinstance(high, int | float) else math.inf,
+    )
 
 
 def _is_binary(above: Sequence[Node]) -> bool:
