@@ -59,9 +59,8 @@ docs-serve: docs  ## Serve the site, the playground with it, at port 8000 of thi
 verdicts: .venv/package  ## Judge twenty networks of which it is known what their gradient does
 	$(BIN)/python benchmarks/verdicts.py
 
-bench: .venv/tools  ## Measure what the monitor costs beside its peers, and how long the tab takes (chromium and chromedriver)
-	$(BIN)/python benchmarks/monitor.py
-	$(BIN)/python -m benchmarks.tab
+bench: .venv/tools  ## Measure how fast this is beside what one would run instead, and write benchmarks/RESULTS.md (data in DATA=data)
+	$(BIN)/python -m benchmarks.speed --root $(DATA)
 
 architectures: .venv/tools  ## Prove the recorder on networks of torchvision, timm and transformers (about 40 minutes)
 	$(BIN)/python -m benchmarks.architectures --jobs $(JOBS)

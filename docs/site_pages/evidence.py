@@ -15,11 +15,10 @@ COMMANDS = {
     "TABLES": "make tables",
     "GPU": "make gpu",
     "SEARCH": "python -m benchmarks.search",
+    "RESULTS": "make bench",
 }
 #: What is measured and printed, and stands in a page of another section.
 PRINTED = {
-    "what recording costs beside peers": ("python benchmarks/monitor.py", "../MONITOR.md"),
-    "how fast the tab shows six runs": ("python -m benchmarks.tab", "../TENSORBOARD.md"),
     "a step of the playground": ("python -m benchmarks.playground", "../PLAYGROUND.md"),
     "what the remedies cure": ("make remedies", "../DIAGNOSE.md"),
 }

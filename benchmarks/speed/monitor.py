@@ -1,19 +1,11 @@
-"""What recording gradients costs: time as a ratio to the same loop bare, within one run; and memory.
+"""What recording gradients costs: the same loop bare and watched, by us and by peers; in a Trainer; by depth; memory."""
 
-Loops take turns every ten steps, so that a noisy neighbour disturbs all of them alike. Nothing here asserts a time.
-``python benchmarks/monitor.py [cost] [trainer] [depth] [memory] [first]`` runs some of the parts.
-"""
-
-import logging
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from statistics import median
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -23,11 +15,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from benchmarks.speed.row import Row, in_turns
 from unvanish import MLP, GradientMonitor, GradientRecorder
 from unvanish.data import BatchLoader
 from unvanish.gradients.show.events import EventWriter
 
 CLASSES, BATCH, BLOCK, TURN, ROUNDS, WARM = 10, 64, 100, 10, 9, 10
+MS = "ms a step"
 Loop = Iterator[None]
 
 
@@ -149,61 +143,52 @@ def wandb_watch(build: Callable, folder: str) -> Loop:
 
 
 LOOPS = {
-    "bare": bare,
-    "norms at every step": norms_alone,
-    "everything, default cadence": recorded,
-    "everything at every step": every_step,
-    "add_histogram for each weight": histograms,
-    "wandb.watch at every step": wandb_watch,
+    "norms at every step": (norms_alone, 1.05),
+    "everything, default cadence": (recorded, 1.10),
+    "everything at every step": (every_step, 0.0),
 }
-
-
-OURS = ("norms at every step", "everything, default cadence", "everything at every step")
-PEERS = ("add_histogram for each weight", "wandb.watch at every step")
+PEERS = {"add_histogram for each weight": histograms, "wandb.watch at every step": wandb_watch}
+#: A bare step of this one is half a millisecond.
+SMALL, SMALL_TARGET = "MLP, 3 layers of 128", 1.12
 
 
 def block(loop: Loop, size: int) -> float:
-    """Seconds for so many steps."""
+    """Milliseconds a step, over so many."""
     start = time.perf_counter()
     for _ in range(size):
         next(loop)
-    return time.perf_counter() - start
+    return 1000 * (time.perf_counter() - start) / size
 
 
-def rounds_of(loops: dict[str, Loop], rounds: int, size: int) -> list[dict[str, float]]:
-    """Seconds a step of each loop, for each round of so many steps; they take turns."""
+def times_of(loops: dict[str, Loop], rounds: int, size: int) -> dict[str, tuple[float, ...]]:
+    """Milliseconds a step of each loop, for each round of so many steps; every ten it is the next one's turn."""
     for loop in loops.values():
         block(loop, WARM)
-    found = []
-    for _ in range(rounds):
-        seconds = dict.fromkeys(loops, 0.0)
-        for _ in range(size // TURN):
-            for name, loop in loops.items():
-                seconds[name] += block(loop, TURN) / size
-        found.append(seconds)
-    return found
+    turns = size // TURN
+    short = in_turns({name: lambda loop=loop: block(loop, TURN) for name, loop in loops.items()}, rounds * turns, 0)
+    return {
+        name: tuple(sum(times[start : start + turns]) / turns for start in range(0, len(times), turns))
+        for name, times in short.items()
+    }
 
 
-def print_ratios(rounds: list[dict[str, float]]) -> None:
-    for name in list(rounds[0])[1:]:
-        ratios = sorted(times[name] / times["bare"] for times in rounds)
-        print(f"  {name:30} x{median(ratios):.3f}  [{ratios[0]:.3f}, {ratios[-1]:.3f}]")
-
-
-def cost() -> None:
-    print("raw loops, ratio to the bare one: median, least and most of the rounds")
+def raw_loops() -> Iterator[Row]:
     for title, build in NETWORKS.items():
         with tempfile.TemporaryDirectory() as folder:
-            ours = rounds_of({name: LOOPS[name](build, folder) for name in ("bare", *OURS)}, ROUNDS, BLOCK)
-            print(f"\n{title}: {1000 * median(times['bare'] for times in ours):.2f} ms a step")
-            print_ratios(ours)
+            loops = {"bare": bare, **{name: loop for name, (loop, _) in LOOPS.items()}}
+            times = times_of({name: loop(build, folder) for name, loop in loops.items()}, ROUNDS, BLOCK)
+            for name, (_, target) in LOOPS.items():
+                goal = SMALL_TARGET if target and title == SMALL else target
+                yield Row(f"{title}: {name}", "bare", times[name], times["bare"], MS, goal)
             # Apart from ours, because their writers go on working beside the loops.
-            for name in PEERS:
-                loop = LOOPS[name](build, folder)
+            for name, peer in PEERS.items():
+                loop = peer(build, folder)
                 try:
-                    print_ratios(rounds_of({"bare": bare(build, folder), name: loop}, 3, TURN))
+                    times = times_of({"bare": bare(build, folder), name: loop}, 3, TURN)
                 except ModuleNotFoundError:
-                    print("  wandb is not installed: pip install wandb")
+                    print("wandb is not installed, and not measured: pip install wandb")
+                else:
+                    yield Row(f"{title}: {name}", "bare", times[name], times["bare"], MS)
                 loop.close()
 
 
@@ -215,7 +200,7 @@ class GradNorm(L.Callback):
 
 
 def fit(layers: int, width: int, *callbacks: L.Callback) -> float:
-    """Seconds a step."""
+    """Milliseconds a step."""
     torch.manual_seed(0)
     model = MLP((width,), CLASSES, width, layers)
     data = torch.randn(BATCH * BLOCK, width), torch.randint(CLASSES, (BATCH * BLOCK,))
@@ -232,73 +217,48 @@ def fit(layers: int, width: int, *callbacks: L.Callback) -> float:
         )
         start = time.perf_counter()
         trainer.fit(model, BatchLoader(data, BATCH))
-        return (time.perf_counter() - start) / (3 * BLOCK)
+        return 1000 * (time.perf_counter() - start) / (3 * BLOCK)
 
 
-def in_a_trainer() -> None:
-    print("\nin a Lightning Trainer, reports and pictures included, ratio to the bare one")
+def in_a_trainer() -> Iterator[Row]:
     for layers, width in ((3, 128), (20, 128), (50, 256)):
         variants = {
-            "bare": lambda: (),
-            "GradientMonitor()": lambda: (GradientMonitor(verbose=False),),
-            "log_dict(grad_norm)": lambda: (GradNorm(),),
+            "bare": lambda layers=layers, width=width: fit(layers, width),
+            "GradientMonitor()": lambda layers=layers, width=width: fit(layers, width, GradientMonitor(verbose=False)),
+            "log_dict(grad_norm)": lambda layers=layers, width=width: fit(layers, width, GradNorm()),
         }
-        rounds = [{name: fit(layers, width, *make()) for name, make in variants.items()} for _ in range(3)]
-        print(f"\nMLP, {layers} layers of {width}: {1000 * median(times['bare'] for times in rounds):.2f} ms a step")
-        for name in list(variants)[1:]:
-            print(f"  {name:30} x{median(times[name] / times['bare'] for times in rounds):.3f}")
+        times = in_turns(variants)
+        title = f"300 steps of a Trainer, reports and pictures included, MLP, {layers} layers of {width}"
+        yield Row(f"{title}: GradientMonitor()", "bare", times["GradientMonitor()"], times["bare"], MS, 1.25)
+        yield Row(f"{title}: log_dict(grad_norm)", "bare", times["log_dict(grad_norm)"], times["bare"], MS)
 
 
-def by_depth() -> None:
-    print("\neverything, default cadence, MLPs of width 64: milliseconds a step more than bare")
-    for layers in (50, 100, 200, 400):
+def by_depth() -> Iterator[Row]:
+    for layers in (50, 100, 200, 400, 1000):
         with tempfile.TemporaryDirectory() as folder:
             loops = {"bare": bare(mlp(layers, 64), folder), "recorded": recorded(mlp(layers, 64), folder)}
-            rounds = rounds_of(loops, ROUNDS, BLOCK)
-        more = 1000 * median(times["recorded"] - times["bare"] for times in rounds)
-        print(f"  {layers:4} layers  {more:6.3f} ms, {1000 * more / layers:5.2f} us a layer")
+            times = times_of(loops, 5, BLOCK)
+        pairs = zip(times["recorded"], times["bare"], strict=True)
+        more = tuple(1000 * (ours - theirs) / layers for ours, theirs in pairs)
+        yield Row(
+            f"everything, default cadence, MLP of {layers} layers of 64: more than bare", "", more, (), "us a layer"
+        )
 
 
-def memory() -> None:
-    print("\nmemory of the process, everything, default cadence, 3 layers of 64")
+def memory() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         loop = recorded(mlp(3, 64), folder)
         done = 0
-        for count in (1000, 2000, 5000, 10000):
+        for count in (1000, 10000):
             block(loop, count - done)
             done = count
-            with open("/proc/self/statm", encoding="ascii") as file:
-                pages = int(file.read().split()[1])
-            print(f"  after {count:6} steps  {pages * resource.getpagesize() / 2**20:.1f} MiB")
+            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+            size = pages * resource.getpagesize() / 2**20
+            yield Row(f"memory of the process after {count} steps, 3 layers of 64", "", (size,), (), "MiB")
 
 
-def first_row() -> None:
-    """From the command to the first row of its table, beside the imports that it cannot do without."""
-    imports, rows = [], []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import torch, lightning"], check=True)
-        imports.append(time.perf_counter() - start)
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-u", "-m", "unvanish", "fit", "quickstart", "--runs", folder]
-            start = time.perf_counter()
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as fit:
-                next(line for line in fit.stdout if line.lstrip().startswith("1/"))
-                rows.append(time.perf_counter() - start)
-                fit.communicate()
-    print(f"\nunvanish fit quickstart: first row after {median(rows):.1f} s [{min(rows):.1f}, {max(rows):.1f}]")
-    print(f"import torch, lightning: {median(imports):.1f} s [{min(imports):.1f}, {max(imports):.1f}]")
-
-
-def main() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+def rows(root: Path) -> Iterator[Row]:
+    """Time of a step as a ratio to the bare one, and memory."""
     os.environ.setdefault("WANDB_SILENT", "true")
-    parts = {"cost": cost, "trainer": in_a_trainer, "depth": by_depth, "memory": memory, "first": first_row}
-    for name in sys.argv[1:] or parts:
-        parts[name]()
-
-
-if __name__ == "__main__":
-    main()
+    for part in (raw_loops, in_a_trainer, by_depth, memory):
+        yield from part()

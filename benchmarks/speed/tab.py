@@ -1,22 +1,22 @@
-"""How long TensorBoard's tab Gradients takes to show six runs of 100 layers and 1,000 points: python -m benchmarks.tab.
+"""How long TensorBoard's tab Gradients takes to show six runs of 100 layers and 1,000 points.
 
 From the frame's first request to the end of its first drawing, in a headless Chromium, data server and page together;
 TensorBoard has read the files before. Needs chromium and chromedriver.
 """
 
-import argparse
 import math
-import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from benchmarks.speed.row import Row, in_turns
 from tests.tab import browser, tensorboard
 
+RUNS, LAYERS, POINTS = 6, 100, 1000
 MARK = "return performance.getEntriesByName('drawn')[0]?.startTime"
 
 
@@ -32,22 +32,14 @@ def write_run(folder: Path, index: int, layers: int, points: int) -> None:
             writer._get_file_writer().add_summary(Summary(value=values), step)
 
 
-def main() -> int:
-    """Write the runs, show them several times and print the times."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=6)
-    parser.add_argument("--layers", type=int, default=100)
-    parser.add_argument("--points", type=int, default=1000)
-    parser.add_argument("--times", type=int, default=5)
-    options = parser.parse_args()
+def rows(root: Path) -> Iterator[Row]:
+    """Seconds until six runs are drawn."""
     with tempfile.TemporaryDirectory() as folder:
-        for index in range(options.runs):
-            write_run(Path(folder) / f"run{index}", index, options.layers, options.points)
+        for index in range(RUNS):
+            write_run(Path(folder) / f"run{index}", index, LAYERS, POINTS)
         with tensorboard(Path(folder)) as address, browser(Path(folder) / "profile") as driver:
-            times = [shown(driver, address) for _ in range(options.times + 1)][1:]  # the first reads the files
-    size = f"{options.runs} runs of {options.layers} layers and {options.points:,} points"
-    print(f"{size}: {statistics.median(times):.2f} s, median of {len(times)} ({min(times):.2f} to {max(times):.2f})")
-    return 0
+            times = in_turns({"tab": lambda: shown(driver, address)})["tab"]  # the first reads the files
+    yield Row(f"the tab shows {RUNS} runs of {LAYERS} layers and {POINTS:,} points", "", times, (), "s", 1.5)
 
 
 def shown(driver, address: str) -> float:
@@ -63,7 +55,3 @@ def shown(driver, address: str) -> float:
                 time.sleep(0.1)  # what is still asked for would delay the next showing
             return float(mark) / 1000
     raise SystemExit("the tab has not shown the runs")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

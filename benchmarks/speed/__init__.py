@@ -1,0 +1,1 @@
+"""How fast this is beside what a user would run instead: python -m benchmarks.speed writes benchmarks/RESULTS.md."""
