@@ -1,4 +1,4 @@
-"""What recording gradients costs: the same loop bare and watched, by us and by peers; in a Trainer; by depth; memory."""
+"""What recording costs: a bare loop beside the same one watched, by us and by peers; in a Trainer; by depth; memory."""
 
 import os
 import resource

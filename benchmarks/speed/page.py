@@ -20,7 +20,8 @@ _HEAD = """# Speed, beside what a user would run instead
 
 Written by `make bench` (`python -m benchmarks.speed [PART ...]`; a part is a file of benchmarks/speed). A ratio is ours
 to the peer's: both in one run on one machine, in turns, the median of the rounds with the least and the most of them;
-less is better. No test asserts a time. What each change bought, and what was tried in vain: [speed/NOTES.md](speed/NOTES.md).
+less is better. No test asserts a time. What each change bought, and what was tried in vain, is in
+[speed/NOTES.md](speed/NOTES.md).
 """
 
 
