@@ -3,17 +3,19 @@
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, final
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from unvanish.command.best import Best
 from unvanish.command.run_folder import write_text
 from unvanish.gradients.judge.report import json_number
+from unvanish.gradients.show.values import picture_value
 from unvanish.training import Scores
 from unvanish.training.evaluation import CONSTANT
 
@@ -41,11 +43,12 @@ class KeptScores(L.Callback):
         if scores is None or not trainer.is_global_zero:
             return
         keep(scores, self.folder, "val", self.class_names)
-        if (figure := confusion_figure(scores, self.class_names)) is not None:
-            figure.savefig(self.folder / f"val_{CONFUSION}.png")
+        if (png := confusion_picture(scores, self.class_names)) is not None:
+            (self.folder / f"val_{CONFUSION}.png").write_bytes(png)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_figure(f"val/{CONFUSION}", figure, trainer.global_step)
+                    summary = Summary(value=[picture_value(f"val/{CONFUSION}", png)])
+                    logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
 
 
 def keep(
@@ -80,11 +83,12 @@ def plain(scores: Scores, class_names: Sequence[str] | None, values: Mapping[str
     return written
 
 
-def confusion_figure(scores: Scores, class_names: Sequence[str] | None) -> Figure | None:
-    """The confusion matrix as torchmetrics draws it; None where there are no classes, or too many to see."""
+def confusion_picture(scores: Scores, class_names: Sequence[str] | None) -> bytes | None:
+    """The confusion matrix as torchmetrics draws it, a PNG; None where there are no classes, or too many to see."""
     count = len(scores.confusion)
     if not 0 < count <= _MOST_CLASSES:
         return None
+    from matplotlib.figure import Figure
     from torchmetrics.utilities.plot import plot_confusion_matrix
 
     figure = Figure(figsize=(3 + 0.5 * count,) * 2, dpi=100, layout="constrained")
@@ -94,7 +98,9 @@ def confusion_figure(scores: Scores, class_names: Sequence[str] | None) -> Figur
         plot_confusion_matrix(
             torch.tensor(scores.confusion), figure.subplots(), add_text=count <= 20, labels=names, cmap="Blues"
         )
-    return figure
+        file = BytesIO()
+        figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def lines(
