@@ -158,7 +158,8 @@ def _trunks(
     """The trunk from each layer that no other one feeds, if it has two layers of its own, and where branches join.
 
     Where a trunk has several ends, the way to each of them is a trunk as well, if it has three layers of its own: of a
-    low-rank adapter, whose second layer begins at zero, nothing is asked.
+    low-rank adapter, whose second layer begins at zero, nothing is asked. Nor of what comes into a residual branch from
+    its side, such as the embedding of a relative position.
     """
     fed = [False] * len(above)  # by a layer
     for index in reversed(range(len(above))):
@@ -177,7 +178,8 @@ def _trunks(
             own.append(join)
             join = dominator[join]
         is_branch = fed[source] and join >= 0 and distance[join] > 0
-        if is_branch or (trunks and sum(index in points for index in own) < (3 if fed[source] else 2)):
+        least = 3 if fed[source] or join in dict(sums).values() else 2
+        if is_branch or (trunks and sum(index in points for index in own) < least):
             continue
         way = [*own]
         while join >= 0:
