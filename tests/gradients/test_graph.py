@@ -296,6 +296,15 @@ def test_a_weight_without_elements_is_no_layer():
     assert record.totals["gradient_norm"] > 0
 
 
+def test_a_residual_stream_that_is_compared_as_it_is_ends_in_its_last_sum():
+    """Its last branch, scaled down as ConvNeXt's at the start, is no end of its own."""
+    torch.manual_seed(0)
+    model = Built(lambda m, x: (h := m.a(x)) + 1e-6 * m.b(h), a=nn.Linear(INPUTS, 4), b=nn.Linear(4, 4))
+    _, record, verdict = recorded(model)
+    assert [(trunk.layers, trunk.heads) for trunk in record.trunks] == [(("a", "b+"), ())]
+    assert verdict.name == "healthy", verdict
+
+
 def test_what_comes_into_a_branch_from_its_side_is_no_trunk():
     """Relative positions, as Swin's and the conformer's: their gradient is small by right, and nothing feeds them."""
 
