@@ -30,10 +30,9 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         self.residual = residual
-        if kernel_size is None:
-            self.conv, self.pool = parts.convolve(inputs, outputs), parts.pool()
-        else:
-            self.conv, self.pool = parts.convolve(inputs, outputs, stride=2, kernel_size=kernel_size), nn.Identity()
+        is_strided = kernel_size is not None
+        self.conv = parts.convolve(inputs, outputs, stride=2 if is_strided else 1, kernel_size=kernel_size or 3)
+        self.pool: nn.Module = nn.Identity() if is_strided else parts.pool()
         self.normalization = parts.normalize(outputs)
         self.activation = parts.activate()
 

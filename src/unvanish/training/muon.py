@@ -55,7 +55,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._step_of_muon()
         # Groups and state are handed over at each step because loading a checkpoint replaces them.
         self.adamw.param_groups, self.adamw.state = self.param_groups[1:], self.state
-        self.adamw.step()  # type: ignore[no-untyped-call]
+        self.adamw.step()
         return loss
 
     @torch.no_grad()
