@@ -2,7 +2,8 @@ import math
 
 import pytest
 import torch
-from lightning import LightningDataModule
+from lightning import Callback, LightningDataModule
+from lightning.pytorch.loggers import Logger
 
 from unvanish.data import BatchLoader
 from unvanish.training import Loss, Optimizer, Regularization
@@ -101,3 +102,56 @@ def test_predictions_are_probabilities_or_the_output_itself(affine, trainer, tas
     assert [len(batch) for batch in predicted] == [5, 2]
     expected = formula(x @ model.linear.weight.T + model.linear.bias).detach()
     torch.testing.assert_close(torch.cat(predicted), expected)
+
+
+class Kept(Logger):
+    """Keeps what it is given, by step."""
+
+    name, version = "kept", 0
+
+    def __init__(self):
+        super().__init__()
+        self.losses = {}
+
+    def log_metrics(self, metrics, step=None):
+        if "train/loss" in metrics:
+            self.losses[step] = metrics["train/loss"]
+
+    def log_hyperparams(self, params):
+        pass
+
+
+class Noted(Callback):
+    """Notes the loss of each batch, and that which a validation or an epoch's end finds."""
+
+    def __init__(self):
+        self.batches, self.found = [], {}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.batches.append(outputs["loss"].item())
+
+    def on_validation_end(self, trainer, pl_module):
+        self.found[trainer.global_step] = trainer.callback_metrics["train/loss"].item()
+
+    on_train_epoch_end = on_validation_end
+
+
+def test_the_loss_is_logged_where_it_is_read_and_is_that_batchs(affine, trainer):
+    loader, kept, noted = BatchLoader((X, LABELS), 1, shuffle=True), Kept(), Noted()
+    cadence = {"log_every_n_steps": 4, "val_check_interval": 3, "max_steps": 11, "max_epochs": 2}
+    run = trainer(logger=kept, callbacks=[noted], num_sanity_val_steps=0, **cadence)
+    run.fit(affine(3, 5), loader, BatchLoader((X, LABELS), 7))
+    assert len(loader) == 7
+    assert len(noted.batches) == 11
+    assert kept.losses == pytest.approx({3: noted.batches[3], 7: noted.batches[7]})
+    assert noted.found == pytest.approx({step: noted.batches[step - 1] for step in (3, 6, 7, 10, 11)})
+
+
+def test_a_run_that_is_told_to_stop_logs_its_last_batch(affine, fit):
+    class Stops(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            trainer.should_stop = trainer.global_step == 3
+
+    kept, noted = Kept(), Noted()
+    fit(affine(3, 5), X, LABELS, batch_size=1, logger=kept, callbacks=[noted, Stops()], log_every_n_steps=2)
+    assert kept.losses == pytest.approx({1: noted.batches[1], 2: noted.batches[2]})

@@ -14,6 +14,7 @@ from torch import Tensor
 from unvanish.command.terminal import console, is_live, say
 from unvanish.gradients import GradientMonitor
 from unvanish.gradients.judge.report import summary
+from unvanish.training import ReferenceModule
 from unvanish.training.metrics import Objective
 
 _REDRAWN_EVERY = 0.1
@@ -121,7 +122,8 @@ class EpochTable(ProgressBar):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add up the loss, and draw the line anew, ten times a second at most."""
-        loss = trainer.callback_metrics.get("train/loss")
+        assert isinstance(pl_module, ReferenceModule)
+        loss = pl_module.last_batch.get("train/loss")
         if loss is not None:
             self._losses = loss if self._losses is None else self._losses + loss
             self._batches += 1
@@ -146,13 +148,14 @@ class EpochTable(ProgressBar):
         """Print the epoch's row, or hold it back while there is no terminal and it is early."""
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
         validated = found if self._has_validated else {}
+        loss = None if self._losses is None else trainer.strategy.reduce(self._losses, reduce_op="mean")
         score = validated.get(f"val/{self.objective.metric}")
         if is_best := self._is_best(score):
             self._best = score
         optimizers = trainer.optimizers
         cells = {
             "epoch": _of_all(trainer),
-            "train loss": _number(None if self._losses is None else float(self._losses) / self._batches),
+            "train loss": _number(None if loss is None else float(loss) / self._batches),
             "val loss": _number(validated.get("val/loss")),
             f"val {self.objective.metric}": _number(score) + ("*" if is_best else " "),
             "lr": f"{optimizers[0].param_groups[0]['lr']:.2g}" if optimizers else "",

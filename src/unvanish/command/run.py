@@ -20,6 +20,7 @@ from unvanish.command.fixes import change_of
 from unvanish.command.hparams import HparamsRow, row, unusual
 from unvanish.command.identity import identity_of
 from unvanish.command.keeper import Keeper, Stopped
+from unvanish.command.lean import Lean
 from unvanish.command.processes import is_first, started_already
 from unvanish.command.progress import EpochTable
 from unvanish.command.recipes import CONFIG, Config
@@ -135,6 +136,7 @@ def train(
         writer,
         KeptScores(folder, best, getattr(data, "class_names", None)),
         *([best] if has_best else []),
+        Lean(),
         *options["callbacks"],
     ]
     trainer: L.Trainer | None = None

@@ -3,7 +3,7 @@
 import itertools
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, final
 
@@ -169,7 +169,8 @@ def _trunks(
     """The trunk from each layer that no other one feeds, if it has two layers of its own, and where branches join.
 
     Where a trunk has several ends, the way to each of them is a trunk as well, if it has three layers of its own: of a
-    low-rank adapter, whose second layer begins at zero, nothing is asked.
+    low-rank adapter, whose second layer begins at zero, nothing is asked. Nor of what comes into a residual branch from
+    its side, such as the embedding of a relative position.
     """
     fed = [False] * len(above)  # by a layer
     for index in reversed(range(len(above))):
@@ -189,7 +190,8 @@ def _trunks(
             own.append(join)
             join = dominator[join]
         is_branch = fed[source] and join >= 0 and distance[join] > 0
-        if is_branch or (trunks and sum(index in points for index in own) < (3 if fed[source] else 2)):
+        least = 3 if fed[source] or join in dict(sums).values() else 2
+        if is_branch or (trunks and sum(index in points for index in own) < least):
             continue
         way = [*own]
         while join >= 0:
@@ -197,8 +199,9 @@ def _trunks(
             join = dominator[join]
         joined = _sums(way, above, points, branches)
         names = dict.fromkeys(joined.get(index) or points[index] for index in way if index in points or index in joined)
-        ends_before = distance[next(index for index in reversed(way) if index in points)] > 0
-        heads = [points[i] for i in _reached(source, above) if distance[i] == 0 and i in points] if ends_before else []
+        last = next(index for index in reversed(way) if index in points)
+        has_ends = distance[last] > 0 and all(above[index] for index in _reached(last, above, around=points))
+        heads = [points[i] for i in _reached(source, above) if distance[i] == 0 and i in points] if has_ends else []
         name = common_path([points[index] for index in own if index in points]) if trunks else ""
         trunks.append(Trunk(name, tuple(names), tuple(dict.fromkeys(heads))))
         sums += [(name, index) for index, name in joined.items() if index not in taken]
@@ -206,11 +209,13 @@ def _trunks(
     return trunks, sums
 
 
-def _reached(source: int, above: Sequence[Sequence[int]]) -> list[int]:
+def _reached(source: int, above: Sequence[Sequence[int]], around: Container[int] = ()) -> list[int]:
+    """What a node's result comes to, itself the first, on ways that have none of ``around``."""
     found = {source: None}
     for index in (queue := [source]):
-        queue += [user for user in above[index] if user not in found]
-        found |= dict.fromkeys(above[index])
+        users = [user for user in dict.fromkeys(above[index]) if user not in found and user not in around]
+        queue += users
+        found |= dict.fromkeys(users)
     return list(found)
 
 

@@ -13,6 +13,7 @@ from torchmetrics import MeanMetric
 from unvanish.training.class_weights import weights_of_classes
 from unvanish.training.config import Training
 from unvanish.training.evaluation import CONSTANT, Evaluation, Scores
+from unvanish.training.logging import is_read
 from unvanish.training.metrics import Objective, objective
 from unvanish.training.regularization import weights_of
 
@@ -41,6 +42,8 @@ class ReferenceModule(L.LightningModule):
         self.mean_loss = MeanMetric(nan_strategy=math.nan)  # else NaN would be left out of the mean
         #: What the last validation or test found.
         self.scores: Scores | None = None
+        #: ``train/loss`` of the last batch, penalties left out, and ``train/penalty`` where there are any.
+        self.last_batch: dict[str, Tensor] = {}
         self._evaluation: Evaluation | None = None
         self.total_steps = 1  # of the optimizer; known when training starts, and the schedules' first factor needs none
 
@@ -48,12 +51,18 @@ class ReferenceModule(L.LightningModule):
         """The loss of a batch (x, y), penalties included."""
         x, y = batch
         loss: Tensor = self.training_loss(self(x), y)
-        self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=True)
+        self.last_batch["train/loss"] = loss.detach()
         if self.settings.regularization.has_penalty:
             penalty = self.settings.regularization.penalty(weights_of(self))
-            self.log("train/penalty", penalty.detach())
+            self.last_batch["train/penalty"] = penalty.detach()
             loss = loss + penalty
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        """Log the batch's numbers where they are read; at every step that would take longer than a small network's."""
+        if is_read(self.trainer):
+            for name, value in self.last_batch.items():
+                self.log(name, value, prog_bar=name == "train/loss", sync_dist=name == "train/loss")
 
     @property
     def objective(self) -> Objective:

@@ -120,7 +120,11 @@ def _fitting(rule: Rule, seen: Seen, line: Mapping[str, float]) -> dict[str, Any
 def _silent(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.learns:
         return
+    # Of several heads one may have no part in the first batches: a detector's for boxes that no object was like.
+    fed = [where for where, line in seen.lines.items() if [*line.values()][-1:] != [0.0]]
     for where, line in seen.lines.items():
+        if seen.is_early and fed and where not in fed:
+            continue
         if len(line) > 1 and 0 in line.values() and all(map(math.isfinite, line.values())):
             status, evidence, layers = _silence(line, seen)
             if status == "silent":
