@@ -183,14 +183,14 @@ def _trunks(
     branches = _Branches(dominator, points)
     trunks: list[Trunk] = []
     sums: list[tuple[str, int]] = []
-    taken: set[int] = set()
+    taken, joins = set[int](), set[int]()
     for source in sources.values():
         own, join = [], source
         while join >= 0 and join not in taken:
             own.append(join)
             join = dominator[join]
         is_branch = fed[source] and join >= 0 and distance[join] > 0
-        least = 3 if fed[source] or join in dict(sums).values() else 2
+        least = 3 if fed[source] or join in joins else 2
         if is_branch or (trunks and sum(index in points for index in own) < least):
             continue
         way = [*own]
@@ -205,6 +205,7 @@ def _trunks(
         name = common_path([points[index] for index in own if index in points]) if trunks else ""
         trunks.append(Trunk(name, tuple(names), tuple(dict.fromkeys(heads))))
         sums += [(name, index) for index, name in joined.items() if index not in taken]
+        joins |= joined.keys() - taken
         taken.update(own)
     return trunks, sums
 
