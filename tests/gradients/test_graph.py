@@ -294,3 +294,33 @@ def test_a_weight_without_elements_is_no_layer():
         (record,) = recorder.flush()
     assert list(record.values["gradient_norm"]) == ["2"]
     assert record.totals["gradient_norm"] > 0
+
+
+def test_a_residual_stream_that_is_compared_as_it_is_ends_in_its_last_sum():
+    """Its last branch, scaled down as ConvNeXt's at the start, is no end of its own."""
+    torch.manual_seed(0)
+    model = Built(lambda m, x: (h := m.a(x)) + 1e-6 * m.b(h), a=nn.Linear(INPUTS, 4), b=nn.Linear(4, 4))
+    _, record, verdict = recorded(model)
+    assert [(trunk.layers, trunk.heads) for trunk in record.trunks] == [(("a", "b+"), ())]
+    assert verdict.name == "healthy", verdict
+
+
+def test_what_comes_into_a_branch_from_its_side_is_no_trunk():
+    """Relative positions, as Swin's and the conformer's: their gradient is small by right, and nothing feeds them."""
+
+    def run(m, x):
+        x = m.enter(x)
+        for queries, places, contents, out in zip(m.queries, m.places, m.contents, m.out, strict=True):
+            x = x + out((queries(x) @ places(m.grid).T / 1e4).softmax(1) @ contents(x))
+        return m.leave(x)
+
+    torch.manual_seed(0)
+    layers = {name: nn.ModuleList(nn.Linear(5, 5) for _ in "ab") for name in ("queries", "places", "contents", "out")}
+    model = Built(run, enter=nn.Linear(5, 5), leave=nn.Linear(5, 2), **layers)
+    model.register_buffer("grid", x_of(SAMPLES, 5))
+    with GradientRecorder(model) as recorder:
+        model(x_of(SAMPLES, 5)).square().mean().backward()
+        recorder.before_step(0)
+        (record,) = recorder.flush()
+    assert [(trunk.layers[0], trunk.layers[-1]) for trunk in record.trunks] == [("enter", "leave")]
+    assert record.values["delta_norm"]["places.0"] < 1e-3 * record.values["delta_norm"]["leave"]

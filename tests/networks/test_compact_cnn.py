@@ -32,9 +32,12 @@ def normalized(z, state, name, normalization, training):
     return F.batch_norm(z, mean, variance, weight, bias, training)
 
 
+OPERATIONS = {4: (F.conv2d, F.max_pool2d), 5: (F.conv3d, F.max_pool3d)}
+
+
 def by_hand(state, x, normalization, residual, training):
     """Three stages of 6 channels and tanh units, from the tensors of a state dict."""
-    convolve, pool = (F.conv2d, F.max_pool2d) if x.dim() == 4 else (F.conv3d, F.max_pool3d)
+    convolve, pool = OPERATIONS[x.dim()]
     for stage in range(3):
         name = f"stages.{stage}."
         z = convolve(x, state[f"{name}conv.weight"], state.get(f"{name}conv.bias"), padding=1)
@@ -59,6 +62,17 @@ def test_forward_is_the_formula(shape, normalization, residual, training):
     expected = by_hand(state, x, normalization, residual, training)
     torch.testing.assert_close(model.train(training)(x), expected, **exact)
     assert expected.std(0).min() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(2, 11, 9), (2, 7, 6, 11)], ids=["images", "clips"])
+def test_a_stem_is_a_convolution_of_its_size_with_stride_2_and_no_pool(shape):
+    torch.manual_seed(7)
+    model, x = CompactCNN(shape, 5, [3, 7], "tanh", normalization="none", stem_kernel_size=5).double(), waves(B, *shape)
+    state, (convolve, pool) = model.state_dict(), OPERATIONS[x.dim()]
+    a = convolve(x, state["stages.0.conv.weight"], state["stages.0.conv.bias"], stride=2, padding=2).tanh()
+    z = convolve(a, state["stages.1.conv.weight"], state["stages.1.conv.bias"], padding=1)
+    expected = pool(z, 2).tanh().flatten(1) @ state["output.weight"].T + state["output.bias"]
+    torch.testing.assert_close(model(x), expected, **exact)
 
 
 def test_only_equal_neighbours_are_residual_and_never_the_first_stage():
@@ -143,6 +157,7 @@ def test_a_checkpoint_holds_all_that_a_network_is(tmp_path):
         "initialization": "orthogonal",
         "normalization": "batch",
         "residual": True,
+        "stem_kernel_size": 3,
         "training": training,
     }
     assert set(arguments) == set(inspect.signature(CompactCNN).parameters)
@@ -173,6 +188,7 @@ def test_a_checkpoint_holds_all_that_a_network_is(tmp_path):
         ({"channels": [1, 3, 5], "residual": True}, "residual adds a stage's input to its output: two neighbours in "),
         ({"channels": [1], "residual": True}, "residual adds a stage's input to its output: two neighbours in "),
         ({"output_size": 0}, "output_size is 0; it must be at least 1"),
+        ({"stem_kernel_size": 4}, "stem_kernel_size is 4; it must be an odd number"),
         (
             {"input_shape": (64,)},
             "input_shape is (64,); a convolutional network takes images (channels, height, width)",

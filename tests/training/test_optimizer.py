@@ -88,9 +88,26 @@ def test_muon_is_torch_muon_on_hidden_matrices_and_adamw_on_the_rest(of_muon, of
     assert torch.equal(path, descend(twin, muon, adamw))
 
 
-def test_muon_leaves_embeddings_and_the_output_layer_to_adamw():
-    module = nn.Sequential(nn.Embedding(7, 5), nn.Linear(5, 3), nn.LayerNorm(3), nn.Linear(3, 7))
-    assert [id(p) for p in hidden_matrices(module)] == [id(module[1].weight)]
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_kernels_of_a_convolution_are_one_matrix_of_muon(memory_format):
+    module = nn.Sequential(nn.Conv2d(3, 5, 3, bias=False), nn.Flatten(), nn.Linear(5 * 9, 2, bias=False))
+    module.to(memory_format=memory_format)
+    kernels, twin = module[0].weight, nn.Parameter(module[0].weight.detach().flatten(1))
+    ours = Optimizer("muon", 0.05).build(module, 0.3)
+    theirs = optim.Muon([twin], 0.05, weight_decay=0.3, adjust_lr_fn="match_rms_adamw")
+    x = torch.linspace(-2, 3, 2 * 75).sin().view(2, 3, 5, 5)
+    for _ in range(3):
+        module(x).square().sum().backward()
+        twin.grad = kernels.grad.flatten(1)
+        ours.step()
+        theirs.step()
+        assert torch.equal(kernels.flatten(1), twin)
+
+
+def test_muon_leaves_embeddings_grouped_convolutions_and_the_output_layer_to_adamw():
+    convolutions = nn.Conv1d(4, 6, 3), nn.Conv1d(6, 6, 3, groups=2)
+    module = nn.Sequential(nn.Embedding(7, 5), *convolutions, nn.Linear(5, 3), nn.LayerNorm(3), nn.Linear(3, 7))
+    assert [id(p) for p in hidden_matrices(module)] == [id(module[1].weight), id(module[3].weight)]
 
 
 def test_muon_continues_from_its_state_as_if_never_interrupted():

@@ -21,19 +21,23 @@ from unvanish.training import ReferenceModule, Training
 class Stage(nn.Module):
     """a = activation(normalization(pool(conv(x)))), plus pool(x) where ``residual``.
 
-    To pool first leaves a quarter of the points (of a clip an eighth) to normalize.
+    To pool first leaves a quarter of the points (of a clip an eighth) to normalize. With a ``kernel_size`` the
+    convolution is of that size and takes steps of two, and nothing is left to pool.
     """
 
-    def __init__(self, parts: Parts, inputs: int, outputs: int, residual: bool) -> None:
+    def __init__(
+        self, parts: Parts, inputs: int, outputs: int, residual: bool = False, kernel_size: int | None = None
+    ) -> None:
         super().__init__()
         self.residual = residual
-        self.conv = parts.convolve(inputs, outputs)
-        self.pool = nn.MaxPool2d(2) if parts.kind == "images" else nn.MaxPool3d(2)
+        is_strided = kernel_size is not None
+        self.conv = parts.convolve(inputs, outputs, stride=2 if is_strided else 1, kernel_size=kernel_size or 3)
+        self.pool: nn.Module = nn.Identity() if is_strided else parts.pool()
         self.normalization = parts.normalize(outputs)
         self.activation = parts.activate()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, *S) -> (B, outputs, *floor(S / 2))."""
+        """(B, inputs, *S) -> (B, outputs, *floor(S / 2)), or *ceil(S / 2) where the convolution halves."""
         a: Tensor = self.activation(self.normalization(self.pool(self.conv(x))))
         return a + self.pool(x) if self.residual else a
 
@@ -55,6 +59,8 @@ class CompactCNN(ReferenceModule):
             Biases are drawn, with sigma_b2 above 0, only where convolutions have them.
         normalization: none, batch or group; convolutions have a bias with none only.
         residual: Add its pooled input to the output of each stage but the first, where it has as many channels.
+        stem_kernel_size: Let the first stage be a convolution of this odd size with stride 2, and no pool: a quarter of
+            the work of that stage for as large a kernel. None: as the other stages.
         training: The shared training configuration.
 
     Raises:
@@ -70,6 +76,7 @@ class CompactCNN(ReferenceModule):
         initialization: str = "auto",
         normalization: NormalizationName = "batch",
         residual: bool = False,
+        stem_kernel_size: int | None = None,
         training: Training = Training(),
     ) -> None:
         super().__init__(training)
@@ -89,14 +96,15 @@ class CompactCNN(ReferenceModule):
                 "residual adds a stage's input to its output: two neighbours in channels must be equal, and none are "
                 f"in {channels}"
             )
+        if stem_kernel_size is not None and (stem_kernel_size < 1 or stem_kernel_size % 2 == 0):
+            raise ValueError(f"stem_kernel_size is {stem_kernel_size}; it must be an odd number")
         self.stages = nn.Sequential(
-            *(
-                Stage(parts, inputs, outputs, residual=residual and depth > 0 and inputs == outputs)
-                for depth, (inputs, outputs) in enumerate(pairwise([input_shape[0], *channels]))
-            )
+            Stage(parts, input_shape[0], channels[0], kernel_size=stem_kernel_size),
+            *(Stage(parts, *sizes, residual=residual and sizes[0] == sizes[1]) for sizes in pairwise(channels)),
         )
         self.dropout = nn.Dropout(training.regularization.dropout)
-        points = math.prod(size >> len(channels) for size in input_shape[1:])
+        up = 0 if stem_kernel_size is None else 1  # the last step of two may begin at the last point
+        points = math.prod((size + up) >> len(channels) for size in input_shape[1:])
         self.output = nn.Linear(channels[-1] * points, output_size)
         initialize(self, initialization, activation)
 

@@ -44,10 +44,17 @@ class Parts:
             )
         return cls(_KINDS[len(input_shape)], activation, normalization)
 
-    def convolve(self, inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d | nn.Conv3d:
-        """A 3x3 (3x3x3) convolution with zero padding; biased only where no normalization has a bias of its own."""
-        is_biased = self.normalization == "none"
-        return _CONVOLUTIONS[self.kind](inputs, outputs, 3, stride=stride, padding=1, bias=is_biased)
+    def convolve(self, inputs: int, outputs: int, stride: int = 1, kernel_size: int = 3) -> nn.Conv2d | nn.Conv3d:
+        """A convolution with zero padding, 3x3 (3x3x3) or of another odd size.
+
+        It is biased only where no normalization has a bias of its own.
+        """
+        padding, is_biased = kernel_size // 2, self.normalization == "none"
+        return _CONVOLUTIONS[self.kind](inputs, outputs, kernel_size, stride=stride, padding=padding, bias=is_biased)
+
+    def pool(self) -> nn.MaxPool2d | nn.MaxPool3d:
+        """A max-pool by 2."""
+        return nn.MaxPool2d(2) if self.kind == "images" else nn.MaxPool3d(2)
 
     def normalize(self, channels: int) -> nn.Module:
         """The normalization of as many channels."""

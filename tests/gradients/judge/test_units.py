@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from trained import adam, classes, ill, mlp, near, noise, numbers, sgd, trained
+from trained import COLUMNS, adam, classes, ill, mlp, near, noise, numbers, sgd, trained
 
 from unvanish.gradients.judge.rules import DEAD, SATURATED, SILENT
 from unvanish.gradients.judge.rules.units import MANY, NEARLY_ALL
@@ -103,6 +103,27 @@ def test_a_weight_that_begins_at_0_by_design():
     nn.init.zeros_(model[6].weight)
     run = trained(model, classes(), F.cross_entropy, adam(model, 0.02), 80)
     assert run.seen["delta"][0]["4"] == 0
+    return run.end
+
+
+class Heads(nn.Module):
+    """A head for each sort of sample, as a detector has one for each size."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.heads = mlp(COLUMNS), nn.ModuleList(mlp(hidden=2) for _ in "ab")
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        return torch.stack([head(x) for head in self.heads])
+
+
+@near(SILENT)
+def test_a_head_that_the_first_batches_have_left_out():
+    torch.manual_seed(0)
+    model = Heads()
+    run = trained(model, noise(), lambda z, y: F.cross_entropy(z[0] + 0 * z[1], y), sgd(model, 0.01), 4)
+    assert run.first("delta")["heads.1.4"] == 0
     return run.end
 
 
