@@ -139,7 +139,9 @@ def train_as_one(start, count, alone):
 
 
 def test_two_that_share_the_weights_do_so_too_and_one_goes_on_and_tests(workplace, alone, capsys):
-    (shown,) = ended(by_lightning(2, [*WORDS, "--data.loading.batch_size=8"], "fsdp2", stdout=subprocess.PIPE, text=True))
+    (shown,) = ended(
+        by_lightning(2, [*WORDS, "--data.loading.batch_size=8"], "fsdp2", stdout=subprocess.PIPE, text=True)
+    )
     assert "sharded weights do not show the gradient of one micro-batch" in shown
     assert curve(Path("runs/mlp/wine/1")) == pytest.approx(curve(alone), rel=1e-4)
     words = [*WORDS, "--trainer.max_epochs=4", "--data.loading.batch_size=16"]
