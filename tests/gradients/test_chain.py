@@ -106,3 +106,16 @@ def test_what_theory_does_not_cover_is_no_chain(model):
     chain, _ = measured(model)
     assert chain is None
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_what_is_no_chain_is_watched_no_longer_than_it_takes_to_see_that():
+    model = Residual()
+    probe = ChainProbe(model)
+    model.layers[1](model.layers[0](torch.randn(BATCH, WIDTH)).relu())
+    assert all(layer._forward_hooks for layer in model.layers)
+    probe.close()
+    probe = ChainProbe(model)
+    model(torch.randn(BATCH, WIDTH))
+    assert probe.chain() is None
+    assert not any(layer._forward_hooks for layer in model.layers)
+    assert len(probe._calls) == 1

@@ -1,10 +1,11 @@
 """Reads autograd's graph of a loss: which layers lie on the trunk, which in branches, which call feeds which."""
 
 import itertools
-from collections import Counter, defaultdict
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 from torch import Tensor
 
@@ -61,15 +62,13 @@ def look(roots: Iterable[Node], calls: Mapping[Node, str], over: Mapping[int, st
         return None
     order = [*reversed(used)]
     position = {node: index for index, node in enumerate(order)}
-    above: list[list[int]] = [[] for _ in order]  # those that use a node's result
-    for index, node in enumerate(order):
-        for before in used[node]:
-            above[position[before]].append(index)
+    # Flat, since thousands of small lists a step would keep Python's garbage collector at work.
+    edges = tuple(number for node in order for number in (*[position[before] for before in used[node]], -1))
     points = {position[node]: name for node, name in calls.items() if node in position}
     if over:
         numbered = ((index, node._sequence_nr()) for index, node in reversed([*enumerate(order)]))
         points |= {index: over[number] for index, number in numbered if number in over}
-    distance, trunks, sums = _structure(tuple(map(tuple, above)), tuple(points.items()))
+    distance, trunks, sums = _structure(edges, tuple(points.items()))
     layers: dict[str, int] = {}
     for index, name in points.items():
         layers[name] = min(layers.get(name, distance[index]), distance[index])
@@ -93,9 +92,21 @@ def _is_leaf(node: Node) -> bool:
 
 @lru_cache(maxsize=4)
 def _structure(
-    above: Sequence[Sequence[int]], points: Iterable[tuple[int, str]]
+    edges: Sequence[int], points: Iterable[tuple[int, str]]
 ) -> tuple[list[int], list[Trunk], list[tuple[str, int]]]:
-    """Distances, trunks and sums; of most networks they are the same at every step, and not found anew."""
+    """Distances, trunks and sums; of most networks they are the same at every step, and not found anew.
+
+    Args:
+        edges: For each node those whose results it uses, and then -1.
+        points: The layers' nodes, with their names.
+    """
+    above: list[list[int]] = [[] for _ in range(edges.count(-1))]  # those that use a node's result
+    index = 0
+    for before in edges:
+        if before < 0:
+            index += 1
+        else:
+            above[before].append(index)
     named = dict(points)
     distance = _distances(above, named)
     return distance, *_trunks(above, named, distance, _dominators(above))
@@ -169,23 +180,24 @@ def _trunks(
     sources: dict[str, int] = {}
     for index in sorted(points, key=lambda i: (fed[i], -distance[i])):
         sources.setdefault(points[index], index)
+    branches = _Branches(dominator, points)
     trunks: list[Trunk] = []
     sums: list[tuple[str, int]] = []
-    taken: set[int] = set()
+    taken, joins = set[int](), set[int]()
     for source in sources.values():
         own, join = [], source
         while join >= 0 and join not in taken:
             own.append(join)
             join = dominator[join]
         is_branch = fed[source] and join >= 0 and distance[join] > 0
-        least = 3 if fed[source] or join in dict(sums).values() else 2
+        least = 3 if fed[source] or join in joins else 2
         if is_branch or (trunks and sum(index in points for index in own) < least):
             continue
         way = [*own]
         while join >= 0:
             way.append(join)
             join = dominator[join]
-        joined = _sums(way, above, points, dominator)
+        joined = _sums(way, above, points, branches)
         names = dict.fromkeys(joined.get(index) or points[index] for index in way if index in points or index in joined)
         last = next(index for index in reversed(way) if index in points)
         has_ends = distance[last] > 0 and all(above[index] for index in _reached(last, above, around=points))
@@ -193,6 +205,7 @@ def _trunks(
         name = common_path([points[index] for index in own if index in points]) if trunks else ""
         trunks.append(Trunk(name, tuple(names), tuple(dict.fromkeys(heads))))
         sums += [(name, index) for index, name in joined.items() if index not in taken]
+        joins |= joined.keys() - taken
         taken.update(own)
     return trunks, sums
 
@@ -207,22 +220,53 @@ def _reached(source: int, above: Sequence[Sequence[int]], around: Container[int]
     return list(found)
 
 
+@final
+class _Branches:
+    """The layers below each node in the tree of dominators, each of which stands at the end of all ways from these.
+
+    Args:
+        dominator: Of each node.
+        points: The layers.
+    """
+
+    def __init__(self, dominator: Sequence[int], points: Iterable[int]) -> None:
+        size = [1] * len(dominator)
+        for index in reversed(range(len(dominator))):
+            if dominator[index] >= 0:
+                size[dominator[index]] += size[index]
+        #: Numbers the tree from the loss on, so that what is below a node follows it without a gap.
+        self._place = [0] * len(dominator)
+        free, roots = [place + 1 for place in range(len(dominator))], 0
+        for index, above_it in enumerate(dominator):
+            if above_it < 0:
+                place, roots = roots, roots + size[index]
+            else:
+                place, free[above_it] = free[above_it], free[above_it] + size[index]
+            self._place[index], free[index] = place, place + 1
+        self._size = size
+        self._points = sorted(points, key=self._place.__getitem__)
+        self._places = [self._place[index] for index in self._points]
+
+    def beside(self, before: int, node: int) -> list[int]:
+        """The layers below a node, but not below one that is itself below it."""
+        first, last = self._span(node)
+        skipped, after = self._span(before)
+        return [index for index in self._points[first:skipped] + self._points[after:last] if index != node]
+
+    def _span(self, node: int) -> tuple[int, int]:
+        place = self._place[node]
+        return bisect_left(self._places, place), bisect_left(self._places, place + self._size[node])
+
+
 def _sums(
-    way: Sequence[int], above: Sequence[Sequence[int]], points: Mapping[int, str], dominator: Sequence[int]
+    way: Sequence[int], above: Sequence[Sequence[int]], points: Mapping[int, str], branches: _Branches
 ) -> dict[int, str]:
     """The nodes of a trunk in which branches with layers join it, named by what those layers have in common."""
-    trunk = set(way)
-    branches: dict[int, list[int]] = defaultdict(list)
-    anchor: dict[int, int] = {}
-    for index, above_it in enumerate(dominator):
-        anchor[index] = index if index in trunk else anchor.get(above_it, -1)
-        if index in points and index not in trunk:
-            branches[anchor[index]].append(index)
     joined = {}
     for before, node in itertools.pairwise(way):
         # Only where the way itself has forked: what another input brings is no branch of it.
-        if len(set(above[before])) > 1 and branches[node] and node not in points:
-            names = [points[index] for index in sorted(branches[node], reverse=True)]
+        if node not in points and len(set(above[before])) > 1 and (joining := branches.beside(before, node)):
+            names = [points[index] for index in sorted(joining, reverse=True)]
             joined[node] = (common_path(names) or names[-1]) + "+"
     return joined
 

@@ -1,5 +1,6 @@
 """Finds the layers of a network, and what kind of activation follows each."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import accumulate
@@ -185,10 +186,11 @@ def short_names(layers: Iterable[str]) -> dict[str, str]:
     while len(paths) > 1 and len({path[0] for path in paths.values()}) == 1:
         paths = {layer: path[1:] for layer, path in paths.items()}
     parents = [".".join(path[:-1]) for path in paths.values()]
+    times = Counter(parents)
     whole = {".".join(path) for path in paths.values()}
     short = {}
     for (layer, path), parent in zip(paths.items(), parents, strict=True):
-        is_unique = bool(parent) and parents.count(parent) == 1 and parent not in whole
+        is_unique = bool(parent) and times[parent] == 1 and parent not in whole
         is_digit = parent.rpartition(".")[2].isdigit()
         short[layer] = parent if is_unique and is_digit else ".".join(path)
     return short

@@ -193,8 +193,9 @@ class Transformer(ReferenceModule):
         if end > self.length:
             raise ValueError(f"the input has {end} tokens, and the network positions for {self.length}")
         if start and causal:
-            mask = torch.ones(end - start, end, dtype=torch.bool, device=x.device).tril(start)  # (T, S)
             causal = False
+            if end - start > 1:  # a single token looks at all before it
+                mask = torch.ones(end - start, end, dtype=torch.bool, device=x.device).tril(start)  # (T, S)
         steps = torch.arange(start, end, device=x.device)
         h = self.embedding(x)  # (B, T) or (B, T, F) -> (B, T, D)
         if self.position_embedding is not None:

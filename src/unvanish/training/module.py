@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 from unvanish.training.class_weights import weights_of_classes
 from unvanish.training.config import Training
 from unvanish.training.evaluation import CONSTANT, Evaluation, Scores
-from unvanish.training.logging import is_read
+from unvanish.training.logging import log_batch
 from unvanish.training.metrics import Objective, objective
 from unvanish.training.regularization import weights_of
 from unvanish.training.sharding import FullySharded, shard
@@ -49,6 +49,13 @@ class ReferenceModule(L.LightningModule):
         self._evaluation: Evaluation | None = None
         self.total_steps = 1  # of the optimizer; known when training starts, and the schedules' first factor needs none
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As torch does, but for Lightning's note of the hook that runs: thirty a step, and none is a parameter."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """The loss of a batch (x, y), penalties included."""
         x, y = batch
@@ -61,10 +68,8 @@ class ReferenceModule(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Log the batch's numbers where they are read; at every step that would take longer than a small network's."""
-        if is_read(self.trainer):
-            for name, value in self.last_batch.items():
-                self.log(name, value, prog_bar=name == "train/loss", sync_dist=name == "train/loss")
+        """Log the batch's numbers where somebody reads them."""
+        log_batch(self.trainer, self.last_batch)
 
     @property
     def objective(self) -> Objective:
@@ -114,16 +119,15 @@ class ReferenceModule(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Collect a batch."""
-        self._evaluate("val", *batch)
+        self._evaluate(*batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Collect a batch."""
-        self._evaluate("test", *batch)
+        self._evaluate(*batch)
 
-    def _evaluate(self, stage: str, x: Tensor, y: Tensor) -> None:
+    def _evaluate(self, x: Tensor, y: Tensor) -> None:
         logits = self(x)
         self.mean_loss.update(self.loss(logits, y), weight=len(x))
-        self.log(f"{stage}/loss", self.mean_loss, on_epoch=True)
         assert self._evaluation is not None
         self._evaluation.update(logits, y)
 
@@ -142,6 +146,8 @@ class ReferenceModule(L.LightningModule):
         baselines = getattr(data, "baselines", {}).get(stage, {})
         self.scores = self._evaluation.compute(getattr(data, "target_std", None), baselines)
         self._evaluation = None
+        if self.mean_loss.update_called:
+            self.log(f"{stage}/loss", self.mean_loss)
         metric = self.objective.metric
         constant = {f"{metric}_{CONSTANT}": self.scores.baselines.get(CONSTANT, {}).get(metric)}
         compared = {name: value for name, value in (constant | baselines).items() if value is not None}

@@ -13,10 +13,10 @@ FSDP2 = "fsdp2"
 
 @final
 class FullySharded(ModelParallelStrategy):
-    """Each process holds a share of every weight, of its gradient and of the optimizer's state (Rajbhandari et al. 2020).
+    """Each process holds a share of every weight, its gradient and the optimizer's state (Rajbhandari et al. 2020).
 
-    A checkpoint is gathered by torch.distributed.checkpoint on the first process and is one file as every other, so that
-    any number of processes can go on with it.
+    A checkpoint is gathered by torch.distributed.checkpoint on the first process, and is one file as every other, so
+    that any number of processes can go on with it.
     """
 
     def __init__(self) -> None:

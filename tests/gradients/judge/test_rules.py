@@ -10,6 +10,7 @@ from benchmarks.faults.__main__ import HERE
 from benchmarks.faults.cases import load
 from unvanish.gradients import Seen
 from unvanish.gradients.judge.rules import NAMES, RULES
+from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 for path in sorted(Path(__file__).parent.glob("test_*.py")):
     if path != Path(__file__):
@@ -49,6 +50,12 @@ def test_the_texts_of_a_rule_are_whole(rule):
 @pytest.mark.parametrize("rule", RULES, ids=IDS)
 def test_a_rule_finds_nothing_where_nothing_was_seen(rule):
     assert [*rule.look(rule, Seen([]))] == []
+
+
+def test_a_quantity_is_reckoned_once_however_many_trunks_and_rules_ask_for_it():
+    seen = Seen([])
+    assert seen.medians(WEIGHT_NORM) is seen.medians(WEIGHT_NORM)
+    assert seen.at_first(WEIGHT_NORM) is seen.at_first(WEIGHT_NORM)
 
 
 def test_what_may_be_at_fault_is_what_the_benchmark_of_faults_counts():

@@ -1,9 +1,9 @@
 """What the judge is given: the records of a stretch of a run, those of its first steps, and its losses."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from statistics import fmean, median
 from typing import Any
 
@@ -76,13 +76,15 @@ class Seen:
         """The records whose numbers are finite; all, where none are."""
         return [record for record in self.records if record.is_finite] or self.records
 
-    def medians(self, quantity: Quantity) -> dict[str, float]:
-        """Of a quantity by layer."""
-        return medians(self.sound, quantity)
+    @cached_property
+    def medians(self) -> Callable[[Quantity], dict[str, float]]:
+        """Of a quantity by layer; each is reckoned once, however many trunks and rules ask for it."""
+        return cache(partial(medians, self.sound))
 
-    def at_first(self, quantity: Quantity) -> dict[str, float]:
+    @cached_property
+    def at_first(self) -> Callable[[Quantity], dict[str, float]]:
         """The same of the first steps."""
-        return medians(self.first or self.records, quantity)
+        return cache(partial(medians, self.first or self.records))
 
     def initial(self, quantity: Quantity) -> Mapping[str, float]:
         """The same of the very first step that was seen."""
@@ -92,7 +94,8 @@ class Seen:
     def lines(self) -> dict[str, dict[str, float]]:
         """The median gradient along each trunk; of all layers, where autograd's graph has told none."""
         trunks = self.latest.trunks if self.latest else ()
-        found = {trunk.name: in_line(self.sound, trunk) for trunk in trunks}
+        seen = self.medians(DELTA_NORM) | self.medians(STREAM_NORM)
+        found = {trunk.name: in_line(seen, trunk) for trunk in trunks}
         return {name: line for name, line in found.items() if len(line) > 1} or {"": self.medians(DELTA_NORM)}
 
     @cached_property
@@ -263,9 +266,8 @@ def medians(records: Iterable[Record], quantity: Quantity) -> dict[str, float]:
     return {name: math.nan if any(map(math.isnan, seen)) else median(seen) for name, seen in values.items()}
 
 
-def in_line(records: Sequence[Record], trunk: Trunk) -> dict[str, float]:
-    """The median gradient along a trunk, layers and sums; of several heads together, where it has several ends."""
-    seen = medians(records, DELTA_NORM) | medians(records, STREAM_NORM)
+def in_line(seen: Mapping[str, float], trunk: Trunk) -> dict[str, float]:
+    """The gradient along a trunk, layers and sums, of all that is seen; that of several heads at its ends together."""
     found = {name: seen[name] for name in trunk.layers if name in seen}
     heads = [name for name in trunk.heads if name in seen]
     return found | ({", ".join(heads): math.hypot(*(seen[name] for name in heads))} if heads else {})

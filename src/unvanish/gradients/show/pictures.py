@@ -14,6 +14,7 @@ from unvanish.gradients.judge import Report
 from unvanish.gradients.judge.seen import in_line, medians
 from unvanish.gradients.layers import short_names
 from unvanish.gradients.quantities.delta import DELTA_NORM
+from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.record import Record
 from unvanish.gradients.show.canvas import Canvas, Point, width_of
 
@@ -45,8 +46,9 @@ def _drawn(curves: Sequence[tuple[str, Items]], expected: Items, title: str) -> 
 def line_of(records: Sequence[Record]) -> dict[str, float]:
     """The gradient along the longest trunk; where autograd's graph has told none, of all layers."""
     trunks = [trunk for record in records[-1:] for trunk in record.trunks[:1]]
-    line = in_line(records, trunks[0]) if trunks else {}
-    return line if len(line) > 1 else medians(records, DELTA_NORM)
+    deltas = medians(records, DELTA_NORM)
+    line = in_line(deltas | medians(records, STREAM_NORM), trunks[0]) if trunks else {}
+    return line if len(line) > 1 else deltas
 
 
 def _span(records: Sequence[Record]) -> str:

@@ -115,7 +115,12 @@ class ChainProbe:
         if previous is None:
             self._input_square = x.detach().double().square().mean() if x.device.type != "mps" else None
             self._batch_size = len(x)
-        self._calls.append((name, self._path(x, previous)))
+        path = self._path(x, previous)
+        if previous is not None and (path is None or len(path) > _LONGEST):
+            self._is_chain = False
+            self.close()  # else each further layer would ask how far back it begins
+            return
+        self._calls.append((name, path))
         node: Any = z.grad_fn
         while node_name(node) in VIEWS:
             node = node.next_functions[0][0]
@@ -156,6 +161,8 @@ class ChainProbe:
         return Chain(names, activations, weights, biases, float(self._input_square), batch_size)
 
 
+#: Nodes between two layers of a chain: of a normalization and an activation.
+_LONGEST = 2
 _BATCH_NORMALIZATIONS = ("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm")
 
 

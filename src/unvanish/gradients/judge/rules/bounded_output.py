@@ -23,10 +23,10 @@ _SILENT = "the ReLU on the output returns 0 for every sample"
 
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    if not seen.heads:
-        ends = [name for name in seen.outputs if seen.kinds.get(name) == "relu"]
-        if silent := [name for name in ends if seen.medians(DEAD_SHARE).get(name) == 1]:
-            yield rule.found(_SILENT, silent, remedies=("no ReLU on the output",))
+    dead = seen.medians(DEAD_SHARE)
+    relus = [] if seen.heads else [name for name in seen.outputs if seen.kinds.get(name) == "relu"]
+    if silent := [name for name in relus if dead.get(name) == 1]:
+        yield rule.found(_SILENT, silent, remedies=("no ReLU on the output",))
     for head in seen.heads:
         target = seen.target(head)
         activation = next((name for name in head.path if name in _NAMES), None)
@@ -39,7 +39,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         low, high = head.bounds
         name = "ReLU6" if (activation, low, high) == ("Hardtanh", 0, 6) else _NAMES[activation]
         layers, remedies = head.layers, (f"no {name} on the output",)
-        if name == "ReLU" and seen.medians(DEAD_SHARE).get(head.layer) == 1:
+        if name == "ReLU" and dead.get(head.layer) == 1:
             yield rule.found(_SILENT, layers, remedies=remedies)
         elif target is not None and (
             target.smallest < low - OUTSIDE * target.std or target.largest > high + OUTSIDE * target.std

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unvanish.gradients.judge.finding import Finding, Rule
-from unvanish.gradients.judge.seen import Seen, medians
+from unvanish.gradients.judge.seen import Seen
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.quantities.update import UPDATE_RATIO
@@ -107,9 +107,11 @@ def _fitting(rule: Rule, seen: Seen, line: Mapping[str, float]) -> dict[str, Any
         "residual connections": seen.is_residual,
     }
     fitting = tuple(remedy for remedy in rule.remedies if not unfit.get(remedy))
-    before = {**medians(seen.first, STREAM_NORM), **medians(seen.first, DELTA_NORM)}
+    if seen.is_early:
+        return {"remedies": fitting}
+    before = seen.at_first(STREAM_NORM) | seen.at_first(DELTA_NORM)
     names = [name for name in line if name in before]
-    if seen.is_early or len(names) < 2 or status_of(ratio_and_factor({n: before[n] for n in names})[0]) != "healthy":
+    if len(names) < 2 or status_of(ratio_and_factor({n: before[n] for n in names})[0]) != "healthy":
         return {"remedies": fitting}
     remedies = dict.fromkeys((*fitting[:2], "a lower learning rate", *fitting[2:]))
     return {"remedies": tuple(remedies), "about": ("learning_rate", *rule.about)}

@@ -62,7 +62,8 @@ def _large(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.is_early or seen.learns:
         return
     ratios, began = _ratios(seen), seen.at_first(UPDATE_RATIO)
-    started = [v for n, v in began.items() if math.isfinite(v) and seen.at_first(WEIGHT_NORM).get(n, 0.0) > 0]
+    weights = seen.at_first(WEIGHT_NORM)
+    started = [value for name, value in began.items() if math.isfinite(value) and weights.get(name, 0.0) > 0]
     cosines = [value for value in seen.medians(GRADIENT_COSINE).values() if math.isfinite(value)]
     evidence = ""
     if ratios and median(ratios.values()) > THROWN:
