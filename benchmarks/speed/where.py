@@ -1,4 +1,7 @@
-"""Where the time of some work goes, by package."""
+"""Where the time of some work goes: by package, and within chosen functions.
+
+A profile makes calls in Python two to three times as slow, so that torch's share is more than it shows.
+"""
 
 import pstats
 from collections import defaultdict
@@ -6,14 +9,11 @@ from cProfile import Profile
 from pathlib import Path
 
 _PLACES = ("unvanish/command", "unvanish/gradients", "unvanish/training", "unvanish/data", "unvanish/networks")
-_PACKAGES = ("lightning", "lightning_utilities", "torchmetrics", "tensorboard", "torch", "rich", "numpy")
+_PACKAGES = ("lightning", "lightning_utilities", "torchmetrics", "tensorboard", "torch", "matplotlib", "jsonargparse")
 
 
-def shares(profile: Profile) -> dict[str, float]:
-    """Seconds in each package, the most first; what is built in counts for the package that has called it.
-
-    The profile itself makes calls in Python two to three times as slow, so that torch's share is more than it shows.
-    """
+def shares(profile: Profile) -> str:
+    """Of each package; what is built in counts for the package that has called it."""
     found: dict[str, float] = defaultdict(float)
     for (path, _, _), (_, _, own, _, callers) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         if path == "~":
@@ -21,14 +21,27 @@ def shares(profile: Profile) -> dict[str, float]:
                 found[_package(caller)] += seconds
         else:
             found[_package(path)] += own
-    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
-
-
-def note(profile: Profile) -> str:
-    """The shares in one line."""
-    found = shares(profile)
     whole = sum(found.values())
-    return ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in found.items() if seconds > whole / 50)
+    most = sorted(((seconds / whole, name) for name, seconds in found.items()), reverse=True)
+    return ", ".join(f"{name} {100 * share:.0f} %" for share, name in most if share > 0.02)
+
+
+def within(profile: Profile, functions: dict[str, tuple[str, str]]) -> str:
+    """Of functions, each by the end of its file's path and its name, with all that they call."""
+    stats = pstats.Stats(profile)
+    whole = stats.total_tt  # type: ignore[attr-defined]
+    found = []
+    for title, (end, name) in functions.items():
+        seconds = max(
+            (
+                both
+                for (path, _, called), (_, _, _, both, _) in stats.stats.items()  # type: ignore[attr-defined]
+                if called == name and path.endswith(end)
+            ),
+            default=0.0,
+        )
+        found.append(f"{title} {100 * seconds / whole:.0f} %")
+    return ", ".join(found)
 
 
 def _package(path: str) -> str:
