@@ -1,5 +1,6 @@
 """What is told of a model, from the file to the run's folder."""
 
+import io
 import json
 import re
 
@@ -8,9 +9,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from unvanish.command.confusion import confusion_picture
 from unvanish.command.main import main
+from unvanish.training import Scores
 
 OPTIONS = ["mlp/csv", "--data.path=t.csv", "--data.target=y", "--model.hidden_sizes=[5]"]
 
@@ -102,3 +106,15 @@ def test_the_learning_rate_that_is_found_is_the_run_s_and_its_picture_is_kept(ra
     first, second = (weights(rare / f"runs/mlp/csv/{n}/checkpoints/last.ckpt") for n in (1, 2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert main(["fit", *OPTIONS, "--find-learning-rate", "--resume"]) == 2
+
+
+def test_the_confusion_matrix_has_a_row_for_each_class_and_its_largest_count_is_darkest():
+    picture = confusion_picture(Scores({}, {}, [[3, 9], [0, 5]]), ["no", "yes"])
+    pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+    blue = np.argwhere(pixels[..., 2] > pixels[..., 0] + 3)
+    (top, left), (bottom, right) = blue.min(0), blue.max(0)
+    corners = [pixels[y, x, 0] for y in (top + 3, bottom - 3) for x in (left + 3, right - 3)]
+    assert corners[1] < corners[3] < corners[0] < corners[2]  # 9, 5, 3, 0: the more, the less red
+    assert bottom - top == right - left
+    assert confusion_picture(Scores({}, {}, [[1] * 51] * 51), None) is None
+    assert confusion_picture(Scores({}), None) is None

@@ -30,6 +30,9 @@ class Best(ModelCheckpoint):
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
             super().setup(trainer, pl_module, stage)
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Nothing: an epoch's end is none of a batch, and Lightning takes its time to find that out."""
+
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether an epoch of this metric is kept."""
         loss = trainer.callback_metrics.get("val/loss")

@@ -15,12 +15,13 @@ from torch import Tensor
 import unvanish
 from unvanish.command import data_files
 from unvanish.command.checkpoints import checkpoint_of, load_checkpoint, load_weights, runs_of
+from unvanish.command.confusion import confusion_picture
 from unvanish.command.errors import WrongInputError, as_wrong_input
 from unvanish.command.experiment import Built, Experiment
 from unvanish.command.predictions import check_finite, prediction_table, write
 from unvanish.command.recipes import CONFIG, load
 from unvanish.command.run_folder import is_marked
-from unvanish.command.scores import CONFUSION, confusion_figure, keep, lines, plain
+from unvanish.command.scores import CONFUSION, keep, lines, plain
 from unvanish.command.splits import has_validation_split
 from unvanish.command.terminal import say
 from unvanish.data import InMemoryData
@@ -52,8 +53,8 @@ def evaluate(options: Namespace, overrides: list[str]) -> int:
     if is_marked(folder := checkpoint.absolute().parents[1]):
         with as_wrong_input("cannot write the scores: "):
             keep(scores, folder, stage, class_names, values)
-            if figure := confusion_figure(scores, class_names):
-                figure.savefig(folder / f"{stage}_{CONFUSION}.png")
+            if png := confusion_picture(scores, class_names):
+                (folder / f"{stage}_{CONFUSION}.png").write_bytes(png)
     return 0
 
 

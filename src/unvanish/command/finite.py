@@ -59,15 +59,14 @@ class FiniteSteps(L.Callback):
         """Look at the loss and the gradients, or put that off."""
         loss, self._loss = self._loss, None
         has_scaler = getattr(trainer.precision_plugin, "scaler", None) is not None
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        device = parameters[0].device if parameters else torch.device("cpu")
-        if self.action == STOP and device.type != "cpu":
-            self._put_off(trainer, loss, [] if has_scaler else parameters)
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if self.action == STOP and gradients and not gradients[0].is_cpu:
+            self._put_off(trainer, loss, [] if has_scaler else gradients)
             return
         what = ""
         if loss is not None and not math.isfinite(float(loss)):
             what = "loss"
-        elif not has_scaler and not self._are_finite(parameters):
+        elif not has_scaler and not self._are_finite(gradients):
             what = "gradient"
         if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(bool(what), all=False):
             what = what or "gradient"
@@ -82,22 +81,21 @@ class FiniteSteps(L.Callback):
             raise NonFinite(trainer.global_step, f"{what} of {_EVERY} steps in a row")
         if self.skipped == 1:
             log.warning("the %s is not finite in step %d, which is skipped", what, trainer.global_step)
-        for parameter in parameters:
-            parameter.grad = None
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
         if self.restore_buffers is not None:
             self.restore_buffers()
 
-    def _are_finite(self, parameters: list[Tensor]) -> bool:
+    def _are_finite(self, gradients: list[Tensor]) -> bool:
         known = self.monitor.gradients_are_finite()
         if known is not None:
             return known
-        gradients = [p.grad for p in parameters if p.grad is not None and not hasattr(p.grad, "to_local")]
-        return not gradients or bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())
+        return not (found := _norms(gradients)) or math.isfinite(torch.stack(found).sum().item())
 
-    def _put_off(self, trainer: L.Trainer, loss: Tensor | None, parameters: list[Tensor]) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None and not hasattr(p.grad, "to_local")]
-        found = [*torch._foreach_norm(gradients)] if gradients else []
-        numbers = torch.stack([n.double() for n in (*found, *([] if loss is None else [loss]))])
+    def _put_off(self, trainer: L.Trainer, loss: Tensor | None, gradients: list[Tensor]) -> None:
+        found = [*_norms(gradients), *([] if loss is None else [loss])]
+        numbers = torch.stack([n.double() for n in found])
         self._waiting.append((trainer.global_step, numbers.isfinite().all()))
         if len(self._waiting) >= _EVERY:
             self._look(trainer)
@@ -125,3 +123,9 @@ class FiniteSteps(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The other way."""
         self.skipped = state_dict["skipped"]
+
+
+def _norms(gradients: list[Tensor]) -> list[Tensor]:
+    """Of those that are no shards, of which no rank knows the whole."""
+    whole = [gradient for gradient in gradients if not hasattr(gradient, "to_local")]
+    return [*torch._foreach_norm(whole)] if whole else []

@@ -83,6 +83,7 @@ class Keeper(L.Callback):
         self.signum: int | None = None
         self._boundary: _Boundary | None = None
         self._is_within_step = False
+        self._stateful: list[Any] = []
         self._loaders: list[Any] = []
         self._buffers: list[list[Tensor]] = []
         self._copies: list[list[Tensor]] = []
@@ -150,7 +151,8 @@ class Keeper(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note where the loaders are, before they are asked for a batch."""
-        self._loaders = place.loader_states(trainer)
+        self._stateful = place.stateful_loaders(trainer)
+        self._loaders = [loader.state_dict() for loader in self._stateful]
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -174,7 +176,7 @@ class Keeper(L.Callback):
         self._is_within_step = False
         if place.is_between_steps(trainer, batch_idx + 1) or place.is_epoch_over(trainer):
             self._boundary = None
-            self._loaders = place.loader_states(trainer)
+            self._loaders = [loader.state_dict() for loader in self._stateful]
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the moment before a validation in the same way."""

@@ -1,11 +1,13 @@
 """What is done at every step for nothing, taken away while a run trains."""
 
+import inspect
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any, final
 
 import lightning as L
 import torch
+from lightning.pytorch.profilers import PassThroughProfiler
 
 #: Lightning calls these at every batch, of every callback and of the network, each within a context manager of its own.
 _AT_EACH_BATCH = (
@@ -19,8 +21,9 @@ _ASKS_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
 class Lean(L.Callback):
     """Spares a run what costs more than the step of a small network, and puts it back at the end.
 
-    Hooks that nobody has overridden are called no more. Adam asks at every step whether there is a CUDA device; without
-    one, torch does not look for the driver's library each time, as Lightning has told it to.
+    Hooks that nobody has overridden are called no more, nor is a profiler that measures nothing. Adam asks at every
+    step whether there is a CUDA device; without one, torch does not look for the driver's library each time, as
+    Lightning has told it to.
     """
 
     def __init__(self) -> None:
@@ -31,6 +34,15 @@ class Lean(L.Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             self._take(callback, L.Callback)
         self._take(pl_module, L.LightningModule)
+        step = type(pl_module).training_step
+        if not hasattr(step, "__signature__"):  # which Lightning asks for at every step
+            step.__signature__ = inspect.signature(step)  # type: ignore[attr-defined]
+            self._undo.callback(delattr, step, "__signature__")
+        profiler = trainer.profiler  # type: ignore[attr-defined]
+        if type(profiler) is PassThroughProfiler:
+            nothing = nullcontext()
+            vars(profiler)["profile"] = lambda _: nothing
+            self._undo.callback(delattr, profiler, "profile")
         if _ASKS_NVML in os.environ and not torch.cuda.device_count():
             self._undo.callback(os.environ.__setitem__, _ASKS_NVML, os.environ.pop(_ASKS_NVML))
 

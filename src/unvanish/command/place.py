@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.types import _Stateful
 
 #: Before a batch that is not the epoch's first; before a validation; before the first batch of an epoch.
 BATCH, VALIDATION, EPOCH = "batch", "validation", "epoch"
@@ -21,10 +22,10 @@ def is_between_steps(trainer: L.Trainer, batch: int) -> bool:
     return batch % trainer.accumulate_grad_batches == 0
 
 
-def loader_states(trainer: L.Trainer) -> list[Any]:
-    """Where the training loaders stand, as far as they say."""
+def stateful_loaders(trainer: L.Trainer) -> list[Any]:
+    """The training loaders that say where they stand."""
     loader = trainer.fit_loop._combined_loader
-    return loader._state_dicts() if loader is not None else []
+    return [one for one in loader.flattened if isinstance(one, _Stateful)] if loader is not None else []
 
 
 def batches_that_stepped(trainer: L.Trainer) -> int:

@@ -103,11 +103,11 @@ def train(
     best = Best(folder / "checkpoints", BEST.removesuffix(".ckpt"), f"val/{objective.metric}", mode=objective.mode)
     has_own_bar = any(isinstance(callback, ProgressBar) for callback in options["callbacks"])
     shows_table = not has_own_bar and options["enable_progress_bar"] is not False
-    identity = identity_of(data)
+    identity, config = identity_of(data), experiment.resolved()
     logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
     if is_first():
         if not logs.goes_on:
-            write_text(folder / CONFIG, experiment.resolved())
+            write_text(folder / CONFIG, config)
         data_files.keep(experiment.arguments.get("data.path"), data, folder)
     writer = ResultWriter(folder, _known(experiment, built, identity), monitor)
     _fill_in(options, logs, data, has_bar=shows_table or has_own_bar)
@@ -122,7 +122,7 @@ def train(
         keeps=keeps,
         identity=identity,
         keeps_broken=keeping.on_nonfinite == IGNORE,
-        config=experiment.resolved(),
+        config=config,
     )
     finite = FiniteSteps(keeping.on_nonfinite, monitor)
     finite.restore_buffers = keeper.restore_buffers

@@ -1,24 +1,23 @@
 """What a network is worth: the table that is printed, and what is kept beside the run."""
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 import lightning as L
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from unvanish.command.best import Best
+from unvanish.command.confusion import confusion_picture
 from unvanish.command.run_folder import write_text
 from unvanish.gradients.judge.report import json_number
+from unvanish.gradients.show.values import picture_value
 from unvanish.training import Scores
 from unvanish.training.evaluation import CONSTANT
 
 SCORES, CONFUSION = "scores.json", "confusion_matrix"
-_MOST_CLASSES = 50  # in a picture
 _MOST_LINES = 30  # of classes, printed
 
 
@@ -41,11 +40,12 @@ class KeptScores(L.Callback):
         if scores is None or not trainer.is_global_zero:
             return
         keep(scores, self.folder, "val", self.class_names)
-        if (figure := confusion_figure(scores, self.class_names)) is not None:
-            figure.savefig(self.folder / f"val_{CONFUSION}.png")
+        if (png := confusion_picture(scores, self.class_names)) is not None:
+            (self.folder / f"val_{CONFUSION}.png").write_bytes(png)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_figure(f"val/{CONFUSION}", figure, trainer.global_step)
+                    summary = Summary(value=[picture_value(f"val/{CONFUSION}", png)])
+                    logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
 
 
 def keep(
@@ -78,23 +78,6 @@ def plain(scores: Scores, class_names: Sequence[str] | None, values: Mapping[str
         written["classes"] = dict(zip(names, scores.by_class(), strict=True))
         written["confusion"] = scores.confusion
     return written
-
-
-def confusion_figure(scores: Scores, class_names: Sequence[str] | None) -> Figure | None:
-    """The confusion matrix as torchmetrics draws it; None where there are no classes, or too many to see."""
-    count = len(scores.confusion)
-    if not 0 < count <= _MOST_CLASSES:
-        return None
-    from torchmetrics.utilities.plot import plot_confusion_matrix
-
-    figure = Figure(figsize=(3 + 0.5 * count,) * 2, dpi=100, layout="constrained")
-    names = [name if len(name) <= 20 else f"{name[:17]}..." for name in class_names] if class_names else None
-    with warnings.catch_warnings():  # matplotlib's, of how torch is told to copy
-        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy keyword")
-        plot_confusion_matrix(
-            torch.tensor(scores.confusion), figure.subplots(), add_text=count <= 20, labels=names, cmap="Blues"
-        )
-    return figure
 
 
 def lines(

@@ -5,6 +5,7 @@ Shapes: B samples, C channels, T frames, height H, width W; x is (B, C, H, W) or
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -30,9 +31,9 @@ class PixelScale:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """(B, C, ...) of any type to float32, mean 0 and standard deviation 1 over the training split."""
-        return (pixels.float() - self.mean.to(pixels.device)) / self.std.to(pixels.device)
+        return pixels.to(torch.float32, copy=True).sub_(self.mean.to(pixels.device)).div_(self.std.to(pixels.device))
 
-    @property
+    @cached_property
     def black(self) -> Tensor:
         """What a pixel of 0, the background, has become; of the shape of ``mean``."""
         return -self.mean / self.std

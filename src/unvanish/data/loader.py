@@ -90,8 +90,10 @@ class BatchLoader:
             rows = slice(start, None if last else start + self.batch_size)
             # Before the yield: Lightning takes the last batch of a sized loader and never returns to the generator.
             self._epoch, self._batch = (self._epoch + 1, 0) if last else (self._epoch, batch + 1)
-            index = rows if order is None else order[rows]
-            yield tuple(tensor[index] for tensor in self.tensors)
+            if order is None:
+                yield tuple(tensor[rows] for tensor in self.tensors)
+            else:  # a quarter of the time that indexing takes
+                yield tuple(tensor.index_select(0, order[rows]) for tensor in self.tensors)
 
     def _order(self) -> Tensor:
         # NumPy mixes both numbers into the seed; torch's CPU generator keeps no more than 32 bits of one.

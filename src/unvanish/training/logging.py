@@ -1,18 +1,37 @@
-"""When the numbers of a batch are logged."""
+"""When and how the numbers of a batch are logged.
 
-import lightning as L
+``LightningModule.log`` takes as long as a small network's step, whether or not that step is written.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
 
 
-def is_read(trainer: L.Trainer) -> bool:
-    """Whether anybody reads what this batch has brought: the loggers, a validation after it, or an epoch's end.
+def log_batch(trainer: Any, numbers: Mapping[str, Tensor]) -> None:
+    """Give a batch's numbers, as means over the processes, to the loggers where it is their turn, and to callbacks and
+    progress bars there, before a validation and at an epoch's end.
 
     Asked when the batch is over.
     """
-    epoch, fetcher, connector = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher, trainer._logger_connector
-    assert fetcher is not None
-    return bool(
-        connector.should_update_logs
-        or trainer.fast_dev_run  # type: ignore[attr-defined]
-        or epoch._is_training_done
-        or epoch._should_check_val_fx(fetcher)
+    epoch, interval = trainer.fit_loop.epoch_loop, trainer.log_every_n_steps
+    is_written = (
+        (interval > 0 and (epoch._batches_that_stepped + 1) % interval == 0)
+        or trainer.should_stop
+        or trainer.fast_dev_run
     )
+    if not (is_written or epoch._is_training_done or _may_validate(trainer)):
+        return
+    found = {name: trainer.strategy.reduce(value.clone(), reduce_op="mean") for name, value in numbers.items()}
+    trainer.callback_metrics.update(found)
+    trainer.progress_bar_metrics.update({name: value.item() for name, value in found.items()})
+    if is_written and not epoch._should_accumulate():
+        trainer._logger_connector.log_metrics(found)
+
+
+def _may_validate(trainer: Any) -> bool:
+    """Whether a validation follows; where time alone says so, it may, as it may have come for another process."""
+    epoch = trainer.fit_loop.epoch_loop
+    by_time = trainer._val_check_time_interval is not None
+    return bool(by_time or epoch._should_check_val_fx(trainer.fit_loop._data_fetcher))

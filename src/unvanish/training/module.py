@@ -7,15 +7,17 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from unvanish.training.class_weights import weights_of_classes
 from unvanish.training.config import Training
 from unvanish.training.evaluation import CONSTANT, Evaluation, Scores
-from unvanish.training.logging import is_read
+from unvanish.training.logging import log_batch
 from unvanish.training.metrics import Objective, objective
 from unvanish.training.regularization import weights_of
+from unvanish.training.sharding import FullySharded, shard
 
 #: Where a checkpoint has the network's class, and what it must know of the data.
 NETWORK, DATA = "unvanish_network", "unvanish_data"
@@ -47,6 +49,13 @@ class ReferenceModule(L.LightningModule):
         self._evaluation: Evaluation | None = None
         self.total_steps = 1  # of the optimizer; known when training starts, and the schedules' first factor needs none
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As torch does, but for Lightning's note of the hook that runs: thirty a step, and none is a parameter."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """The loss of a batch (x, y), penalties included."""
         x, y = batch
@@ -59,10 +68,8 @@ class ReferenceModule(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Log the batch's numbers where they are read; at every step that would take longer than a small network's."""
-        if is_read(self.trainer):
-            for name, value in self.last_batch.items():
-                self.log(name, value, prog_bar=name == "train/loss", sync_dist=name == "train/loss")
+        """Log the batch's numbers where somebody reads them."""
+        log_batch(self.trainer, self.last_batch)
 
     @property
     def objective(self) -> Objective:
@@ -85,6 +92,12 @@ class ReferenceModule(L.LightningModule):
             weights = weights_of_classes(wanted, data)
             self.training_loss = self.settings.loss.build(self.settings.task, smoothing, weights)
 
+    def configure_model(self) -> None:
+        """Spread the weights over the processes, where the strategy asks for it; Lightning calls it before each run."""
+        if isinstance(self.trainer.strategy, FullySharded) and not isinstance(self, FSDPModule):
+            assert self.device_mesh is not None
+            shard(self, self.device_mesh["data_parallel"])
+
     def configure_callbacks(self) -> list[L.Callback]:
         """What ends the training early, where that is asked for; what is not finite is for others to find."""
         if self.settings.early_stopping is None:
@@ -106,16 +119,15 @@ class ReferenceModule(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Collect a batch."""
-        self._evaluate("val", *batch)
+        self._evaluate(*batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Collect a batch."""
-        self._evaluate("test", *batch)
+        self._evaluate(*batch)
 
-    def _evaluate(self, stage: str, x: Tensor, y: Tensor) -> None:
+    def _evaluate(self, x: Tensor, y: Tensor) -> None:
         logits = self(x)
         self.mean_loss.update(self.loss(logits, y), weight=len(x))
-        self.log(f"{stage}/loss", self.mean_loss, on_epoch=True)
         assert self._evaluation is not None
         self._evaluation.update(logits, y)
 
@@ -134,6 +146,8 @@ class ReferenceModule(L.LightningModule):
         baselines = getattr(data, "baselines", {}).get(stage, {})
         self.scores = self._evaluation.compute(getattr(data, "target_std", None), baselines)
         self._evaluation = None
+        if self.mean_loss.update_called:
+            self.log(f"{stage}/loss", self.mean_loss)
         metric = self.objective.metric
         constant = {f"{metric}_{CONSTANT}": self.scores.baselines.get(CONSTANT, {}).get(metric)}
         compared = {name: value for name, value in (constant | baselines).items() if value is not None}
@@ -144,7 +158,8 @@ class ReferenceModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to predict without the recipe and the training data: the class, and what encodes."""
-        checkpoint[NETWORK] = f"{type(self).__module__}.{type(self).__qualname__}"
+        kind = type(self).__mro__[2] if isinstance(self, FSDPModule) else type(self)  # FSDP2 makes a class of its own
+        checkpoint[NETWORK] = f"{kind.__module__}.{kind.__qualname__}"
         # Whoever writes a checkpoint without a Trainer has none.
         if known := getattr(getattr(self._trainer, "datamodule", None), "known", None):
             checkpoint[DATA] = known

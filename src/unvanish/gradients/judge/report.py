@@ -67,6 +67,8 @@ class Report(Displayed):
         self._since: dict[str, int] = {}
         self._sample: list[Record] = []
         self._seen, self._stride = 0, 1
+        #: The records as text, as far as a checkpoint has them; by ``id``, beside the record that has it.
+        self._texts: dict[int, tuple[Record, str]] = {}
         #: What was judged since the last record came.
         self._judged: dict[str, Verdict] = {}
 

@@ -48,7 +48,11 @@ def dump(report: Report) -> str:
         "since": report._since,
         "seen": [report._seen, report._stride],
     }
-    return json.dumps(state | {"records": [_encoded(record) for record in records.values()]})
+    # A record is what it was, and each checkpoint needs most of those of the one before.
+    known = report._texts
+    report._texts = {key: known.get(key) or (record, json.dumps(_encoded(record))) for key, record in records.items()}
+    texts = ", ".join(text for _, text in report._texts.values())
+    return f'{json.dumps(state)[:-1]}, "records": [{texts}]}}'
 
 
 def load(report: Report, text: str) -> None:

@@ -8,7 +8,6 @@ capitals first: ``Overview`` is what a reader sees first.
 import json
 import math
 import re
-import struct
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import final
@@ -33,7 +32,7 @@ from unvanish.gradients.show.all_layers import AllLayers
 from unvanish.gradients.show.heat_map import heat_map_of, time_maps_of
 from unvanish.gradients.show.pictures import picture_of
 from unvanish.gradients.show.runs import summary_of
-from unvanish.gradients.show.values import tensor_value
+from unvanish.gradients.show.values import picture_value, tensor_value
 from unvanish.page.quantities import TAB
 
 OVERVIEW = "Overview"
@@ -138,9 +137,7 @@ class EventWriter:
                 self._image(f"gradient/dh_heat_map/{self._names[layer]}", png, report.last_step)
 
     def _image(self, tag: str, png: bytes, step: int) -> None:
-        width, height = struct.unpack(">II", png[16:24])  # the header of the format's first chunk
-        picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
-        self._add([Summary.Value(tag=tag, image=picture)], step, time.time())
+        self._add([picture_value(tag, png)], step, time.time())
 
     def _add(self, values: list[Summary.Value], step: int, wall_time: float) -> None:
         summary = Summary(value=values)
