@@ -11,6 +11,7 @@ _TITLES = {
     "mlp": "MLP",
     "papers": "Papers",
     "recurrent": "RNN, LSTM, GRU",
+    "speed": "Speed",
     "training": "Training, compared",
     "transformer": "Transformer",
     "vanishing": "The vanishing gradient, compared",

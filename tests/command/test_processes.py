@@ -12,7 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sklearn.datasets import load_wine
 
+from unvanish import load
 from unvanish.command.main import main
 from unvanish.command.processes import is_first, started_already
 
@@ -27,8 +29,8 @@ ENVIRONMENT = {
 } | {"OMP_NUM_THREADS": "1", "STARTED_BY": f"test-{os.getpid()}"}
 
 
-def by_lightning(count, words, **keywords):
-    command = [sys.executable, "-m", "unvanish", *words, f"--trainer.devices={count}", "--trainer.strategy=ddp"]
+def by_lightning(count, words, strategy="ddp", **keywords):
+    command = [sys.executable, "-m", "unvanish", *words, f"--trainer.devices={count}", f"--trainer.strategy={strategy}"]
     return [subprocess.Popen(command, env=ENVIRONMENT, **keywords)]
 
 
@@ -134,6 +136,21 @@ def train_as_one(start, count, alone):
             for moment in ("start", "end"):
                 assert mine[quantity][moment] == pytest.approx(other[quantity][moment], rel=1e-4), quantity
     return run
+
+
+def test_two_that_share_the_weights_do_so_too_and_one_goes_on_and_tests(workplace, alone, capsys):
+    (shown,) = ended(
+        by_lightning(2, [*WORDS, "--data.loading.batch_size=8"], "fsdp2", stdout=subprocess.PIPE, text=True)
+    )
+    assert "sharded weights do not show the gradient of one micro-batch" in shown
+    assert curve(Path("runs/mlp/wine/1")) == pytest.approx(curve(alone), rel=1e-4)
+    words = [*WORDS, "--trainer.max_epochs=4", "--data.loading.batch_size=16"]
+    (shown,) = ended(by_lightning(1, [*words, "--resume"], "fsdp2", stdout=subprocess.PIPE, text=True))
+    assert "gradients after 24 steps: healthy" in shown
+    assert main([*words, "--runs=longer"]) == 0
+    assert curve(Path("runs/mlp/wine/1")) == pytest.approx(curve(workplace / "longer/mlp/wine/1"), rel=1e-4)
+    assert main(["test", "runs/mlp/wine/1/config.yaml"]) == 0
+    assert load("runs/mlp/wine/1").predict(load_wine(as_frame=True).frame[:3]).shape[0] == 3
 
 
 @pytest.mark.parametrize(("start", "victim"), [(by_lightning, 1), (by_torchrun, 0)])

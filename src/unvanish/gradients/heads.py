@@ -196,6 +196,8 @@ def _head(
     if target is None and path[1:2] in (["Sub"], ["Rsub"]):
         prediction, target = _sides(core.next_functions[0][0], prediction, last)
     shape = tuple(prediction.shape) if prediction is not None else shapes[0]
+    if path[0] in ("Log", "LogSigmoid") and (product := next(filter(_is_product, reversed(above)), None)) is not None:
+        shape = _shape(product)  # with the target, to whose shape it may have been broadcast
     is_logits = path[0] in ("BinaryCrossEntropyWithLogits", "LogSigmoid") or "LogSoftmax" in path
     names = [node_name(node) for node in above]
     reduction = getattr(core, "_saved_reduction", None)

@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
@@ -16,6 +17,7 @@ from unvanish.training.evaluation import CONSTANT, Evaluation, Scores
 from unvanish.training.logging import log_batch
 from unvanish.training.metrics import Objective, objective
 from unvanish.training.regularization import weights_of
+from unvanish.training.sharding import FullySharded, shard
 
 #: Where a checkpoint has the network's class, and what it must know of the data.
 NETWORK, DATA = "unvanish_network", "unvanish_data"
@@ -90,6 +92,12 @@ class ReferenceModule(L.LightningModule):
             weights = weights_of_classes(wanted, data)
             self.training_loss = self.settings.loss.build(self.settings.task, smoothing, weights)
 
+    def configure_model(self) -> None:
+        """Spread the weights over the processes, where the strategy asks for it; Lightning calls it before each run."""
+        if isinstance(self.trainer.strategy, FullySharded) and not isinstance(self, FSDPModule):
+            assert self.device_mesh is not None
+            shard(self, self.device_mesh["data_parallel"])
+
     def configure_callbacks(self) -> list[L.Callback]:
         """What ends the training early, where that is asked for; what is not finite is for others to find."""
         if self.settings.early_stopping is None:
@@ -150,7 +158,8 @@ class ReferenceModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to predict without the recipe and the training data: the class, and what encodes."""
-        checkpoint[NETWORK] = f"{type(self).__module__}.{type(self).__qualname__}"
+        kind = type(self).__mro__[2] if isinstance(self, FSDPModule) else type(self)  # FSDP2 makes a class of its own
+        checkpoint[NETWORK] = f"{kind.__module__}.{kind.__qualname__}"
         # Whoever writes a checkpoint without a Trainer has none.
         if known := getattr(getattr(self._trainer, "datamodule", None), "known", None):
             checkpoint[DATA] = known

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from unvanish.training.brief import brief
 
@@ -64,7 +65,8 @@ class Regularization:
         """Shrink each unit's incoming weights (first axis) to a norm of ``max_norm`` at most, in place."""
         assert self.max_norm is not None
         for weight in weights:
-            weight.copy_(torch.renorm(weight, p=2, dim=0, maxnorm=self.max_norm))
+            held = weight.to_local() if isinstance(weight, DTensor) else weight  # shards are of whole units
+            held.copy_(torch.renorm(held, p=2, dim=0, maxnorm=self.max_norm))
 
 
 def weights_of(module: nn.Module) -> list[nn.Parameter]:

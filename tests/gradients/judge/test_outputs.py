@@ -250,6 +250,16 @@ def test_a_column_and_a_row_make_a_table(flat):
     return run.end, f"{ROWS} predictions and as many targets were compared as a table of {ROWS} x {ROWS}"
 
 
+@ill(SHAPES)
+@pytest.mark.parametrize("flat", ["target", "prediction"])
+def test_a_column_and_a_row_make_a_table_in_a_binary_cross_entropy_by_hand(flat):
+    x, y = halves()
+    model = mlp(1, end=nn.Sigmoid()) if flat == "target" else nn.Sequential(*mlp(1), nn.Sigmoid(), nn.Flatten(0))
+    y = y.squeeze(-1) if flat == "target" else y
+    run = trained(model, (x, y), lambda p, y: -(y * p.log() + (1 - y) * (1 - p).log()).mean(), sgd(model))
+    return run.end, f"{ROWS} predictions and as many targets were compared as a table of {ROWS} x {ROWS}"
+
+
 @near(SHAPES)
 def test_a_loss_over_all_pairs_that_is_meant():
     model = mlp(7)

@@ -90,8 +90,6 @@ class GradientMonitor(L.Callback):
         self.report.change_of = self.change_of or self.report.change_of
         if not trainer.ckpt_path:  # what was loaded to be tested is not what this goes on from
             self._resumed = {}
-        if "report" in self._resumed:
-            report_state.load(self.report, self._resumed["report"])
         log_dir = trainer.log_dir  # which all ranks ask for, as it is broadcast
         try:
             recorder = GradientRecorder(
@@ -128,6 +126,8 @@ class GradientMonitor(L.Callback):
     def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule, recorder: GradientRecorder) -> None:
         session, plugin = self.session, trainer.precision_plugin
         assert session is not None
+        if "report" in self._resumed:  # some strategies restore a checkpoint only after a fit has started
+            report_state.load(self.report, self._resumed["report"])
         recorder.optimizes(*trainer.optimizers)
         for optimizer in trainer.optimizers:
             handle = optimizer.register_step_post_hook(

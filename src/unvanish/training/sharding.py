@@ -1,0 +1,39 @@
+"""One training whose weights are spread over its processes: FSDP2, by Lightning."""
+
+from typing import final
+
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+
+#: What ``trainer.strategy`` calls it.
+FSDP2 = "fsdp2"
+
+
+@final
+class FullySharded(ModelParallelStrategy):
+    """Each process holds a share of every weight, its gradient and the optimizer's state (Rajbhandari et al. 2020).
+
+    A checkpoint is gathered by torch.distributed.checkpoint on the first process, and is one file as every other, so
+    that any number of processes can go on with it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(data_parallel_size=1, tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        """Spread over all processes, whose number is known only now."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+
+StrategyRegistry.register(FSDP2, FullySharded, description="weights spread over the processes")
+
+
+def shard(network: nn.Module, mesh: DeviceMesh) -> None:
+    """Spread a network over a mesh, block by block: a block's weights are whole only while it runs."""
+    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
+    for block in [block for blocks in lists for block in blocks if next(block.parameters(), None) is not None]:
+        fully_shard(block, mesh=mesh)
+    fully_shard(network, mesh=mesh)
