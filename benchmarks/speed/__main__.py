@@ -10,7 +10,10 @@ from pathlib import Path
 from benchmarks.speed.page import keep
 
 #: Each is a module here with ``rows(root)``, which takes the folder of the data sets and yields its rows.
-PARTS = ("monitor", "step", "digits", "start", "tab", "mnist", "shakespeare", "cifar")
+PARTS = (
+    *("monitor", "step", "digits", "start", "tab", "mnist", "shakespeare", "cifar"),
+    *("loading", "tables", "generation", "inference", "scaling"),
+)
 
 
 def main() -> int:

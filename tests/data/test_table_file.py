@@ -126,3 +126,13 @@ def test_a_pipe_is_no_file(tmp_path):
 def test_formats_are_checked_at_once(form, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         TableFormat(**form)
+
+
+@pytest.mark.parametrize("late", ["7", "7.5", "x", "", "true", "1e400", "99999999999999999999999"])
+@pytest.mark.parametrize("early", ["1", "1.5", "a", "", "true"])
+def test_a_table_that_is_read_in_parts_is_what_it_is_at_once(early, late, tmp_path, monkeypatch):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n" + f"{early},1\n" * 4 + f"{late},2\n" * 3)
+    whole = read_table(str(path))
+    monkeypatch.setattr(table_file, "_PART", 2)
+    pd.testing.assert_frame_equal(read_table(str(path)), whole)

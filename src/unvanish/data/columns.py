@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype, is_bool_dtype, is_datetime64_any_dtype, is_integer_dtype, is_numeric_dtype
 
+from unvanish.data.splits import Integers
 from unvanish.data.table_file import TableFormat
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def parsed(
     for name in table:
         numbers = False if name in as_text else True if name in as_number else None
         columns[name] = _parsed(table[name], f"{source}: column {name!r}", form, numbers)
-    found = pd.DataFrame(columns, index=table.index)
+    found = pd.DataFrame(columns, index=table.index, copy=False)
     _refuse_total(found, source)
     return found
 
@@ -96,44 +97,54 @@ def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bo
             f"{where} must hold numbers{'' if is_date else ' or texts'}; row {row} below the header has "
             f"{str(column.iloc[row - 1])[:40]!r}, of kind {kind}; ignore=[{column.name}] leaves the column out"
         )
-    texts = _stripped(column.astype(object), where, form)
-    known = texts.dropna()
+    # Each different text is looked at once, however many rows have it; they are in the order of their first rows.
+    places, texts = pd.factorize(column if kind == "string" else column.astype(object).map(str, na_action="ignore"))
+    codes, known = _stripped(places, pd.Series(texts, dtype=object), where, form)
+
+    def in_rows(values: "pd.Series[Any]") -> "pd.Series[Any]":
+        return values.reindex(codes).set_axis(column.index)
+
     folded = known.str.lower()
     if len(known) and folded.isin(list(_TRUE_FALSE)).all():
-        return folded.map(_TRUE_FALSE).reindex(texts.index)
+        return in_rows(folded.map(_TRUE_FALSE))
     if numbers is False or not len(known):
-        return texts
+        return in_rows(known)
     found = _numbers(known, where, form)
     bad = known[found.isna()]
-    share = 1 - len(bad) / len(known)
     if bad.empty:
-        return _finite(found.reindex(texts.index), where)
-    few = share > 0.5 and (share > _SHARE or bad.nunique() <= _MARKERS)
+        return _finite(in_rows(found), where)
+    times = np.bincount(codes[codes >= 0], minlength=len(known))
+    total, wrong, first = int(times.sum()), int(times[bad.index].sum()), row_of(codes == bad.index[0])
+    share = 1 - wrong / total
+    few = share > 0.5 and (share > _SHARE or len(bad) <= _MARKERS)
     bare = bad.str.replace(_SIGNS, r"\1", regex=True)
     elsewhere = bare.str.fullmatch("|".join(_OTHERWISE)) | pd.to_numeric(bare, errors="coerce").notna()
-    if numbers or few or 0 < elsewhere.sum() > len(known) / 2 - len(known) * share:
+    if numbers or few or 0 < times[bad.index[elsewhere.to_numpy(dtype=bool)]].sum() > total / 2 - total * share:
         raise ValueError(
-            f"{where} must hold numbers; row {bad.index[0] + 1} below the header has {bad.iloc[0]!r}"
-            f"{f', and {len(bad)} of {len(known)} values are no numbers' * (len(bad) > 1)}{_hint(bad.iloc[0], form)}"
+            f"{where} must hold numbers; row {first} below the header has {bad.iloc[0]!r}"
+            f"{f', and {wrong} of {total} values are no numbers' * (wrong > 1)}{_hint(bad.iloc[0], form)}"
         )
     if share:
         logger.info(
             "%s is text: row %d below the header has %r, though %d of %d values are numbers",
-            *(where, bad.index[0] + 1, bad.iloc[0], len(known) - len(bad), len(known)),
+            *(where, first, bad.iloc[0], total - wrong, total),
         )
-    return texts
+    return in_rows(known)
 
 
-def _stripped(column: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Series[Any]":
-    """The column as texts without blanks around them; what is nothing, or says so, is missing."""
-    texts = column.map(str, na_action="ignore").astype(object)
+def _stripped(
+    codes: Integers, texts: "pd.Series[Any]", where: str, form: TableFormat
+) -> tuple[Integers, "pd.Series[Any]"]:
+    """The different texts without blanks around them, and the place among them of each row's.
+
+    What is nothing, or says so, is missing: its place is -1.
+    """
     bare = texts.str.strip()
-    changed = (bare != texts) & texts.notna()
-    if changed.any():
-        logger.info(
-            "%s: blanks around %d values are taken off, the first in row %d", where, changed.sum(), row_of(changed)
-        )
-    return bare.mask(bare.isin(["", *form.signs]))
+    if (changed := bare != texts).any():
+        rows = changed.reindex(codes, fill_value=False)
+        logger.info("%s: blanks around %d values are taken off, the first in row %d", where, rows.sum(), row_of(rows))
+    places, known = pd.factorize(bare.mask(bare.isin(["", *form.signs])))
+    return np.append(places, -1)[codes], pd.Series(known, dtype=object)
 
 
 def _numbers(known: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Series[Any]":
@@ -206,7 +217,7 @@ def _refuse_total(table: pd.DataFrame, source: str) -> None:
 def differing_in_case(column: "pd.Series[Any]") -> tuple[str, str, int] | None:
     """Two texts of a column that differ in their case or in their kind of letters only, and a row of the second."""
     seen: dict[str, str] = {}
-    for text in column.dropna().map(str).unique():
+    for text in map(str, column.dropna().unique()):
         folded = unicodedata.normalize("NFKC", text).casefold()
         if (first := seen.setdefault(folded, text)) != text:
             return first, text, row_of(column.map(str) == text)
@@ -215,15 +226,11 @@ def differing_in_case(column: "pd.Series[Any]") -> tuple[str, str, int] | None:
 
 def names_rows(column: "pd.Series[Any]") -> str:
     """Why a column seems to name rows instead of telling of them; nothing if it does not."""
-    known = column.dropna()
-    distinct = known.nunique()
-    if distinct <= 10:
-        return ""
-    if not holds_numbers(column):
-        return "as distinct as rows" if 2 * distinct > len(known) else ""
-    if distinct < len(column) or not is_integer_dtype(column):
-        return ""
-    return IS_ID if _ID.search(str(column.name)) else ""
+    if holds_numbers(column):
+        is_id = is_integer_dtype(column) and _ID.search(str(column.name)) and len(column) > 10 and column.is_unique
+        return IS_ID if is_id else ""
+    distinct = column.nunique()
+    return "as distinct as rows" if distinct > 10 and 2 * distinct > column.count() else ""
 
 
 def say_what_dwarfs(table: pd.DataFrame, source: str) -> None:

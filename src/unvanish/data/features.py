@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from unvanish.data.columns import TOO_FAR, holds_numbers, row_of, say_what_dwarfs
+from unvanish.data.splits import Integers
 from unvanish.names import nearest
 
 logger = logging.getLogger(__name__)
@@ -77,19 +77,19 @@ class FeatureCoder:
         if (cells := len(table) * sum(counts.values())) > _MOST_CELLS:
             raise ValueError(f"{source}: {cells:.1e} numbers for the categories of {len(table)} rows are too many")
         unlearnt = cls(columns, dict.fromkeys(numbers, Scale(0, 0, 1)), {}, impute=impute, source=source)
-        known = unlearnt._checked(table, source).iloc[rows]
+        known = unlearnt._checked(table, source)
         scales: dict[str, Scale] = {}
-        if numbers:
-            # An imputer drops a column without any value unless told to keep it, and x would change its width.
-            imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(known[numbers])
-            scaler = StandardScaler().fit(imputer.transform(known[numbers]))
-            values = zip(numbers, imputer.statistics_, scaler.mean_, scaler.scale_, strict=True)
-            scales = {name: Scale(*map(float, rest)) for name, *rest in values}
+        for name in numbers:
+            values = known[name].to_numpy()[rows]
+            there = values[~np.isnan(values)]
+            median = float(np.median(there)) if len(there) else 0.0
+            scaler = StandardScaler().fit(np.where(np.isnan(values), median, values)[:, None])
+            scales[name] = Scale(median, float(scaler.mean_[0]), float(scaler.scale_[0]))
         categories: dict[str, list[str | None]] = {}
-        if texts:
-            one_hot = OneHotEncoder().fit(known[texts].where(known[texts].notna(), np.nan))
-            found = zip(texts, one_hot.categories_, strict=True)
-            categories = {name: [None if pd.isna(value) else str(value) for value in values] for name, values in found}
+        for name in texts:
+            values = known[name].iloc[rows]
+            categories[name] = sorted(values.dropna().unique())
+            categories[name] += [None] * int(values.isna().any())
         say_what_dwarfs(table[numbers], source)
         return cls(columns, scales, categories, impute=impute, source=source)
 
@@ -130,36 +130,51 @@ class FeatureCoder:
             ValueError: A column is absent, or a number far from those of the training rows.
         """
         checked = self._checked(table[self.columns], source)
-        scaled = self._scaled(checked)
-        distance = np.abs(scaled)
-        for row, column in np.argwhere(~(distance < _FAR))[:1]:
-            far = np.nanmax(distance)
+        x = np.zeros((len(checked), sum(map(self.width_of, self.columns))), dtype=np.float32)
+        # Column by column: all of them as float64 would be several times what x is.
+        far: dict[int, tuple[str, float]] = {}
+        largest = 0.0
+        for place, name in enumerate(self.numbers):
+            scaled = self._scaled(checked[name])
+            distance = np.abs(scaled)
+            if (is_far := ~(distance < _FAR)).any():
+                far.setdefault(row_of(is_far), (name, distance[is_far][0]))
+                largest = max(largest, np.nanmax(distance))
+            if largest < TOO_FAR:
+                x[:, place] = scaled
+        if far:
+            row, (name, deviations) = min(far.items())
             message = (
-                f"{source}: column {self.numbers[column]!r} has {checked[self.numbers[column]].iloc[row]:g} in row "
-                f"{row + 1} below the header, {distance[row, column]:.0e} standard deviations from the training rows"
+                f"{source}: column {name!r} has {checked[name].iloc[row - 1]:g} in row "
+                f"{row} below the header, {deviations:.0e} standard deviations from the training rows"
             )
-            if not far < TOO_FAR:
+            if not largest < TOO_FAR:
                 raise ValueError(message)
             logger.warning(message)
-        parts = [scaled.astype(np.float32), *(self._one_hot(checked[name]) for name in self.texts)]
-        return torch.from_numpy(np.concatenate(parts, axis=1))
+        place = len(self.numbers)
+        for name in self.texts:
+            codes = self._codes(checked[name])
+            rows = np.flatnonzero(codes >= 0)
+            x[rows, place + codes[rows]] = 1
+            place += self.width_of(name)
+        return torch.from_numpy(x)
 
-    def _scaled(self, checked: pd.DataFrame) -> NDArray[np.float64]:
-        """The columns of numbers, filled and standardised."""
-        median, mean, std = np.array([*self.scales.values()]).reshape(-1, 3).T
-        values = checked[self.numbers].to_numpy(dtype=np.float64)
-        scaled: NDArray[np.float64] = (np.where(np.isnan(values), median, values) - mean) / std
-        return scaled
+    def _scaled(self, values: "pd.Series[Any]") -> NDArray[np.float64]:
+        """A column of numbers, filled and standardised."""
+        median, mean, std = self.scales[str(values.name)]
+        numbers = values.to_numpy(dtype=np.float64, copy=True)
+        numbers[np.isnan(numbers)] = median
+        numbers -= mean
+        numbers /= std
+        return numbers
 
-    def _one_hot(self, column: "pd.Series[Any]") -> NDArray[np.float32]:
+    def _codes(self, column: "pd.Series[Any]") -> Integers:
+        """The place of each category in x, from the first of its column; -1 where the training rows lack it."""
         known = self.categories[str(column.name)]
         place = {value: i for i, value in enumerate(known) if value is not None}
-        missing = known.index(None) if None in known else -1
-        codes = np.where(column.isna(), missing, column.map(place).fillna(-1)).astype(int)
-        coded = np.zeros((len(column), len(known)), dtype=np.float32)
-        rows = np.flatnonzero(codes >= 0)
-        coded[rows, codes[rows]] = 1
-        return coded
+        codes, texts = pd.factorize(column)
+        places = [place.get(text, -1) for text in texts]
+        return np.array([*places, known.index(None) if None in known else -1])[codes]
 
     def select(self, table: pd.DataFrame, source: str) -> pd.DataFrame:
         """The columns of another table that are needed, in their order.
@@ -192,9 +207,10 @@ class FeatureCoder:
 
     def _checked(self, table: pd.DataFrame, source: str) -> pd.DataFrame:
         """The table with numbers as float64 and all else as text; what is missing stays missing."""
-        checked = pd.DataFrame({name: self._plain(table[name]) for name in self.columns}, index=table.index)
-        missing = checked.isna()
-        if not self.impute and missing.to_numpy().any():
+        plain = {name: self._plain(table[name]) for name in self.columns}
+        checked = pd.DataFrame(plain, index=table.index, copy=False)
+        missing = None if self.impute else checked.isna()
+        if missing is not None and missing.to_numpy().any():
             columns = ", ".join(
                 f"{name!r} ({missing[name].sum()}, the first in row {row_of(missing[name])})"
                 for name in missing
@@ -206,4 +222,6 @@ class FeatureCoder:
     def _plain(self, column: "pd.Series[Any]") -> "pd.Series[Any]":
         if column.name in self.scales:
             return column.astype("float64")
-        return column.astype(object).map(str, na_action="ignore")
+        codes, distinct = pd.factorize(column)
+        texts: pd.Series[Any] = pd.Series([*map(str, distinct)], dtype=object, name=column.name)
+        return texts.reindex(codes).set_axis(column.index)

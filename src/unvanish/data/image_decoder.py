@@ -64,7 +64,8 @@ class ImageDecoder:
                 # A JPEG can be decoded to an eighth at once; twice the size leaves the scaling its quality.
                 image.draft(None, (2 * max(self.height, self.width),) * 2)
                 halved = image.mode[:2] in ("RG", "LA") and "16" in str(image.tile)  # Pillow keeps the upper byte
-                pixels = self.fit(ImageOps.exif_transpose(image))
+                ImageOps.exif_transpose(image, in_place=True)
+                pixels = self.fit(image)
                 if halved and pixels.max() < 16:
                     raise ValueError("its 16 bits use less than a sixteenth of their range and would be black")
                 return pixels
@@ -83,6 +84,7 @@ class ImageDecoder:
             raise ValueError(f"its pixels are of Pillow's mode {image.mode!r}, whose white is not known")
         if image.has_transparency_data:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        mode = "L" if self.channels == 1 else "RGB"
+        image = image if image.mode == mode else image.convert(mode)
         pixels = np.asarray(ImageOps.fit(image, (self.width, self.height), Image.Resampling.BILINEAR))
         return pixels.reshape(self.height, self.width, self.channels).transpose(2, 0, 1).copy()

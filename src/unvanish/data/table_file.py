@@ -4,23 +4,25 @@ import csv
 import gzip
 import logging
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Collection
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from unvanish.data.table_rows import DELIMITERS, checked
 from unvanish.extras import extra
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": None}  # with what parts the fields
-_DELIMITERS = ",;\t|"
 _UNPACKED = 100  # times its size may a compressed file grow, or up to this many bytes:
 _SMALL = 100_000_000
+_PART = 2**18  # rows
 _UNNAMED = "column "
 _THOUSANDS = (",", ".", " ", "'", "_", "\u2019", "\xa0", "\u202f")
 
@@ -121,7 +123,7 @@ def column_names(path: str) -> list[str]:
     opener = gzip.open if path.endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
         header = file.readline()
-    delimiter = max(_DELIMITERS, key=header.count)
+    delimiter = max(DELIMITERS, key=header.count)
     return [name.strip() for row in csv.reader([header], delimiter=delimiter) for name in row]
 
 
@@ -136,25 +138,36 @@ def _read_parquet(path: str) -> pd.DataFrame:
 
 
 def _read_delimited(path: str, form: TableFormat, as_text: Collection[str]) -> pd.DataFrame:
-    text = _decoded(_unpacked(path), form.encoding)
+    content = _in_utf8(_unpacked(path), form.encoding)
     delimiter = form.delimiter or SUFFIXES[suffix_of(path)] or ","
-    names, rows = _checked(text, delimiter)
-    if not text.endswith(("\n", "\r")):
+    header, rows = checked(content, delimiter)
+    names = [name.strip() or f"{_UNNAMED}{place}" for place, name in enumerate(header, start=1)]
+    _refuse_repeated(names)
+    if not content.endswith((b"\n", b"\r")):
         logger.info("%s: row %d below the header, the last one, ends without a line break; is it whole?", path, rows)
     dtype: Any = {name: str for name in as_text if name in names} if form.is_plain else str
-    frame = pd.read_csv(
-        StringIO(text, newline=""),
-        sep=delimiter,
-        header=0,
-        names=names,
-        index_col=False,
-        dtype=dtype,
-        na_values=form.signs,
-        low_memory=False,
-    )
+    options = {"sep": delimiter, "header": 0, "names": names, "index_col": False, "dtype": dtype}
+    options |= {"na_values": form.signs, "low_memory": False}
+    parts = _parts(content, options)
+    if not all(_is_alike({str(part[name].dtype) for part in parts}) for name in names):
+        parts = [pd.read_csv(BytesIO(content), **options)]
+    del content
+    frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    del parts
     if len(frame) != rows:
         raise ValueError(f"{rows} rows by one count and {len(frame)} by another; is a quotation mark unpaired?")
     return _without_unnamed(frame, path)
+
+
+def _parts(content: bytes, options: dict[str, Any]) -> list[pd.DataFrame]:
+    """The rows, some at a time: of all at once the parser would hold several times the file."""
+    with pd.read_csv(BytesIO(content), chunksize=_PART, **options) as reader:
+        return [*reader] or [pd.DataFrame(columns=options["names"])]
+
+
+def _is_alike(types: set[str]) -> bool:
+    """Whether a column that was read in parts is what it would be if it were read at once."""
+    return len(types) == 1 or types == {"int64", "float64"}
 
 
 def _unpacked(path: str) -> bytes:
@@ -171,68 +184,23 @@ def _unpacked(path: str) -> bytes:
     return content
 
 
-def _decoded(content: bytes, encoding: str) -> str:
-    """The text, without a byte order mark."""
+def _in_utf8(content: bytes, encoding: str) -> bytes:
+    """The text in UTF-8, without a byte order mark."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) and encoding == "utf-8":
         raise ValueError("it begins like UTF-16, not UTF-8; give encoding=utf-16")
+    is_utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
     try:
-        text = content.decode("utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(
             f"line {line} is not {encoding}: {error.reason}, byte 0x{content[error.start]:02x}; give its encoding, "
             "such as encoding=cp1252"
         ) from error
-    if (place := text.find("\0")) >= 0:
-        raise ValueError(f"a NUL character in line {text.count(chr(10), 0, place) + 1}")
-    return text
-
-
-def _checked(text: str, delimiter: str) -> tuple[list[str], int]:
-    """The names in the header, and how many rows there are below it, all of them as wide as it is."""
-    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    wrong: list[tuple[int, int]] = []
-    rows = line = 0
-    try:
-        header = next((row for row in reader if row), None)
-        if header is None:
-            raise ValueError("No columns to parse: it is empty")
-        line = reader.line_num
-        for row in reader:
-            start, line = line, reader.line_num
-            if not row:
-                if len(header) == 1:
-                    raise ValueError(f"line {line} is blank, which may be a missing value or none")
-                continue
-            rows += 1
-            if len(row) != len(header):
-                wrong.append((rows, len(row)))
-            elif row == header:
-                raise ValueError(f"row {rows} below the header (line {line}) is the header again")
-            elif line - start > 1 and _swallows_rows(row, delimiter):
-                raise ValueError(
-                    f"row {rows} below the header holds lines {start + 1} to {line} as one field, which has the "
-                    "delimiters of as many rows; is a quotation mark unpaired?"
-                )
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}; is a quotation mark unpaired?") from error
-    other = max(_DELIMITERS, key=lambda character: delimiter.join(header).count(character))
-    hint = f"; does delimiter={other!r} part them?" if other != delimiter and other in delimiter.join(header) else ""
-    if wrong:
-        raise ValueError(
-            f"{len(wrong)} of {rows} rows have more or fewer fields than the header, which has {len(header)}; the "
-            f"first is row {wrong[0][0]} below it, with {wrong[0][1]}{hint}"
-        )
-    if hint and len(header) == 1:
-        raise ValueError(f"its header is one field, {header[0][:40]!r}{hint}")
-    names = [name.strip() or f"{_UNNAMED}{place}" for place, name in enumerate(header, start=1)]
-    _refuse_repeated(names)
-    return names, rows
-
-
-def _swallows_rows(row: list[str], delimiter: str) -> bool:
-    """Whether a field has line breaks, and with each of them the delimiters of a whole row."""
-    return any("\n" in field and field.count(delimiter) == field.count("\n") * (len(row) - 1) for field in row)
+    content = content.removeprefix(BOM_UTF8) if is_utf8 else text.encode()
+    if (place := content.find(b"\0")) >= 0:
+        raise ValueError(f"a NUL character in line {content.count(10, 0, place) + 1}")
+    return content
 
 
 def _refuse_repeated(names: list[str]) -> None:

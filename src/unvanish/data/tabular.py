@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, final
 import numpy as np
 import pandas as pd
 import torch
-from pandas.api.types import is_integer_dtype
+from pandas.api.types import is_float_dtype, is_integer_dtype
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 DATASETS: dict[str, dict[str, bool]] = {"breast_cancer": {}, "wine": {}, "iris": {}, "diabetes": {"scaled": False}}
 TASKS = ("auto", "binary", "multiclass", "regression")
+_FEW = 1000  # rows
 
 
 class _Read(NamedTuple):
@@ -143,7 +144,7 @@ class Tabular(InMemoryData):
             labels, class_names = np.zeros(len(frame), dtype=int), None
             group_names = [self.source]
         else:
-            classes, labels = np.unique(target.to_numpy(), return_inverse=True)
+            labels, classes = pd.factorize(target.to_numpy(), sort=True)
             class_names = [str(value) for value in classes]
             group_names = [f"{self.source}, class {name!r}" for name in class_names]
         shares = (self.loading.validation_share, self.loading.test_share)
@@ -210,9 +211,7 @@ class Tabular(InMemoryData):
                 left_out[str(name)] = reason
             elif column.equals(target):
                 raise ValueError(f"{self.source}: column {name!r} repeats the target; ignore=[{name}] leaves it out")
-            elif column.nunique() < len(column) / 2 and np.array_equal(
-                pd.factorize(column)[0], pd.factorize(target)[0]
-            ):
+            elif _tells(column, target):
                 logger.warning("%s: column %r tells the target exactly; is it known beforehand?", self.source, name)
             elif not holds_numbers(column) and (pair := differing_in_case(column)):
                 logger.warning("%s: column %r has both %r and %r, the latter in row %d", self.source, name, *pair)
@@ -239,8 +238,8 @@ class Tabular(InMemoryData):
                 becomes = f"one-hot, {coder.width_of(str(name))}"
             notes.append(ColumnNote(str(name), column, becomes))
         size = f"{len(frame)} rows, {found.input_shape[0]} inputs, {found.task}"
-        if repeated := frame.duplicated().sum():
-            size += f"; {repeated} rows repeat another, the first row {row_of(frame.duplicated())}"
+        if (repeated := _repeats(frame)).any():
+            size += f"; {repeated.sum()} rows repeat another, the first row {row_of(repeated)}"
         return column_table(f"{self.source}: {size}", notes)
 
     def _task_of(self, targets: pd.DataFrame) -> str:
@@ -273,6 +272,24 @@ def _guess(target: "pd.Series[Any]") -> str:
         return "binary"
     few = distinct <= min(20, len(target) // 10)
     return "multiclass" if not holds_numbers(target) or (is_integer_dtype(target) and few) else "regression"
+
+
+def _tells(column: "pd.Series[Any]", target: "pd.Series[Any]") -> bool:
+    """Whether each value of a column stands with one value of the target, and is not nearly as rare as a row's name."""
+    for rows in (_FEW, len(column)):  # a few tell most columns apart
+        if not np.array_equal(pd.factorize(column.iloc[:rows])[0], pd.factorize(target.iloc[:rows])[0]):
+            return False
+    return bool(column.nunique() < len(column) / 2)
+
+
+def _repeats(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows repeat one above them; only those are compared that have the same hash."""
+    hashes: Any = np.zeros(len(frame), dtype=np.uint64)
+    for column in map(frame.__getitem__, frame):
+        values = column + 0.0 if is_float_dtype(column) else column  # of two zeros with different signs
+        hashes = hashes * np.uint64(31) + pd.util.hash_pandas_object(values, index=False).to_numpy()
+    candidates = frame[pd.Series(hashes, index=frame.index).duplicated(keep=False)]
+    return candidates.duplicated().reindex(frame.index, fill_value=False)
 
 
 def _standardised(targets: pd.DataFrame, train: Integers) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from typing import Any
 
@@ -114,7 +114,7 @@ class Record:
         """Whether everything was measured, and not the weights' gradients alone."""
         return DELTA_NORM.name in self.values
 
-    @property
+    @cached_property
     def is_finite(self) -> bool:
         """Whether no gradient is NaN or infinite."""
         found = self.totals, self.of(GRADIENT_NORM), self.of(DELTA_NORM)

@@ -1,0 +1,96 @@
+"""The rows of a table in a text: as wide as its header, every one of them, or refused in one line."""
+
+import csv
+from io import BytesIO, TextIOWrapper
+from typing import Any
+
+import numpy as np
+
+DELIMITERS = ",;\t|"
+_BLOCK = 2**24  # bytes that are looked at together
+
+
+def checked(content: bytes, delimiter: str) -> tuple[list[str], int]:
+    """The header's fields, and how many rows there are below it, all of them as wide as it is.
+
+    Args:
+        content: The text in UTF-8.
+        delimiter: Between two fields.
+
+    Raises:
+        ValueError: It is empty, or a row is no row of this header.
+    """
+    with TextIOWrapper(BytesIO(content), "utf-8", newline="") as lines:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        try:
+            header = next((row for row in reader if row), None)
+            if header is None:
+                raise ValueError("No columns to parse: it is empty")
+            count = _plain_rows(content, delimiter.encode(), header)
+            return header, _read_rows(reader, delimiter, header) if count is None else count
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}; is a quotation mark unpaired?") from error
+
+
+def _plain_rows(content: bytes, delimiter: bytes, header: list[str]) -> int | None:
+    """How many rows there are, where each line is plainly one of them, and none the header again; None where not."""
+    line = delimiter.join(field.encode() for field in header)
+    begin = content.find(b"\n") + 1
+    is_plain = len(delimiter) == 1 and b'"' not in content and content.count(b"\r") == content.count(b"\r\n")
+    if len(header) < 2 or not begin or not is_plain or content[:begin].rstrip(b"\r\n") != line:
+        return None
+    rows = 0
+    while begin < len(content):
+        end = len(content) if len(content) - begin <= _BLOCK else content.rfind(b"\n", begin, begin + _BLOCK) + 1
+        if not end or content.startswith(line, begin) or b"\n" + line in content[begin:end]:
+            return None
+        block = np.frombuffer(content, np.uint8, end - begin, begin)
+        starts = np.concatenate(([0], np.flatnonzero(block == ord("\n")) + 1))
+        starts = starts[starts < len(block)]
+        lengths = np.diff(starts, append=len(block))
+        delimiters = np.flatnonzero(block == delimiter[0])
+        counts = np.diff(np.searchsorted(delimiters, starts), append=len(delimiters))
+        is_row = counts == len(header) - 1
+        is_blank = (lengths == 1) | ((lengths == 2) & (block[starts] == ord("\r")))
+        if not (is_row | is_blank).all() or lengths.max() > csv.field_size_limit():
+            return None
+        rows += int(is_row.sum())
+        begin = end
+    return rows
+
+
+def _read_rows(reader: Any, delimiter: str, header: list[str]) -> int:
+    """The same, one row after the other, and in words what is wrong."""
+    wrong: list[tuple[int, int]] = []
+    rows, line = 0, reader.line_num
+    for row in reader:
+        start, line = line, reader.line_num
+        if not row:
+            if len(header) == 1:
+                raise ValueError(f"line {line} is blank, which may be a missing value or none")
+            continue
+        rows += 1
+        if len(row) != len(header):
+            wrong.append((rows, len(row)))
+        elif row == header:
+            raise ValueError(f"row {rows} below the header (line {line}) is the header again")
+        elif line - start > 1 and _swallows_rows(row, delimiter):
+            raise ValueError(
+                f"row {rows} below the header holds lines {start + 1} to {line} as one field, which has the "
+                "delimiters of as many rows; is a quotation mark unpaired?"
+            )
+    other = max(DELIMITERS, key=lambda character: delimiter.join(header).count(character))
+    hint = f"; does delimiter={other!r} part them?" if other != delimiter and other in delimiter.join(header) else ""
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} of {rows} rows have more or fewer fields than the header, which has {len(header)}; the "
+            f"first is row {wrong[0][0]} below it, with {wrong[0][1]}{hint}"
+        )
+    if hint and len(header) == 1:
+        raise ValueError(f"its header is one field, {header[0][:40]!r}{hint}")
+    return rows
+
+
+def _swallows_rows(row: list[str], delimiter: str) -> bool:
+    """Whether a field has line breaks, and with each of them the delimiters of a whole row."""
+    return any("\n" in field and field.count(delimiter) == field.count("\n") * (len(row) - 1) for field in row)
