@@ -20,11 +20,12 @@ setup: .venv/tools  ## Make .venv with the package and its development tools
 quickstart: .venv/package  ## Train a 20-layer sigmoid net and its fixes, and compare their gradients (under 4 minutes)
 	$(BIN)/unvanish compare vanishing/mlp
 
-lint: .venv/tools  ## Check style, format, which room imports which, and that what is imported is declared
+lint: .venv/tools  ## Check style, format, which room imports which, that imports are declared, and the words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry src
+	! git grep -niE -f docs/words_to_avoid.txt -- src recipes docs benchmarks '*.md' ':!docs/words_to_avoid.txt'
 
 types: .venv/tools  ## Check types
 	$(BIN)/mypy

@@ -55,7 +55,7 @@ def checks(settings: Settings) -> Iterator[Check]:
 def _train(
     title: str, family: Family, mode: Mode, first_norms: dict[tuple[str, str], float], settings: Settings
 ) -> list[str]:
-    """Learns a batch by heart, recorded with the default cadence."""
+    """Memorizes a batch, recorded with the default cadence."""
     if not settings.is_cuda and (mode.autocast is torch.float16 or mode.is_compiled):
         raise NotHereError
     _forget_peak(settings)
@@ -114,7 +114,7 @@ def _forget_peak(settings: Settings) -> None:
 
 SECTION = Section(
     "Every family trains",
-    "Each learns one batch by heart with Adam: the loss is finite and falls by a fifth at least. A recorder is "
+    "Each memorizes one batch with Adam: the loss is finite and falls by a fifth at least. A recorder is "
     "there with its default cadence, also in the time and the memory. In the first step the norms of dL/dW and of "
     "delta over all layers are near those of float32, whatever the precision.",
     _COLUMNS,

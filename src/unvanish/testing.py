@@ -62,7 +62,7 @@ def contract(network: type[ReferenceModule], arguments: dict[str, Any]) -> Itera
                 clause(it)
         except ContractError as error:
             broken = error
-        except Exception as error:  # whatever a network of anybody's raises
+        except Exception as error:  # whatever somebody's network raises
             broken = ContractError(f"the check of {name} ends in {said(error)}")
             broken.__cause__ = error
         yield name, broken

@@ -60,7 +60,7 @@ def test_the_table_fits_the_terminal_and_says_what_it_goes_without(width):
     shown = view(of(runs), width)
     assert max(map(len, shown.lines)) <= width
     assert "test accuracy" in shown.lines[0]
-    told = " ".join(note for note in shown.notes if note.startswith("For want of width without: "))
+    told = " ".join(note for note in shown.notes if note.startswith("Left out, as the terminal is too narrow: "))
     for head in ("parameters", "noise scale", "first update"):
         assert (head in shown.lines[0]) != (head in told), head
 

@@ -100,7 +100,7 @@ def _diagnose(model: ReferenceModule, batch: tuple[Tensor, Tensor]) -> Diagnosis
 
 
 def _diagnose_path(path: str, input_shape: str | None) -> Diagnosis:
-    """A model of anybody's, on random inputs and random classes."""
+    """Any model, on random inputs and random classes."""
     if not input_shape:
         raise WrongInputError(f"which input? Say --model {path} --input-shape 3,224,224, the axes of one sample")
     try:

@@ -1,4 +1,4 @@
-"""Running text, of which a network foretells the next token."""
+"""Running text, of which a network predicts the next token."""
 
 from functools import cached_property
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What keeps a network from learning its data by heart: a penalty on large weights, and units left out at random.
+"""What keeps a network from overfitting: a penalty on large weights, and units left out at random.
 
 Shapes: W (n_out, n_in); a, mask and delta (any), all of one shape. p is the probability that a unit is dropped.
 """

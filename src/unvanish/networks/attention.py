@@ -52,8 +52,8 @@ class SelfAttention(nn.Module):
             turn: The rotation of queries and keys by their positions.
             past: The keys and values of the tokens before x.
         """
-        # (B, T, 3D) -> three of (B, T, D) -> (B, T, H, K) -> (B, H, T, K)
-        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
+        # (B, T, 3D) -> (B, T, 3, H, K) -> (3, B, H, T, K) -> three of (B, H, T, K)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         if turn is not None:
             q, k = rotate(q, turn), rotate(k, turn)
         if past is not None:

@@ -159,7 +159,9 @@ class CNN(ReferenceModule):
         self.output = nn.Linear(4 * width, output_size)
         initialize(self, initialization, activation)
         if residual and (normalization, initialization) == ("none", "auto"):
-            log.info("initialization auto: conv2 of each block divided by sqrt(%d), for want of normalization", 3 * n)
+            log.info(
+                "initialization auto: conv2 of each block divided by sqrt(%d), as there is no normalization", 3 * n
+            )
             with torch.no_grad():
                 for block in blocks:
                     block.conv2.weight.div_((3 * n) ** 0.5)

@@ -26,7 +26,7 @@ _BATCH = 2
 
 @final
 class Wrap(ReferenceModule):
-    """A module of anybody's, its head made for the data.
+    """Any module, its head made for the data.
 
     What it returns for a batch of the data's shape decides: if that is what the task wants, nothing is changed. Else
     the head becomes one of ``output_size`` outputs: by the module's own ``reset_classifier`` (timm), or by a new
@@ -125,7 +125,7 @@ def build_module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     factory = resolve(path, nn.Module, "module")
     try:
         built = factory(**arguments)
-    except Exception as error:  # whatever a class or a function of anybody's raises
+    except Exception as error:  # whatever somebody's class or function raises
         hint = ""
         if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
             hint = nearest(unknown[1], list(inspect.signature(factory).parameters))

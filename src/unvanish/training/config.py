@@ -21,7 +21,7 @@ class Training:
     Args:
         task: binary, multiclass, regression or next_token; it decides the shape of y, the loss and the metrics.
         loss: What is minimised.
-        regularization: What keeps the network from learning its training data by heart.
+        regularization: What keeps the network from overfitting.
         optimizer: What takes the steps.
         schedule: How the learning rate changes.
         class_weights: How much each class counts in the loss of a binary or multiclass task, in the order of the

@@ -13,7 +13,7 @@ from unvanish.training.brief import brief
 
 @dataclass(frozen=True, repr=False)
 class Regularization:
-    """What keeps the network from learning its training data by heart.
+    """What keeps the network from overfitting.
 
     Weights are tensors with two axes or more; biases and gains are never penalised, decayed or constrained.
 

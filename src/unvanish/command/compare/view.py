@@ -57,7 +57,7 @@ def view(comparison: Comparison, width: int | None, encoding: str = "utf-8") -> 
     if same:
         notes.append(f"The same in all: {', '.join(f'{head} {cell}' for head, cell in same.items())}.")
     if left_out:
-        notes.append(f"For want of width without: {', '.join(left_out)}; comparison.md has them.")
+        notes.append(f"Left out, as the terminal is too narrow: {', '.join(left_out)}; comparison.md has them.")
     notes += [sentence for heads, sentence in LEGEND if not (heads and shown.keys().isdisjoint(heads))]
     return View([_cut(line, width) for line in lines], {index + 1 for index in best}, notes)
 

@@ -137,7 +137,7 @@ class ChainProbe:
         return path if found == previous else None
 
     def chain(self) -> Chain | None:
-        """The chain, or None where the model is none, or has not run."""
+        """The chain; None where the model is no chain, or has not run."""
         self.close()
         names = [name for name, _ in self._calls]
         if not self._is_chain or sorted(names) != sorted(self._scales) or self._input_square is None:

@@ -46,5 +46,5 @@ APART_IN_EVAL = Rule(
     ),
     look=_apart,
     source="evaluation normalizes by running averages in place of the batch (Ioffe and Szegedy 2015, section 3.1)",
-    near="a network that has learnt its samples by heart: it is no worse than a constant answer by so much at its best",
+    near="a network that has memorized its samples: it is no worse than a constant answer by so much at its best",
 )

@@ -34,7 +34,7 @@ def _overfits(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 
 USELESS = Rule(
-    name="learnt by heart",
+    name="memorized",
     about=("labels", "regularization", "preprocessing"),
     cause="the network remembers its samples; what it has learnt of them tells nothing of others.",
     remedies=(
@@ -50,7 +50,7 @@ USELESS = Rule(
 OVERFITTING = Rule(
     name="overfitting",
     about=("regularization", "epochs"),
-    cause="the network goes on to learn its samples by heart.",
+    cause="the network goes on to memorize its samples.",
     remedies=("the weights of the best step", "dropout or weight decay", "more data", "a smaller network"),
     look=_overfits,
     source="twice the best loss on other data",

@@ -172,7 +172,7 @@ STUCK = Rule(
     "targets may not belong to the inputs.",
     remedies=(
         "a look at some inputs beside their targets",
-        "a hundred samples that the network must learn by heart",
+        "a hundred samples that the network must memorize",
         "another learning rate",
     ),
     look=_stuck,
