@@ -18,7 +18,7 @@ OWN_FILES = {
     "recurrent/text_csv": ["--data.path=table.csv"],
     "transformer/text_csv": ["--data.path=table.csv"],
 }
-OVERLAYS = ("hardware/cpu", "hardware/ddp", "hardware/gpu", "hardware/gpu_bf16", "hardware/slurm")
+OVERLAYS = tuple(f"hardware/{name}" for name in ("cpu", "ddp", "fsdp2", "gpu", "gpu_bf16", "slurm"))
 
 
 def every_recipe():

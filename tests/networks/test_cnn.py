@@ -169,7 +169,7 @@ def test_auto_scales_the_branches_that_nothing_normalizes_and_says_so(preactivat
     torch.manual_seed(7)
     with caplog.at_level(logging.INFO, logger="unvanish"):
         model = CNN(IMAGES, 3, 14, normalization="none", **arguments)
-    said = "initialization auto: conv2 of each block divided by sqrt(6), without normalization"
+    said = "initialization auto: conv2 of each block divided by sqrt(6), as there is no normalization"
     assert caplog.messages == ["initialization auto: he_normal, which fits relu", said]
     torch.manual_seed(7)
     named = CNN(IMAGES, 3, 14, normalization="none", initialization="he_normal", **arguments)

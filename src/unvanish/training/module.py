@@ -94,7 +94,8 @@ class ReferenceModule(L.LightningModule):
 
     def configure_model(self) -> None:
         """Spread the weights over the processes, where the strategy asks for it; Lightning calls it before each run."""
-        if isinstance(self.trainer.strategy, FullySharded) and not isinstance(self, FSDPModule):
+        strategy = getattr(self._trainer, "strategy", None)  # a checkpoint that is loaded has no trainer
+        if isinstance(strategy, FullySharded) and not isinstance(self, FSDPModule):
             assert self.device_mesh is not None
             shard(self, self.device_mesh["data_parallel"])
 
