@@ -26,7 +26,7 @@ extensions = [
 ]
 root_doc = "docs/index"
 include_patterns = [
-    *("docs/*.md", "docs/generated/**", "benchmarks/*.md", "notebooks/*.ipynb"),
+    *("docs/*.md", "docs/generated/**", "benchmarks/*.md", "benchmarks/speed/*.md", "notebooks/*.ipynb"),
     *("CONTRIBUTING.md", "CHANGELOG.md"),
 ]
 exclude_patterns = [".venv*", "docs/_build", "build", "runs", "data", "src", "tests", "recipes"]
