@@ -90,6 +90,7 @@ class GradientMonitor(L.Callback):
         self.report.change_of = self.change_of or self.report.change_of
         if not trainer.ckpt_path:  # what was loaded to be tested is not what this goes on from
             self._resumed = {}
+        self._take_up_report()
         log_dir = trainer.log_dir  # which all ranks ask for, as it is broadcast
         try:
             recorder = GradientRecorder(
@@ -118,6 +119,10 @@ class GradientMonitor(L.Callback):
         #: Without the scaler's factor, where there is one.
         self._loss: Tensor | None = None
 
+    def _take_up_report(self) -> None:
+        if not self.report.steps and "report" in self._resumed:
+            report_state.load(self.report, self._resumed["report"])
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the optimizers and the clipping, and the first pass for what theory has to say."""
         if self.session is not None:
@@ -126,8 +131,7 @@ class GradientMonitor(L.Callback):
     def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule, recorder: GradientRecorder) -> None:
         session, plugin = self.session, trainer.precision_plugin
         assert session is not None
-        if "report" in self._resumed:  # some strategies restore a checkpoint only after a fit has started
-            report_state.load(self.report, self._resumed["report"])
+        self._take_up_report()  # some strategies restore a checkpoint only after a fit has started
         recorder.optimizes(*trainer.optimizers)
         for optimizer in trainer.optimizers:
             handle = optimizer.register_step_post_hook(
