@@ -74,7 +74,9 @@ def rows(run):
 
 
 def points(run, tag):
-    return [(event.step, event.value) for event in EventAccumulator(str(run), {"scalars": 0}).Reload().Scalars(tag)]
+    # Two files of one second and one process are read in the order of their names, in which 10 comes before 9.
+    events = EventAccumulator(str(run), {"scalars": 0}).Reload().Scalars(tag)
+    return sorted((event.step, event.value) for event in events)
 
 
 def resume_without_break(run):
