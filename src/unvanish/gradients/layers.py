@@ -125,8 +125,9 @@ def find_layers(model: nn.Module) -> Layers:
     """The layers of a model, as it is now."""
     owned: dict[str, tuple[nn.Module, dict[str, nn.Parameter]]] = {}
     others: dict[nn.Parameter, str] = {}
-    named = dict(model.named_modules(remove_duplicate=False))
+    named: dict[str, nn.Module] = {}
     for path, module in model.named_modules():
+        named[path] = module
         for key, parameter in module.named_parameters(recurse=False):
             if isinstance(parameter, UninitializedParameter):
                 continue
