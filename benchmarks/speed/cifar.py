@@ -1,15 +1,13 @@
 """A step of speed/cifar10 on images of CIFAR-10's shape, through ``fit`` and in a bare loop of the same network."""
 
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import lightning as L
 import torch
 import yaml
-from torch.nn import functional as F
 
+from benchmarks.speed.beside import Beside
 from benchmarks.speed.row import Row
 from benchmarks.speed.trained import trained
 from unvanish import Loading
@@ -40,51 +38,12 @@ class Shape(InMemoryData):
         return Splits((x, y), (), (x[:CLASSES], y[:CLASSES]))
 
 
-class Beside(L.Callback):
-    """Has a bare loop of the same network and optimizer make some steps after as many of ours."""
-
-    def __init__(self) -> None:
-        self.ours: list[float] = []
-        self.theirs: list[float] = []
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """It has the images as numbers, and does not let them vary."""
-        x, y = trainer.train_dataloader.tensors
-        self.loop = bare(type(pl_module)(**pl_module.hparams), trainer.datamodule.pixels(x), y)
-        next(self.loop)
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """Take the time of both, in milliseconds a step."""
-        after, rest = divmod(batch_idx + 1 - WARM, TURN)
-        if after < 0 or rest:
-            return
-        now = time.perf_counter()
-        if after:
-            self.ours.append(1000 * (now - self.start) / TURN)
-            for _ in range(TURN):
-                next(self.loop)
-            self.theirs.append(1000 * (time.perf_counter() - now) / TURN)
-        self.start = time.perf_counter()
-
-
-def bare(model: L.LightningModule, x: torch.Tensor, y: torch.Tensor) -> Iterator[None]:
-    """An endless training loop; each ``next`` is one step."""
-    regularization = model.settings.regularization
-    optimizer = model.settings.optimizer.build(model, regularization.weight_decay)
-    while True:
-        for rows in torch.randperm(len(x)).split(BATCH):
-            optimizer.zero_grad()
-            F.cross_entropy(model(x[rows]), y[rows], label_smoothing=regularization.label_smoothing).backward()
-            optimizer.step()
-            yield
-
-
 def rows(root: Path) -> Iterator[Row]:
     """One row; small batches, as a larger one would hide what is spent around a step."""
     augmentation = recipes.load(["speed/cifar10"]).config["data"]["augmentation"]
     loading = {"batch_size": BATCH, "validation_share": 0}
     data = {"class_path": "benchmarks.speed.cifar.Shape", "augmentation": augmentation, "loading": loading}
-    beside = Beside()
+    beside = Beside(WARM, TURN, TURN)
     with tempfile.TemporaryDirectory() as folder:
         overlay = Path(folder, "shape.yaml")
         overlay.write_text(yaml.safe_dump({"data": data, "trainer": {"max_epochs": 1}}), encoding="utf-8")
@@ -92,4 +51,4 @@ def rows(root: Path) -> Iterator[Row]:
         trained(*words, callbacks=(beside,))
     note = f"batches of {BATCH}, with augmentation and monitor; the bare loop has neither"
     work = "CIFAR-10's shape, speed/cifar10: a step of fit"
-    yield Row(work, "a bare loop over tensors", tuple(beside.ours), tuple(beside.theirs), "ms a step", 1.15, note)
+    yield Row(work, "a bare loop over tensors", *beside.rounds(), "ms a step", 1.15, note)

@@ -1,7 +1,5 @@
 """A training step of ``unvanish fit`` beside a bare loop over tensors, with nothing else on the machine and with."""
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
@@ -12,15 +10,11 @@ from cProfile import Profile
 from pathlib import Path
 
 import lightning as L
-import torch
-from torch import nn
-from torch.nn import functional as F
 
+from benchmarks.speed.beside import Beside
 from benchmarks.speed.row import Row, in_turns
+from benchmarks.speed.trained import trained
 from benchmarks.speed.where import shares
-from unvanish.command.fit import fit
-from unvanish.command.main import quieten
-from unvanish.command.verbs import parser
 
 BATCH, TURN, BLOCK, ROUNDS, WARM = 64, 10, 100, 9, 100
 STEPS = WARM + ROUNDS * BLOCK
@@ -40,72 +34,18 @@ NETWORKS = {
 }
 
 
-def bare(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Iterator[None]:
-    """An endless training loop over shuffled tensors; each ``next`` is one step."""
-    optimizer = torch.optim.Adam(model.parameters())
-    while True:
-        for index in torch.randperm(len(x)).split(BATCH):
-            optimizer.zero_grad()
-            F.cross_entropy(model(x[index]), y[index]).backward()
-            optimizer.step()
-            yield
-
-
-def timed(loop: Iterator[None], steps: int) -> float:
-    """Seconds for so many steps."""
-    start = time.perf_counter()
-    for _ in range(steps):
-        next(loop)
-    return time.perf_counter() - start
-
-
-class Beside(L.Callback):
-    """Has the bare loop make ten steps after each ten of ours, so that a noisy neighbour disturbs both alike."""
-
-    def __init__(self) -> None:
-        self.ours: list[float] = []
-        self.theirs: list[float] = []
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Give it the same network and data; images that are bytes become numbers once, and not batch by batch."""
-        x, y = trainer.train_dataloader.tensors
-        self.loop = bare(type(pl_module)(**pl_module.hparams), trainer.datamodule.pixels(x), y)
-        timed(self.loop, WARM)
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """Take the time of both."""
-        if batch_idx + 1 < WARM or (batch_idx + 1) % TURN:
-            return
-        if batch_idx + 1 > WARM:
-            self.ours.append(time.perf_counter() - self.start)
-            self.theirs.append(timed(self.loop, TURN))
-        self.start = time.perf_counter()
-
-    def rounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Milliseconds a step of both, round by round."""
-        turns = BLOCK // TURN
-        ours, theirs = (
-            tuple(1000 * sum(times[i : i + turns]) / BLOCK for i in range(0, len(times), turns))
-            for times in (self.ours, self.theirs)
-        )
-        return ours, theirs
-
-
 def run(root: Path, model: str, *words: str, callbacks: tuple[L.Callback, ...] = (), steps: int = STEPS) -> None:
     """``unvanish fit`` in this process; what it says is not shown."""
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "recipe.yaml"
         recipe.write_text(RECIPE.format(model=model, root=root.absolute(), batch=BATCH, steps=steps), encoding="utf-8")
-        options, overrides = parser().parse_known_args(["fit", "-c", str(recipe), "--runs", folder, *words])
-        with contextlib.redirect_stdout(io.StringIO()):
-            quieten("stdout")
-            fit(options, overrides, callbacks=callbacks)
+        trained("-c", str(recipe), *words, callbacks=callbacks)
 
 
 def through_fit(root: Path) -> Iterator[Row]:
     for title, (model, without, target) in NETWORKS.items():
         for words, what, goal in ((("--no-gradients",), "no monitor", without), ((), "monitor on", target)):
-            beside = Beside()
+            beside = Beside(WARM, TURN, BLOCK)
             run(root, model, *words, callbacks=(beside,))
             note = where_it_goes(root, model, *words)
             yield Row(f"a step of fit, {title}, {what}", "a bare loop over tensors", *beside.rounds(), MS, goal, note)

@@ -5,7 +5,6 @@ Ours says what becomes of each column, and refuses what can be read in two ways;
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -72,13 +71,20 @@ def by_hand(path: str) -> Callable[[], object]:
 def child(who: str, path: str) -> dict[str, float]:
     """Seconds, and by how many bytes the process has grown at most, over what its imports take."""
     work = {"ours": by_us, "by hand": by_hand}[who](path)
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    before = pages * resource.getpagesize()
+    before = memory("VmRSS")
     start, begun = time.perf_counter(), time.process_time()
     work()
     seconds, processor = time.perf_counter() - start, time.process_time() - begun
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "processor": processor, "grown": peak - before}
+    return {"seconds": seconds, "processor": processor, "grown": memory("VmHWM") - before}
+
+
+def memory(what: str) -> int:
+    """Bytes that this process has now, ``VmRSS``, or has had at most, ``VmHWM``.
+
+    getrusage's own maximum is that of the process that has started this one, too.
+    """
+    (line,) = [line for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines() if what in line]
+    return 1024 * int(line.split()[1])
 
 
 def rows(root: Path) -> Iterator[Row]:

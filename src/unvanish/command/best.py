@@ -31,7 +31,7 @@ class Best(ModelCheckpoint):
             super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Nothing: an epoch's end is none of a batch, and Lightning takes its time to find that out."""
+        """Do nothing: the best is looked for at an epoch's end, as Lightning would find out anew at each batch."""
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether an epoch of this metric is kept."""

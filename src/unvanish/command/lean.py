@@ -55,3 +55,7 @@ class Lean(L.Callback):
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Put all back."""
         self._undo.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Put all back: a run that fails is not torn down."""
+        self._undo.close()

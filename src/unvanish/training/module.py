@@ -49,13 +49,6 @@ class ReferenceModule(L.LightningModule):
         self._evaluation: Evaluation | None = None
         self.total_steps = 1  # of the optimizer; known when training starts, and the schedules' first factor needs none
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """As torch does, but for Lightning's note of the hook that runs: thirty a step, and none is a parameter."""
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """The loss of a batch (x, y), penalties included."""
         x, y = batch

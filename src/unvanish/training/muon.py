@@ -1,14 +1,11 @@
 """Muon for the hidden matrices it is meant for, AdamW for everything else, as one optimizer."""
 
-import math
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-
-#: Of the polynomial a x + b x^3 + c x^5 that takes singular values from 0 to 1 near 1 (Jordan et al. 2024).
-_POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 
 
 @final
@@ -39,12 +36,21 @@ class MuonWithAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        muon = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
+        matrices = [_as_matrix(weight, weight) for weight in params[0]["params"]]
+        self.muon = torch.optim.Muon(
+            [params[0] | {"params": matrices}],
+            lr,
+            momentum=momentum,
+            nesterov=nesterov,
+            ns_steps=ns_steps,
+            adjust_lr_fn="match_rms_adamw",
+        )
         self.adamw = torch.optim.AdamW(params[1:], lr, betas=betas, eps=eps)
-        super().__init__([muon | params[0], *self.adamw.param_groups], {})
+        (group,) = self.muon.param_groups
+        super().__init__([group | {"params": params[0]["params"]}, *self.adamw.param_groups], {})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "adamw": self.adamw}
+        return {**super().__getstate__(), "muon": self.muon, "adamw": self.adamw}
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step of both; ``closure`` is evaluated once."""
@@ -60,33 +66,23 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def _step_of_muon(self) -> None:
-        group = self.param_groups[0]
-        for weight in group["params"]:
-            if weight.grad is None:
-                continue
-            state, gradient = self.state[weight], weight.grad.flatten(1)
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(gradient)
-            mean = state["momentum_buffer"]
-            mean.lerp_(gradient, 1 - group["momentum"])
-            ahead = gradient.lerp(mean, group["momentum"]) if group["nesterov"] else mean
-            scale = 0.2 * math.sqrt(max(ahead.shape))
-            weight.mul_(1 - group["lr"] * group["weight_decay"])
-            weight.add_(orthogonalized(ahead, group["ns_steps"]).view_as(weight), alpha=-group["lr"] * scale)
+        """Give torch's Muon, which takes matrices alone, one for each weight, and write it back to the weight."""
+        weights = [weight for weight in self.param_groups[0]["params"] if weight.grad is not None]
+        pairs = [(weight, _as_matrix(weight, weight.grad)) for weight in weights]
+        self.muon.param_groups = [self.param_groups[0] | {"params": [matrix for _, matrix in pairs]}]
+        self.muon.state = defaultdict(dict, {matrix: self.state[weight] for weight, matrix in pairs})
+        self.muon.step()  # type: ignore[no-untyped-call]
+        for weight, matrix in pairs:
+            weight.copy_(matrix.view_as(weight))
+        self.muon.param_groups[0]["params"] = []  # they would keep the gradients
+        self.muon.state.clear()
 
 
-def orthogonalized(matrix: Tensor, steps: int) -> Tensor:
-    """About U V^T of a matrix U S V^T: so many Newton-Schulz iterations in bfloat16 take S near 1."""
-    a, b, c = _POLYNOMIAL
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.bfloat16()
-    if is_tall:
-        x = x.T
-    x = x / x.norm().clamp(min=1e-7)  # no singular value above 1
-    for _ in range(steps):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.T if is_tall else x
+def _as_matrix(weight: Tensor, gradient: Tensor) -> nn.Parameter:
+    """A row for each output of a weight, with its gradient likewise."""
+    matrix = nn.Parameter(weight.detach().flatten(1))
+    matrix.grad = gradient.detach().flatten(1)
+    return matrix
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:

@@ -138,7 +138,10 @@ def _check_same(study: Any, config: str, space: Space, folder: Path) -> None:
     asked = {key: str(value) for key, value in (flat(yaml.safe_load(config)) | space).items() if key != "name"}
     if not study.trials:
         study.set_user_attr(_ASKED, asked)
-    there = study.user_attrs[_ASKED]
+    if (there := study.user_attrs.get(_ASKED)) is None:
+        raise WrongInputError(
+            f"{folder} is of an earlier version, and does not say what it searches; --out names a new one"
+        )
     for key in {**there, **asked}:
         if there.get(key) != asked.get(key):
             what = f"is a search with {key} {there.get(key)}, and here it is {asked.get(key)}"
