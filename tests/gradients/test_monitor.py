@@ -394,3 +394,12 @@ def test_a_compiled_module_is_measured_as_it_is_uncompiled(tmp_path):
             assert ours[quantity] == pytest.approx(theirs[quantity], rel=1e-5), quantity
     assert any("activation of" in note and "compiled" in note for note in compiled["not_measured"])
     assert not eager["not_measured"]
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_the_samples_of_a_batch_of_nested_tensors_are_counted(layout):
+    monitor = GradientMonitor()
+    monitor._batch_sizes = set()
+    monitor._count([torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(4, 3)], layout=layout)])
+    assert monitor._batch_sizes == {2}

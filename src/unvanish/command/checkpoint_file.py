@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -68,7 +69,10 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if has_checksum(path) is False:
             raise WrongInputError(f"{path} is damaged: its checksum is another one")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of a protocol of pickle other than its own torch warns; what it does not know of that, it refuses.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WrongInputError(f"no checkpoint at {path}: {error.strerror}") from error
     except (

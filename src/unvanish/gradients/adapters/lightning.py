@@ -176,7 +176,7 @@ class GradientMonitor(L.Callback):
     def _count(self, batch: Any) -> None:
         tensor = first_tensor(batch)
         if tensor is not None and tensor.dim():
-            self._batch_sizes.add(len(tensor))
+            self._batch_sizes.add(tensor.size(0))  # of a nested tensor torch knows no length
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Read the graph of the loss, and what theory has to say of the first pass."""
