@@ -17,7 +17,7 @@ from unvanish.training.evaluation import CONSTANT, Evaluation, Scores
 from unvanish.training.logging import log_batch
 from unvanish.training.metrics import Objective, objective
 from unvanish.training.regularization import weights_of
-from unvanish.training.sharding import FullySharded, shard
+from unvanish.training.sharding import FullySharded
 
 #: Where a checkpoint has the network's class, and what it must know of the data.
 NETWORK, DATA = "unvanish_network", "unvanish_data"
@@ -88,9 +88,8 @@ class ReferenceModule(L.LightningModule):
     def configure_model(self) -> None:
         """Spread the weights over the processes, where the strategy asks for it; Lightning calls it before each run."""
         strategy = getattr(self._trainer, "strategy", None)  # a checkpoint that is loaded has no trainer
-        if isinstance(strategy, FullySharded) and not isinstance(self, FSDPModule):
-            assert self.device_mesh is not None
-            shard(self, self.device_mesh["data_parallel"])
+        if isinstance(strategy, FullySharded):
+            strategy.shard(self)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """What ends the training early, where that is asked for; what is not finite is for others to find."""

@@ -4,8 +4,7 @@ from typing import final
 
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 #: What ``trainer.strategy`` calls it.
 FSDP2 = "fsdp2"
@@ -27,13 +26,17 @@ class FullySharded(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
+    def shard(self, network: nn.Module) -> None:
+        """Spread a network block by block, if it is not yet: a block's weights are whole only while it runs."""
+        if isinstance(network, FSDPModule):
+            return
+        if self._layer_sync is not None:  # trainer.sync_batchnorm
+            self._layer_sync.apply(network)
+        mesh = self.device_mesh["data_parallel"]
+        lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
+        for block in [block for blocks in lists for block in blocks if next(block.parameters(), None) is not None]:
+            fully_shard(block, mesh=mesh)
+        fully_shard(network, mesh=mesh)
+
 
 StrategyRegistry.register(FSDP2, FullySharded, description="weights spread over the processes")
-
-
-def shard(network: nn.Module, mesh: DeviceMesh) -> None:
-    """Spread a network over a mesh, block by block: a block's weights are whole only while it runs."""
-    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
-    for block in [block for blocks in lists for block in blocks if next(block.parameters(), None) is not None]:
-        fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
