@@ -3,7 +3,7 @@
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,17 +20,18 @@ _LINKED = {"model.training.task", "data.loading.seed"}
 
 
 @cache
-def keys(model: str, data: str) -> list[str]:
-    """All keys, in the order of the parser that reads them.
+def keys(model: str, data: str) -> dict[str, list[str]]:
+    """All keys, in the order of the parser that reads them, each with the names that it takes if they are a few.
 
     Args:
         model: The network's ``class_path``; where the class is neither ours nor Lightning's, its keys are left out.
         data: Likewise that of the data.
     """
-    found = ["seed"]
+    found: dict[str, ast.expr | None] = {"seed": None}
     for path, group in ((model, "model"), (data, "data"), ("lightning.Trainer", "trainer")):
-        found += _arguments(path, f"{group}.")
-    return [*found, *_arguments("unvanish.GradientMonitor", "gradients.")]
+        found |= _arguments(path, f"{group}.")
+    found |= _arguments("unvanish.GradientMonitor", "gradients.")
+    return {key: _names_in(annotation) for key, annotation in found.items()}
 
 
 def check_keys(recipe: Recipe, overrides: Sequence[str]) -> None:
@@ -58,24 +59,51 @@ def _is_within(key: str, group: str) -> bool:
     return key == group or key.startswith(f"{group}.")
 
 
-def _arguments(path: str, prefix: str) -> Iterator[str]:
-    """The dotted arguments of a class."""
+def _names_in(annotation: ast.expr | None) -> list[str]:
+    """The names that an annotation allows: those of a Literal, which may have a name itself, or true and false."""
+    found: list[str] = []
+    for node in ast.walk(annotation) if annotation else ():
+        if isinstance(node, ast.Name):
+            found += ["true", "false"] if node.id == "bool" else _literals().get(node.id, [])
+        else:
+            found += _of_literal(node)
+    return found
+
+
+def _of_literal(node: ast.AST) -> list[str]:
+    if not (isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal"):
+        return []
+    values = ast.literal_eval(node.slice)
+    return list(values) if isinstance(values, tuple) else [values]
+
+
+@cache
+def _literals() -> dict[str, list[str]]:
+    """The Literals of ours that have a name."""
+    named = [node for tree in _trees("unvanish") for node in tree.body if isinstance(node, ast.Assign)]
+    return {ast.unparse(node.targets[0]): _of_literal(node.value) for node in named}
+
+
+def _arguments(path: str, prefix: str) -> dict[str, ast.expr | None]:
+    """The dotted arguments of a class, with their annotations."""
     node = _class_of(path)
     if node is None:
-        return
+        return {}
     init = _init_of(node)
     if init is not None:
         pairs = [(a.arg, a.annotation) for a in (*init.args.args, *init.args.kwonlyargs)]
     else:
         fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
         pairs = [(n.target.id, n.annotation) for n in fields if isinstance(n.target, ast.Name)]
+    found: dict[str, ast.expr | None] = {}
     for name, annotation in pairs:
         if name in _HIDDEN or f"{prefix}{name}" in _LINKED:
             continue
         if isinstance(annotation, ast.Name) and annotation.id in unvanish.__all__:
-            yield from _arguments(f"unvanish.{annotation.id}", f"{prefix}{name}.")
+            found |= _arguments(f"unvanish.{annotation.id}", f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            found[f"{prefix}{name}"] = annotation
+    return found
 
 
 def _class_of(path: str) -> ast.ClassDef | None:
@@ -86,17 +114,23 @@ def _class_of(path: str) -> ast.ClassDef | None:
 @cache
 def _classes(package: str) -> dict[str, ast.ClassDef]:
     """The classes that a recipe may name, by their names."""
+    found = [node for tree in _trees(package) for node in tree.body if isinstance(node, ast.ClassDef)]
+    count = Counter(node.name for node in found)
+    return {node.name: node for node in found if count[node.name] == 1 and _is_plain(node)}
+
+
+@cache
+def _trees(package: str) -> list[ast.Module]:
+    """The source of the files in which they are."""
     if package == "unvanish":
         rooms = ("networks", "training", "data", "gradients/adapters")
         files = [file for room in rooms for file in sorted((_PACKAGE / room).rglob("*.py"))]
+        files.append(_PACKAGE / "activations.py")
     elif package == "lightning" and (spec := find_spec(package)) and spec.origin:
         files = [Path(spec.origin).parent / "pytorch" / "trainer" / "trainer.py"]
     else:
         files = []
-    trees = (ast.parse(file.read_text(encoding="utf-8")) for file in files)
-    found = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
-    count = Counter(node.name for node in found)
-    return {node.name: node for node in found if count[node.name] == 1 and _is_plain(node)}
+    return [ast.parse(file.read_text(encoding="utf-8")) for file in files]
 
 
 def _is_plain(node: ast.ClassDef) -> bool:
