@@ -9,7 +9,7 @@ from typing import Any
 from unvanish.command import recipes
 from unvanish.command.arguments import verbs_of
 from unvanish.command.errors import WrongInputError
-from unvanish.command.keys import keys
+from unvanish.command.keys import names_of
 from unvanish.exercises import EXERCISES
 
 
@@ -70,4 +70,4 @@ def keys_of(words: Sequence[str]) -> dict[str, list[str]]:
     base = config.get("base", config)
     if isinstance(base, str):
         base = _read(base)
-    return keys(*(str(base.get(group, {}).get("class_path", "")) for group in ("model", "data")))
+    return names_of(*(str(base.get(group, {}).get("class_path", "")) for group in ("model", "data")))

@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -19,19 +18,27 @@ _HIDDEN = {"self", "input_shape", "output_size", "vocabulary_size", "padding_ind
 _LINKED = {"model.training.task", "data.loading.seed"}
 
 
-@cache
-def keys(model: str, data: str) -> dict[str, list[str]]:
-    """All keys, in the order of the parser that reads them, each with the names that it takes if they are a few.
+def keys(model: str, data: str) -> list[str]:
+    """All keys, in the order of the parser that reads them.
 
     Args:
         model: The network's ``class_path``; where the class is neither ours nor Lightning's, its keys are left out.
         data: Likewise that of the data.
     """
+    return list(_annotations(model, data))
+
+
+def names_of(model: str, data: str) -> dict[str, list[str]]:
+    """All keys, each with the names that it takes, where these are a few."""
+    return {key: _names_in(annotation) for key, annotation in _annotations(model, data).items()}
+
+
+@cache
+def _annotations(model: str, data: str) -> dict[str, ast.expr | None]:
     found: dict[str, ast.expr | None] = {"seed": None}
     for path, group in ((model, "model"), (data, "data"), ("lightning.Trainer", "trainer")):
         found |= _arguments(path, f"{group}.")
-    found |= _arguments("unvanish.GradientMonitor", "gradients.")
-    return {key: _names_in(annotation) for key, annotation in found.items()}
+    return found | _arguments("unvanish.GradientMonitor", "gradients.")
 
 
 def check_keys(recipe: Recipe, overrides: Sequence[str]) -> None:
@@ -63,25 +70,21 @@ def _names_in(annotation: ast.expr | None) -> list[str]:
     """The names that an annotation allows: those of a Literal, which may have a name itself, or true and false."""
     found: list[str] = []
     for node in ast.walk(annotation) if annotation else ():
-        if isinstance(node, ast.Name):
-            found += ["true", "false"] if node.id == "bool" else _literals().get(node.id, [])
-        else:
-            found += _of_literal(node)
+        text = ast.unparse(node) if isinstance(node, ast.Name | ast.Subscript) else ""
+        if text == "bool":
+            found += ["true", "false"]
+        elif (literal := _literals().get(text, text)).startswith("Literal["):
+            found += ast.literal_eval(f"({literal.removeprefix('Literal[').removesuffix(']')},)")
     return found
 
 
-def _of_literal(node: ast.AST) -> list[str]:
-    if not (isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal"):
-        return []
-    values = ast.literal_eval(node.slice)
-    return list(values) if isinstance(values, tuple) else [values]
-
-
 @cache
-def _literals() -> dict[str, list[str]]:
-    """The Literals of ours that have a name."""
-    named = [node for tree in _trees("unvanish") for node in tree.body if isinstance(node, ast.Assign)]
-    return {ast.unparse(node.targets[0]): _of_literal(node.value) for node in named}
+def _literals() -> dict[str, str]:
+    """The Literals of ours that have a name, as they are written."""
+    texts = [*_sources("unvanish"), (_PACKAGE / "activations.py").read_text(encoding="utf-8")]
+    return {
+        name: found for text in texts for name, found in re.findall(r"^(\w+) = (Literal\[.+\])$", text, re.MULTILINE)
+    }
 
 
 def _arguments(path: str, prefix: str) -> dict[str, ast.expr | None]:
@@ -106,31 +109,27 @@ def _arguments(path: str, prefix: str) -> dict[str, ast.expr | None]:
     return found
 
 
+@cache
 def _class_of(path: str) -> ast.ClassDef | None:
-    """A class of ours, or Lightning's Trainer, whose arguments all stand in its source."""
-    return _classes(path.partition(".")[0]).get(path.rpartition(".")[2])
+    """A class of ours, or Lightning's Trainer, whose arguments all stand in its source; none of two with one name."""
+    name = path.rpartition(".")[2]
+    texts = [text for text in _sources(path.partition(".")[0]) if f"class {name}" in text]
+    found = [node for text in texts for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    named = [node for node in found if node.name == name]
+    return named[0] if len(named) == 1 and _is_plain(named[0]) else None
 
 
 @cache
-def _classes(package: str) -> dict[str, ast.ClassDef]:
-    """The classes that a recipe may name, by their names."""
-    found = [node for tree in _trees(package) for node in tree.body if isinstance(node, ast.ClassDef)]
-    count = Counter(node.name for node in found)
-    return {node.name: node for node in found if count[node.name] == 1 and _is_plain(node)}
-
-
-@cache
-def _trees(package: str) -> list[ast.Module]:
-    """The source of the files in which they are."""
+def _sources(package: str) -> list[str]:
+    """The files with classes that a recipe may name."""
     if package == "unvanish":
         rooms = ("networks", "training", "data", "gradients/adapters")
         files = [file for room in rooms for file in sorted((_PACKAGE / room).rglob("*.py"))]
-        files.append(_PACKAGE / "activations.py")
     elif package == "lightning" and (spec := find_spec(package)) and spec.origin:
         files = [Path(spec.origin).parent / "pytorch" / "trainer" / "trainer.py"]
     else:
         files = []
-    return [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    return [file.read_text(encoding="utf-8") for file in files]
 
 
 def _is_plain(node: ast.ClassDef) -> bool:
