@@ -18,7 +18,8 @@ Number = Tensor | float
 SATURATED = 0.99
 #: Counts of a histogram: for either sign one for each octave of a float32, and one for NaN and infinity.
 OCTAVES = 512
-#: On a CPU, elements that are summed in float32 at once, and elements that are converted to float64 at once.
+#: On a CPU, elements that are summed in float32 at once, and those that are converted to float64 at once, or added one
+#: after the other.
 _LONG, _PIECE = 1 << 16, 1 << 14
 #: The squares of a float32 norm outside of this range may have underflowed or overflowed.
 _SAFE = (1e-15, 1e15)
@@ -61,11 +62,12 @@ def _norm_on_cpu(tensor: Tensor, dot: Callable[[Tensor, Tensor], float] | None =
 
 
 def _dot(left: Tensor, right: Tensor) -> float:
-    """The inner product, in pieces: torch.dot of long float32 tensors has only three to five digits on a CPU."""
-    if left.numel() <= _LONG:
+    """The inner product: torch.dot of long float32 tensors has only three to five digits on a CPU."""
+    if left.numel() <= _PIECE:
         return torch.dot(left, right).item()
+    # Beside one large element thousands of small ones are lost, as those of positions beside a class token.
     pieces = zip(torch.split(left, _LONG), torch.split(right, _LONG), strict=True)
-    return sum(torch.dot(a, b).item() for a, b in pieces)
+    return sum(_pairwise(a, b) for a, b in pieces)
 
 
 def _pairwise(left: Tensor, right: Tensor) -> float:
