@@ -1,4 +1,5 @@
 // What was found in each run: the numbers that show it, why, and what to do.
+import { tone } from "./colours.js";
 import { chip, sorted } from "./runs.js";
 import { h, term } from "./dom.js";
 
@@ -41,7 +42,7 @@ export function cards(state) {
     h(
       "div",
       { class: "cards" },
-      ill.map((run) => h("article", { class: "card", "data-run": run.name }, h("h2", {}, named(run), chip(run)), h("div", { class: "all" }, run.findings.map(card)), notes(run))),
+      ill.map((run) => h("article", { class: `card ${tone(run.verdict)}`, "data-run": run.name }, h("h2", {}, named(run), chip(run)), h("div", { class: "all" }, run.findings.map(card)), notes(run))),
     ),
     well.map((run) => h("p", { class: "well", "data-run": run.name }, named(run), chip(run), " ", run.evidence, notes(run))),
   );
@@ -60,7 +61,7 @@ export function headline(state) {
   if (ill.length === 1 && others) lines[0].append(h("span", { class: "quiet" }, ` · ${others}`));
   else if (ill.length && others) lines.push(h("p", { class: "quiet" }, others));
   const well = unknown ? `Nothing was found; of ${unknown} of ${shown.length} too little is known.` : "The gradient reaches every layer that was looked at.";
-  return h("div", { class: ill.length ? "headline" : "headline healthy", role: "status" }, lines.length ? lines : h("p", {}, well));
+  return h("div", { class: `headline ${ill.length ? tone(ill[0].verdict) : "healthy"}`, role: "status" }, lines.length ? lines : h("p", {}, well));
 }
 
 function notes(run) {
