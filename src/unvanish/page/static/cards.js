@@ -56,7 +56,8 @@ export function headline(state) {
   const lines = ill.slice(0, 3).map((run) => h("p", {}, h("b", {}, run.name), " ", chip(run), ` ${run.findings[0].evidence}`));
   const unknown = shown.filter((run) => run.verdict === "unknown").length;
   const healthy = shown.length - ill.length - unknown;
-  const rest = [ill.length > 3 ? `${ill.length - 3} more are ill, below` : "", healthy ? `${healthy} of ${shown.length} healthy` : ""];
+  const more = ill.length - 3;
+  const rest = [more > 0 ? `${more} more ${more === 1 ? "has" : "have"} findings, below` : "", healthy ? `${healthy} of ${shown.length} healthy` : ""];
   const others = rest.filter(Boolean).join("; ");
   if (ill.length === 1 && others) lines[0].append(h("span", { class: "quiet" }, ` · ${others}`));
   else if (ill.length && others) lines.push(h("p", { class: "quiet" }, others));
