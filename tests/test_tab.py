@@ -10,14 +10,14 @@ import pytest
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from tests.tab import CHROMIUM, DRIVER, browser, tensorboard
+from tests.tab import browser, tensorboard
 from unvanish.gradients import Record, Report
 from unvanish.gradients.show.events import EventWriter
 from unvanish.gradients.show.runs import run_of
 from unvanish.page import write
 
 pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+pytestmark = pytest.mark.browser
 
 LAYERS = [f"net.hidden.{k}.linear" for k in range(11)] + ["net.output"]
 SHORT = [*(f"hidden.{k}" for k in range(11)), "output"]

@@ -126,7 +126,7 @@ def test_one_option_does_not_change_what_another_draws():
     assert torch.equal(cut, both)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_a_gpu_gives_what_the_cpu_gives():
     x = torch.randn(SHAPES["clips"])
     augmentation = Augmentation(2, True, 3)

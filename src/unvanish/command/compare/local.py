@@ -12,7 +12,7 @@ from typing import Any
 from unvanish.command.compare.task import Step, Task, work
 
 #: What a run needs first, imported once.
-_PRELOADED = ["unvanish.command.fit", "unvanish.networks", "unvanish.data"]
+_PRELOADED = ["unvanish.command.fit", "unvanish.networks", "unvanish.data", "pandas", "sklearn.preprocessing"]
 
 
 def warm() -> BaseContext:
