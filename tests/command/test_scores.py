@@ -81,7 +81,7 @@ def test_the_best_checkpoint_is_of_the_metric_that_is_asked_for_and_training_end
     [
         ("select_by=acuracy", "unknown metric of a binary task 'acuracy'; did you mean 'accuracy'?"),
         ("class_weights=[1,2,3]", "class_weights has 3 numbers, and there are 2 classes: no, yes"),
-        ("early_stopping=0", "early_stopping is 0; it must be at least 1, or nothing"),
+        ("early_stopping=0", "early_stopping is 0; it must be at least 1"),
     ],
 )
 def test_what_cannot_be_is_one_line(rare, capsys, option, message):
