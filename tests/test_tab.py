@@ -17,7 +17,7 @@ from unvanish.gradients.show.runs import run_of
 from unvanish.page import write
 
 pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 LAYERS = [f"net.hidden.{k}.linear" for k in range(11)] + ["net.output"]
 SHORT = [*(f"hidden.{k}" for k in range(11)), "output"]

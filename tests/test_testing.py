@@ -61,6 +61,7 @@ FAMILIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "arguments"), FAMILIES, ids=lambda value: value if isinstance(value, str) else "")
 def test_every_family_keeps_the_contract_in_every_mode(path, arguments):
     check_architecture(pkgutil.resolve_name(f"unvanish.networks.{path}"), **arguments)
@@ -127,6 +128,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "data", "sentence"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_broken_network_is_told_in_a_sentence_how(network, data, sentence):
     with pytest.raises(AssertionError, match=f"^{re.escape(sentence)}") as broken:
@@ -134,6 +136,7 @@ def test_a_broken_network_is_told_in_a_sentence_how(network, data, sentence):
     assert "\n" not in str(broken.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "data"),
     [
@@ -185,6 +188,7 @@ def test_normalization_over_the_batch_is_torchs_alone():
     check_architecture(Normalized, **TABLE)
 
 
+@pytest.mark.slow
 def test_all_clauses_are_gone_through_whichever_is_broken():
     arguments = {"input_shape": (7,), "output_size": 3, "training": Training()}
     clauses = dict(contract(nets.Ignored, arguments))

@@ -66,6 +66,7 @@ def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_the_table_says_what_the_runs_kept(two, capsys):
     assert compare("two.yaml", "--seeds=2", "--target=0.5") == 0
     shown = capsys.readouterr().out
@@ -119,6 +120,7 @@ def test_the_table_says_what_the_runs_kept(two, capsys):
     assert {len(run["quantities"]["delta"]["layers"]) for run in shown} == {len(report["layers"])}
 
 
+@pytest.mark.slow
 def test_a_large_grid_has_a_row_of_panels_for_each_variant(tmp_path):
     def drawn(heads, points):
         names = [f"{head},num_layers={point}" for head in "abc"[:heads] for point in range(points)]
@@ -147,6 +149,7 @@ def test_a_curve_ends_where_the_first_seed_stops_and_breaks_where_there_is_no_nu
     assert line.get_ydata().tolist() == pytest.approx([0.6, math.nan], nan_ok=True)
 
 
+@pytest.mark.slow
 def test_what_has_finished_is_not_trained_again_and_another_configuration_is(two, capsys):
     assert compare("two.yaml", "--out=here") == 0
     first = (two / "here/plain/seed0/result.json").stat().st_mtime_ns
@@ -170,6 +173,7 @@ def test_what_has_finished_is_not_trained_again_and_another_configuration_is(two
     assert "2 there of another configuration, which are trained anew" in shown
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_stopped_stops_its_runs_and_each_keeps_its_checkpoint(two):
     words = [sys.executable, "-m", "unvanish", "compare", "two.yaml", "--out=here", "--jobs=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -188,6 +192,7 @@ def test_a_comparison_that_is_stopped_stops_its_runs_and_each_keeps_its_checkpoi
         assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == result.steps
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_from_its_checkpoint_in_its_comparison(workplace, capsys):
     words = ["compare", "mlp/wine", "--model.hidden_sizes=[7]", "--model.normalization=batch"]
     assert main([*words, "--out=whole", "--trainer.max_epochs=3"]) == 0
@@ -204,6 +209,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_in_its_comparison(workpl
     assert same(*(weights(folder / "checkpoints/last.ckpt") for folder in (whole, here)))
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_a_row_that_says_so_and_is_tried_again(workplace, capsys):
     diverge = "{model.training.optimizer.learning_rate: 1e30, trainer.detect_anomaly: true}"
     (workplace / "bad.yaml").write_text(f"base: mlp/wine\nvariants:\n  bad: {diverge}\n  good: {{}}\n")
@@ -219,6 +225,7 @@ def test_a_failing_run_is_a_row_that_says_so_and_is_tried_again(workplace, capsy
     assert "2 runs of 2 variants, 1 of them there already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_said_and_the_others_train(workplace, capsys):
     (workplace / "deadly.py").write_text(
         "import os\nimport lightning as L\nclass Kill(L.Callback):\n"
@@ -239,6 +246,7 @@ def test_a_killed_process_is_said_and_the_others_train(workplace, capsys):
     assert a["test_mean"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_is_to_the_last_bit_that_of_fit_alone_also_beside_others_and_after_them(two):
     words = ["--seed=5", "--model.training.regularization.dropout=0.2"]
     assert compare("two.yaml", *words) == 0
@@ -253,6 +261,7 @@ def test_a_run_is_to_the_last_bit_that_of_fit_alone_also_beside_others_and_after
         assert [p["train/loss"] for p in one.curve] == [p["train/loss"] for p in results[0].curve]
 
 
+@pytest.mark.slow
 def test_runs_that_are_there_are_compared_without_training(workplace, capsys):
     for words in (["--model.activation=tanh"], ["--seed=1"], ["--seed=2"]):
         assert main(["fit", "mlp/wine", *SMALL, *words]) == 0
@@ -315,6 +324,7 @@ def test_a_base_may_stand_in_the_comparison(workplace):
     }
 
 
+@pytest.mark.slow
 def test_recipes_and_comparisons_stand_side_by_side(two):
     assert list(recipes.side_by_side(["mlp/wine"], [])) == ["mlp/wine"]
     assert list(recipes.side_by_side(["mlp/wine"], ["model.activation=tanh"])) == ["activation=tanh"]
@@ -327,6 +337,7 @@ def test_recipes_and_comparisons_stand_side_by_side(two):
     assert (two / "runs/compare/1/two/tanh,residual=false/seed0/config.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_a_lower_error_is_the_better_one_and_a_target_may_never_be_reached(workplace, capsys):
     assert compare("mlp/diabetes", "--set=model.activation=tanh,relu", "--target=1e-3", "--out=here") == 0
     shown = capsys.readouterr().out
@@ -375,6 +386,7 @@ def test_a_target_is_reached_by_a_metric_that_float32_has_rounded(tmp_path):
     assert Comparison([kept("a", curve=points)], 0.95, tmp_path).table.loc["a", "target_steps"] == 7
 
 
+@pytest.mark.slow
 def test_last_weights_are_tested_where_no_checkpoint_is_kept_and_none_where_there_is_no_test_split(workplace, capsys):
     words = ["--set=trainer.enable_checkpointing=true,false", "--out=here", "--trainer.max_epochs=9"]
     assert main(["compare", "mlp/wine", *words, "--model.training.optimizer.learning_rate=0.3"]) == 0

@@ -24,6 +24,7 @@ def test_a_run_has_its_share_of_the_processors_or_of_a_gpu():
     assert _shares(gpus, 4, takes_gpu=False) == (4, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_worker_that_dies_is_replaced_once_and_then_its_run_is_a_row_that_says_so(workplace, capsys):
     pytest.importorskip("ray", reason="the extra ray is not installed")

@@ -96,11 +96,13 @@ def alone(tmp_path_factory):
     return folder / "mlp/wine/1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [by_lightning, by_slurm])
 def test_two_processes_train_what_one_with_the_whole_batch_does_in_one_folder(workplace, alone, start):
     train_as_one(start, alone)
 
 
+@pytest.mark.slow
 def test_torchrun_s_do_so_too_and_one_goes_on_with_what_they_have_begun(workplace, alone, capsys):
     config = train_as_one(by_torchrun, alone) / "config.yaml"
     kept, words = config.read_text(), ["fit", str(config), "--trainer.max_epochs=4", "--trainer.devices=1", "--resume"]
@@ -138,6 +140,7 @@ def train_as_one(start, alone):
     return run
 
 
+@pytest.mark.slow
 def test_two_that_share_the_weights_do_so_too_and_one_goes_on_and_tests(workplace, alone, capsys):
     (shown,) = ended(
         by_lightning(2, [*WORDS, "--data.loading.batch_size=8"], "fsdp2", stdout=subprocess.PIPE, text=True)
@@ -153,6 +156,7 @@ def test_two_that_share_the_weights_do_so_too_and_one_goes_on_and_tests(workplac
     assert load("runs/mlp/wine/1").predict(load_wine(as_frame=True).frame[:3]).shape[0] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "victim"), [(by_lightning, 1), (by_torchrun, 0)])
 def test_where_one_is_killed_the_other_ends_and_says_which(workplace, start, victim):
     words = [*WORDS, "--trainer.max_epochs=100000", "--checkpoint-minutes=0.01", "--trainer.enable_progress_bar=false"]

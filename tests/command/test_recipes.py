@@ -65,6 +65,7 @@ def test_a_recipe_opens_with_its_command_the_result_to_expect_and_its_time(path)
     assert re.search(r"^# time: (.*\d+ s|not yet measured)", text, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [one for one, *_ in BY_FILE], ids=lambda recipe: recipe.name)
 def test_the_resolved_form_of_a_recipe_is_a_recipe_that_says_the_same(recipe, workplace):
     experiment = Experiment.parse(recipe, OWN_FILES.get(recipe.name, []))
@@ -74,6 +75,7 @@ def test_the_resolved_form_of_a_recipe_is_a_recipe_that_says_the_same(recipe, wo
     assert again.resolved() == experiment.resolved()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_a_recipe_builds(recipe, workplace):
     experiment = Experiment.parse(recipe, OWN_FILES.get(recipe.name, []))
@@ -83,6 +85,7 @@ def test_a_recipe_builds(recipe, workplace):
         assert built.model.training_loss(built.model(x), y).isfinite()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_says_on_what_any_recipe_runs(overlay):
     assert recipes.locate(overlay).read_text().startswith(f"# unvanish fit -c RECIPE -c {overlay}\n")

@@ -252,6 +252,7 @@ def test_ranks_vary_apart(tmp_path):
             assert torch.equal(seen[batch], data.augmentation(plain, data.pixels.black, (5, 0, batch, rank)))
 
 
+@pytest.mark.slow
 def test_the_command_line_sets_it(workplace):
     keys = ["--data.augmentation.crop=1", "--data.augmentation.flip=true", "--data.augmentation.cutout=3"]
     assert main(["fit", "-c", "mlp/digits", "--trainer.max_epochs=1", *keys]) == 0

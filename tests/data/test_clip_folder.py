@@ -250,6 +250,7 @@ trainer: {max_epochs: 1}
 """
 
 
+@pytest.mark.slow
 def test_the_commands_train_on_clips(clips, workplace):
     for name in ("clips.MovingDigits", "folders.ImageFolder"):
         (workplace / "clips.yaml").write_text(RECIPE.replace("CLASS", f"unvanish.data.{name}"))

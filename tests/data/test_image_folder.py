@@ -284,6 +284,7 @@ trainer: {max_epochs: 2}
 """
 
 
+@pytest.mark.slow
 def test_the_commands_train_and_predict(pets, workplace, capsys):
     (workplace / "pets.yaml").write_text(RECIPE)
     write(workplace / "new", {"": 3}, 100)

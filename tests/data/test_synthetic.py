@@ -165,6 +165,7 @@ def test_two_thousand_five_hundred_steps_of_the_adding_problem_are_drawn_quickly
     assert time.perf_counter() - begin < 10
 
 
+@pytest.mark.slow
 def test_xor_of_two_steps_is_learnt_and_its_baseline_printed_beside_it(workplace, capsys):
     (workplace / "xor.yaml").write_text(
         "model: {class_path: unvanish.MLP, hidden_sizes: [8], activation: tanh,\n"

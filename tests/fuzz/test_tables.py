@@ -41,6 +41,7 @@ def attempt(read):
         return None, str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @FEW
 @given(st.data())
@@ -52,6 +53,7 @@ def test_a_defective_file_is_refused_said_or_read_rightly(tmp_path, kind, data):
         assert "rows.csv" in words
 
 
+@pytest.mark.slow
 @FEW
 @given(tables(), st.sampled_from(",;\t"), st.booleans())
 def test_what_is_read_is_what_the_cells_say(tmp_path, rows, delimiter, quoted):

@@ -17,6 +17,8 @@ pytest.importorskip("accelerate", reason="the extra 'test' brings it")
 
 from unvanish.gradients import GradientCallback, GradientRecorder  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 WORDS, TIMES, BATCH, SAMPLES, CLASSES = 31, 11, 5, 37, 3
 TWO_STEPS = {"max_steps": 2, "max_grad_norm": 0}
 

@@ -201,6 +201,7 @@ def same_on_meta(case, steps, is_full, **cadence):
     return records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_network_brings_a_number_to_the_host_before_the_flush_and_records_what_it_does_on_a_cpu(name):
     records = same_on_meta(NETWORKS[name], STEPS, [0, 1, 3, 6])
@@ -212,6 +213,7 @@ def test_no_network_brings_a_number_to_the_host_before_the_flush_and_records_wha
         assert len(record.values.get("delta_norm", layers)) == len(layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp, relu", "compact, batch"])
 def test_nor_does_it_with_the_default_cadence(name):
     cadence = {"every_n_steps": 20, "first_steps": 10, "histogram_every_n_steps": 100}
@@ -219,6 +221,7 @@ def test_nor_does_it_with_the_default_cadence(name):
     assert [record.step for record in records if record.histograms] == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "name"),
     [*(("mlp, relu", name) for name in OPTIMIZERS), ("recurrent, rnn", "adam"), ("recurrent, rnn", "muon")],
@@ -234,6 +237,7 @@ def test_no_optimizer_lets_the_recorder_wait(family, name):
     assert all(set(record.values["gradient_norm"]) == set(recorder.layers) for record in records)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "loss", "fix"),
     [

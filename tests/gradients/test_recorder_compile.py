@@ -7,7 +7,10 @@ from torch.nn import functional as F
 from unvanish.gradients import GradientRecorder
 
 # Dynamo itself asks every input of a graph, leaf or not.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
+]
 SEEN = ("gradient_norm", "gradient_rms", "delta_norm", "delta_rms", "update_ratio")
 
 
