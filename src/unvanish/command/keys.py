@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -78,14 +77,19 @@ def _arguments(path: str, prefix: str) -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+@cache
 def _class_of(path: str) -> ast.ClassDef | None:
-    """A class of ours, or Lightning's Trainer, whose arguments all stand in its source."""
-    return _classes(path.partition(".")[0]).get(path.rpartition(".")[2])
+    """A class of ours, or Lightning's Trainer, whose arguments all stand in its source; none of two with one name."""
+    name = path.rpartition(".")[2]
+    texts = [text for text in _sources(path.partition(".")[0]) if f"class {name}" in text]
+    found = [node for text in texts for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    named = [node for node in found if node.name == name]
+    return named[0] if len(named) == 1 and _is_plain(named[0]) else None
 
 
 @cache
-def _classes(package: str) -> dict[str, ast.ClassDef]:
-    """The classes that a recipe may name, by their names."""
+def _sources(package: str) -> list[str]:
+    """The files with classes that a recipe may name."""
     if package == "unvanish":
         rooms = ("networks", "training", "data", "gradients/adapters")
         files = [file for room in rooms for file in sorted((_PACKAGE / room).rglob("*.py"))]
@@ -93,10 +97,7 @@ def _classes(package: str) -> dict[str, ast.ClassDef]:
         files = [Path(spec.origin).parent / "pytorch" / "trainer" / "trainer.py"]
     else:
         files = []
-    trees = (ast.parse(file.read_text(encoding="utf-8")) for file in files)
-    found = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
-    count = Counter(node.name for node in found)
-    return {node.name: node for node in found if count[node.name] == 1 and _is_plain(node)}
+    return [file.read_text(encoding="utf-8") for file in files]
 
 
 def _is_plain(node: ast.ClassDef) -> bool:

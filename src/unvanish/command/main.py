@@ -17,6 +17,7 @@ from unvanish.command.arguments import understood
 from unvanish.command.early import check_early
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError
+from unvanish.command.later import metrics_come_later
 from unvanish.command.processes import is_first
 from unvanish.command.verbs import parser
 
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
     """
     wait_briefly()
+    metrics_come_later()
     words = sys.argv[1:] if argv is None else argv
     return answered(lambda: _main(words), whole="--traceback" in words)
 
@@ -109,7 +111,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from unvanish.command.compare.local import warm
 
         warm()  # it imports meanwhile what this process does
-    quieten("stderr" if is_output_alone else "stdout")
+    needs_lightning = options.verb != "diagnose" or not (options.model or options.list_findings)
+    quieten("stderr" if is_output_alone else "stdout", needs_lightning=needs_lightning)
     # Each verb has a function of its name, in a module of its own but for those that evaluate.
     rooms = {"compare": "compare.command", "search": "search.study", **dict.fromkeys(_TRAINED, "evaluate")}
     module = rooms.get(options.verb, options.verb)
@@ -118,9 +121,15 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     return int(run(options, rest))
 
 
-def quieten(stream: str) -> None:
-    """Let our own words through, and of Lightning's only warnings: each run brings two advertisements."""
-    import lightning.pytorch  # noqa: F401 - sets the level of its logger
+def quieten(stream: str, *, needs_lightning: bool = True) -> None:
+    """Let our own words through, and of Lightning's only warnings: each run brings two advertisements.
+
+    Args:
+        stream: Where our words go, ``stdout`` or ``stderr``.
+        needs_lightning: Whether what is done next imports it.
+    """
+    if needs_lightning:
+        import lightning.pytorch  # noqa: F401 - sets the level of its logger
 
     from unvanish.command.terminal import LogLines
 
