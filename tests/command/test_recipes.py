@@ -12,6 +12,7 @@ FILES = sorted(recipes.packaged().rglob("*.yaml"))
 # Data that is not in a package: what torchvision downloads, and files of the user, with the options that name them.
 DOWNLOADED = {"mnist", "cifar10"}
 OWN_FILES = {
+    "mlp/arrays": ["--data.path=arrays"],
     "mlp/csv": ["--data.path=table.csv", "--data.target=y"],
     "cnn/image_folder": ["--data.path=images"],
     "recurrent/series_csv": ["--data.path=table.csv", "--data.targets=[y]"],

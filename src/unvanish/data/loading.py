@@ -83,14 +83,14 @@ class Description:
 class Splits(NamedTuple):
     """The tensors (x, y) of every split, on the CPU; validation and test may be empty.
 
-    ``predict`` is empty for the test split, (x,) where y is unknown. ``rows`` says what each sample to predict is: a
-    file, or a row of the table, from 0; empty where that is its place. ``carried`` are columns to set beside the
-    predictions: ids, and what is known to be right.
+    x may stay in a file, as ``FileRows``. ``predict`` is empty for the test split, (x,) where y is unknown. ``rows``
+    says what each sample to predict is: a file, or a row of the table, from 0; empty where that is its place.
+    ``carried`` are columns to set beside the predictions: ids, and what is known to be right.
     """
 
-    train: tuple[Tensor, ...]
-    validation: tuple[Tensor, ...]
-    test: tuple[Tensor, ...]
-    predict: tuple[Tensor, ...] = ()
+    train: tuple[Any, ...]
+    validation: tuple[Any, ...]
+    test: tuple[Any, ...]
+    predict: tuple[Any, ...] = ()
     rows: Sequence[int] | Sequence[str] = ()
     carried: Mapping[str, Sequence[Any]] = {}

@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -112,7 +112,7 @@ class Text(InMemoryData):
             _windows(test, length, length) if self.loading.test_share else (),
         )
 
-    def _loader(self, tensors: tuple[Tensor, ...], *, shuffle: bool = False) -> BatchLoader:
+    def _loader(self, tensors: tuple[Any, ...], *, shuffle: bool = False) -> BatchLoader:
         if not tensors:
             raise ValueError("test_share is 0, so there is no test split")
         if self.trainer is not None and self.loading.device_resident:
