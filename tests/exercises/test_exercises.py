@@ -118,7 +118,7 @@ def test_hint_and_solution(capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["5ee"], "unknown exercise '5ee'; did you mean '5e'?"),
+        (["5ee"], "unknown exercise '5ee'; did you mean '5e'?; `unvanish exercise` lists all 91"),
         (["5e", "--hint", "4"], "there are hints of level 1 to 3, not 4"),
         (["--hint"], "--hint and --solution are of one exercise"),
         (["--check"], "there is no exercise to check here"),

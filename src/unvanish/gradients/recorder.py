@@ -323,7 +323,7 @@ class GradientRecorder:
                 recorded.parts[field] = Part(list(units), field.finish([*units.values()]))
 
     def after_clipping(self) -> None:
-        """Read the clipped gradients. Only needed for optimizers that are not ``torch.optim.Optimizer``s."""
+        """Read the clipped gradients. Only needed where the optimizer is none of ``torch.optim``."""
         self._updates.clipped()
 
     def after_step(self, optimizer: Optimizer | None = None) -> None:
