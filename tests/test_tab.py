@@ -384,6 +384,21 @@ def test_little_room_shows_what_tells_runs_apart(driver, tmp_path):
     assert len(set(heads)) == 4
 
 
+def test_a_loss_that_falls_on_is_told_and_is_no_illness(driver, tmp_path):
+    one = run_of(report_of(records(**RUNS["ill/seed0"])), "a")
+    changes = {"name": "not done yet", "evidence": "the loss falls on", "layers": []}
+    changed = {"verdict": "not done yet", "findings": [one["findings"][0] | changes]}
+    write(tmp_path / "report.html", [one | changed | {"name": f"run{k}"} for k in range(4)])
+    driver.get((tmp_path / "report.html").as_uri())
+    shown = Shown(driver)
+    shown.until(lambda: shown.js("return document.body.dataset.drawn"))
+    assert shown.texts(".headline p")[0] == "run0 not done yet the loss falls on"
+    assert shown.texts(".headline p")[3] == "1 more has findings, below"
+    every = "return [...document.querySelectorAll('.headline, .card, .chip, .box')].map((e) => e.getAttribute('class'))"
+    assert not [names for names in shown.js(every) if "ill" in names.split(" ")]
+    assert shown.texts(".card > h2 .chip") == ["not done yet"] * 4
+
+
 def test_terms_are_explained_on_hover(tab):
     unknown = tab.js("return [...document.querySelectorAll('.term')].filter((t) => !t.dataset.term).length")
     assert unknown == 0

@@ -99,7 +99,7 @@ def _product(left: Tensor, right: Tensor) -> Number:
         left, right = left.to_dense(), right.to_dense()
     if left.dtype == right.dtype == torch.float32 and right.is_cpu:
         product = _dot(left.flatten(), right.flatten())
-        if _LEAST ** 2 < abs(product) < _MOST ** 2:  # NaN is summed again as well
+        if _LEAST**2 < abs(product) < _MOST**2:  # NaN is summed again as well
             return product
     pairs = zip(*(torch.split(_real(tensor).flatten(), _LONG) for tensor in (left, right)), strict=True)
     return number(torch.stack([torch.dot(a.to(wide), b.to(wide)) for a, b in pairs]).sum())
