@@ -86,7 +86,7 @@ def answered(verb: Callable[[], int], *, whole: bool = False) -> int:  # noqa: P
         return 128 + signal.SIGINT
 
 
-def _ended(error: Exception, code: int) -> int:
+def _ended(error: BaseException, code: int) -> int:
     """Say why, wrapped at words on a terminal; the code."""
     from unvanish.command.terminal import console, say
 
