@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.tab import CHROMIUM, DRIVER, browser
+from tests.tab import browser
 from unvanish import MLP, diagnose
 from unvanish.activations import ACTIVATIONS
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
 
 pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+pytestmark = pytest.mark.browser
 
 FOLDER = Path(__file__).parents[1] / "docs" / "playground"
 DIGITS = {"rel": 1e-4}  # four digits

@@ -147,6 +147,7 @@ def test_files_that_cannot_be_read_are_told(workplace, capsys):
         solved()
 
 
+@pytest.mark.slow
 def test_without_hypothesis_the_extra_is_named():
     code = "import sys; sys.modules['hypothesis'] = None\nfrom unvanish.exercises import check\ncheck('5e', abs)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
