@@ -478,7 +478,7 @@ def test_no_path_leads_elsewhere(address, path):
     assert error.value.code == 404
 
 
-@pytest.mark.parametrize(("count", "depth", "points"), [(1, 3, 1), (30, 3, 5), (2, 200, 9)])
+@pytest.mark.parametrize(("count", "depth", "points"), [(1, 3, 1), (30, 3, 5), (2, 400, 9)])
 def test_many_runs_and_deep_ones_are_drawn(driver, tmp_path, count, depth, points):
     layers = [f"net.{k}.linear" for k in range(depth)]
     values = {layer: 0.9**k for k, layer in enumerate(layers)}

@@ -12,8 +12,9 @@ from unvanish.activations import ACTIVATIONS
 from unvanish.command import progress, terminal
 from unvanish.command.arguments import understood
 from unvanish.command.completion import keys_of
+from unvanish.command.errors import FailedError, WrongInputError
 from unvanish.command.experiment import Experiment
-from unvanish.command.main import main
+from unvanish.command.main import answered, main
 from unvanish.command.recipe_list import head_of, recipe_list
 from unvanish.command.recipes import load, names, packaged
 from unvanish.command.verbs import parser
@@ -264,3 +265,18 @@ def test_a_shell_completes_without_torch(tmp_path, line, found):
     ended = subprocess.run(command, env=os.environ | asked, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert {word.strip() for word in answer.read_text().split("\n")} == found
     assert not re.search(r"\| +torch$", ended.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("error", "code"), [(FailedError, 1), (WrongInputError, 2)])
+def test_how_a_verb_has_ended_wraps_at_words_on_a_terminal(monkeypatch, error, code):
+    stream, where = screen(no_color=True, color_system=None)
+    monkeypatch.setattr(terminal, "console", lambda _: where)
+    words = "there is no room left for the checkpoint that " + "is kept beside the run, " * 5
+
+    def verb():
+        raise error(words)
+
+    assert answered(verb) == code
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 60
+    assert " ".join(lines) == f"unvanish: {words}".strip()
