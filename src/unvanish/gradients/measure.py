@@ -52,7 +52,7 @@ def norms(tensors: Sequence[Tensor]) -> Tensor | list[float]:
     for tensor in tensors:  # at every step of a training, so that each call counts
         if type(tensor) is Tensor and tensor.dtype is torch.float32 and tensor.layout is torch.strided:
             flat = tensor.flatten()
-            norm = math.sqrt(torch.dot(flat, flat).item() if flat.numel() <= _LONG else _dot(flat, flat))
+            norm = math.sqrt(torch.dot(flat, flat).item() if flat.numel() <= _PIECE else _dot(flat, flat))
             found.append(norm if _LEAST < norm < _MOST else _wide_norm(flat).item())  # NaN is summed again as well
         else:
             found.append(_norm_on_cpu(tensor, _dot))
