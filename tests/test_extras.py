@@ -25,6 +25,7 @@ print([name for name in {HELD} if name in sys.modules])
 """
 
 
+@pytest.mark.slow
 def test_images_wait_for_no_library_of_other_data():
     before = "import sys, torch, lightning\nhad = set(sys.modules)\n"
     code = before + LOOK.replace("in sys.modules", "in set(sys.modules) - had")

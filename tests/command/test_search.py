@@ -56,6 +56,7 @@ def test_what_is_no_space_is_one_line(setting, answer):
         space_of(None, [setting])
 
 
+@pytest.mark.slow
 def test_a_search_keeps_table_picture_and_the_best_as_a_recipe_and_prunes_what_does_not_learn(workplace, capsys):
     words = ["search", "mlp/wine", *SMALL, f"--set={RATE}=1e-3..1e-1,log", "--set=model.num_layers=1,40"]
     words += ["--model.activation=sigmoid", "--model.initialization=default", "--out=here", "--sampler=random"]
@@ -119,6 +120,7 @@ def test_what_is_not_ill_is_stopped_below_the_median_once_it_is_under_way(tmp_pa
     validated(0.8, 40)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_with_the_trial_that_was_trained(workplace):
     words = [sys.executable, "-m", "unvanish", "search", "mlp/wine", f"--set={RATE}=1e-3..1e-1,log", "--out=here"]
     words += ["--model.hidden_sizes=[7]", "--trainer.max_epochs=100", "--trials=2"]

@@ -68,18 +68,12 @@ def answered(verb: Callable[[], int], *, whole: bool = False) -> int:  # noqa: P
     try:
         return verb()
     except WrongInputError as error:
-        from unvanish.command.terminal import console, say
-
-        say(f"unvanish: {error}", console(sys.stderr))
-        return 2
+        return _ended(error, 2)
     except FailedError as error:
-        print(f"unvanish: {error}", file=sys.stderr)
-        return 1
+        return _ended(error, 1)
     except StoppedError as error:
-        if not is_first():
-            return 0  # Lightning takes another answer for a crash, and kills the first
-        print(f"unvanish: {error}", file=sys.stderr)
-        return 128 + error.signum
+        # Lightning takes another answer than 0 for a crash, and kills the first.
+        return _ended(error, 128 + error.signum) if is_first() else 0
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -90,6 +84,14 @@ def answered(verb: Callable[[], int], *, whole: bool = False) -> int:  # noqa: P
     except KeyboardInterrupt:
         print("unvanish: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _ended(error: BaseException, code: int) -> int:
+    """Say why, wrapped at words on a terminal; the code."""
+    from unvanish.command.terminal import console, say
+
+    say(f"unvanish: {error}", console(sys.stderr))
+    return code
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:

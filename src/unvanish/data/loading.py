@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from unvanish.bounds import NonNegativeInt, PositiveInt, check_bounds
+
 
 @dataclass(frozen=True)
 class Loading:
@@ -24,17 +26,15 @@ class Loading:
         ValueError: A number is out of its range.
     """
 
-    batch_size: int = 32
-    seed: int = 0
-    split_seed: int = 0
+    batch_size: PositiveInt = 32
+    seed: NonNegativeInt = 0
+    split_seed: NonNegativeInt = 0
     validation_share: int | float = 0.1
     test_share: int | float = 0.2
     device_resident: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("seed", 0), ("split_seed", 0)):
-            if (value := getattr(self, name)) < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        check_bounds(Loading, vars(self))
 
     def check_shares(self, *, needs_test: bool) -> None:
         """Refuse shares that are none, or that leave nothing to train on.

@@ -18,10 +18,11 @@ Number = Tensor | float
 SATURATED = 0.99
 #: Counts of a histogram: for either sign one for each octave of a float32, and one for NaN and infinity.
 OCTAVES = 512
-#: On a CPU, elements that are summed in float32 at once, and elements that are converted to float64 at once.
+#: On a CPU, elements that are summed in float32 at once, and those that are converted to float64 at once, or added one
+#: after the other.
 _LONG, _PIECE = 1 << 16, 1 << 14
 #: The squares of a float32 norm outside of this range may have underflowed or overflowed.
-_SAFE = (1e-15, 1e15)
+_LEAST, _MOST = 1e-15, 1e15
 
 
 def accumulator(device: torch.device) -> torch.dtype:
@@ -45,27 +46,35 @@ def norm(tensor: Tensor) -> Number:
 
 def norms(tensors: Sequence[Tensor]) -> Tensor | list[float]:
     """The L2 norm of each tensor, in float64; from a CPU's float32 to five digits at least."""
-    if tensors[0].is_cpu:
-        return [_norm_on_cpu(tensor) for tensor in tensors]
-    return torch.stack(torch._foreach_norm([*map(_real, tensors)], 2, accumulator(tensors[0].device)))
+    if not tensors[0].is_cpu:
+        return torch.stack(torch._foreach_norm([*map(_real, tensors)], 2, accumulator(tensors[0].device)))
+    found = []
+    for tensor in tensors:  # at every step of a training, so that each call counts
+        if type(tensor) is Tensor and tensor.dtype is torch.float32 and tensor.layout is torch.strided:
+            flat = tensor.flatten()
+            norm = math.sqrt(torch.dot(flat, flat).item() if flat.numel() <= _PIECE else _dot(flat, flat))
+            found.append(norm if _LEAST < norm < _MOST else _wide_norm(flat).item())  # NaN is summed again as well
+        else:
+            found.append(_norm_on_cpu(tensor, _dot))
+    return found
 
 
-def _norm_on_cpu(tensor: Tensor, dot: Callable[[Tensor, Tensor], float] | None = None) -> float:
-    is_plain = type(tensor) is Tensor and tensor.layout is torch.strided and tensor.dtype is torch.float32
-    flat = (tensor if is_plain else _real(tensor)).flatten()  # nearly all are plain, so skip the slower path
+def _norm_on_cpu(tensor: Tensor, dot: Callable[[Tensor, Tensor], float]) -> float:
+    flat = _real(tensor).flatten()
     if flat.dtype is torch.float32:
-        found = math.sqrt((dot or _dot)(flat, flat))
-        if _SAFE[0] < found < _SAFE[1]:  # NaN is summed again as well
+        found = math.sqrt(dot(flat, flat))
+        if _LEAST < found < _MOST:
             return found
     return _wide_norm(flat).item()
 
 
 def _dot(left: Tensor, right: Tensor) -> float:
-    """The inner product, in pieces: torch.dot of long float32 tensors has only three to five digits on a CPU."""
-    if left.numel() <= _LONG:
+    """The inner product: torch.dot of long float32 tensors has only three to five digits on a CPU."""
+    if left.numel() <= _PIECE:
         return torch.dot(left, right).item()
+    # Beside one large element thousands of small ones are lost, as those of positions beside a class token.
     pieces = zip(torch.split(left, _LONG), torch.split(right, _LONG), strict=True)
-    return sum(torch.dot(a, b).item() for a, b in pieces)
+    return sum(_pairwise(a, b) for a, b in pieces)
 
 
 def _pairwise(left: Tensor, right: Tensor) -> float:
@@ -92,7 +101,7 @@ def _product(left: Tensor, right: Tensor) -> Number:
         left, right = left.to_dense(), right.to_dense()
     if left.dtype == right.dtype == torch.float32 and right.is_cpu:
         product = _dot(left.flatten(), right.flatten())
-        if _SAFE[0] ** 2 < abs(product) < _SAFE[1] ** 2:  # NaN is summed again as well
+        if _LEAST**2 < abs(product) < _MOST**2:  # NaN is summed again as well
             return product
     pairs = zip(*(torch.split(_real(tensor).flatten(), _LONG) for tensor in (left, right)), strict=True)
     return number(torch.stack([torch.dot(a.to(wide), b.to(wide)) for a, b in pairs]).sum())

@@ -5,7 +5,7 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from torch import Tensor
@@ -182,20 +182,23 @@ class Step:
         columns: dict[Field, Mapping[str, float]] = {SIZE: self.sizes, UNITS: self.units}
         for quantity_field, part in self.parts.items():
             columns[quantity_field] = _joined(quantity_field, part.names, part.read(brought))
-        measured = {name for field_ in self.parts for name in columns[field_]}
-        names = dict.fromkeys(
-            (*order, *(name for trunk in self.trunks for name in trunk.layers), *self.sizes, *measured)
-        )
-        layers = [name for name in names if name]
+        trunks = chain.from_iterable(trunk.layers for trunk in self.trunks)
+        measured = chain.from_iterable(columns[field_] for field_ in self.parts)
+        layers = [name for name in dict.fromkeys(chain(order, trunks, self.sizes, measured)) if name]
         values: Values = {}
         for quantity in _told_by(frozenset(self.parts)):
-            needed = [(field_, columns[field_]) for field_ in quantity.fields]
+            there, rows = layers, []
+            for field_ in quantity.fields:
+                column = columns[field_]
+                there = [name for name in there if name in column]
+            for field_ in quantity.fields:
+                column = columns[field_]
+                rows.append([column[name] for name in there])
             found = {}
-            for name in layers:
-                if all(name in column for _, column in needed):
-                    value = quantity.value({field_: column[name] for field_, column in needed})
-                    if value is not None:
-                        found[name] = value
+            for name, *numbers in zip(there, *rows, strict=True):
+                value = quantity.value(dict(zip(quantity.fields, numbers, strict=True)))
+                if value is not None:
+                    found[name] = value
             if found:
                 values[quantity.name] = found
         found_totals = ((total.name, total.value(columns, self.batch)) for total in TOTALS)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.gradients import measure
 from unvanish.gradients.connections import Connections
 from unvanish.gradients.hook import Hook
@@ -76,15 +77,13 @@ class GradientRecorder:
     def __init__(
         self,
         model: nn.Module,
-        every_n_steps: int = 20,
+        every_n_steps: PositiveInt = 20,
         *,
         first_steps: int = 10,
-        histogram_every_n_steps: int = 100,
+        histogram_every_n_steps: PositiveInt = 100,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
-        for name, value in (("every_n_steps", every_n_steps), ("histogram_every_n_steps", histogram_every_n_steps)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_bounds(GradientRecorder, locals())
         self.every_n_steps = every_n_steps
         self.first_steps = first_steps
         self.histogram_every_n_steps = histogram_every_n_steps
@@ -324,7 +323,7 @@ class GradientRecorder:
                 recorded.parts[field] = Part(list(units), field.finish([*units.values()]))
 
     def after_clipping(self) -> None:
-        """Read the clipped gradients. Only needed for optimizers that are not ``torch.optim.Optimizer``s."""
+        """Read the clipped gradients. Only needed where the optimizer is none of ``torch.optim``."""
         self._updates.clipped()
 
     def after_step(self, optimizer: Optimizer | None = None) -> None:
