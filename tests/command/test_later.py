@@ -2,6 +2,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import importlib, json, pkgutil, sys
 from unvanish.command.later import metrics_come_later
@@ -29,6 +31,7 @@ def run(*words):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_every_name_of_torchmetrics_is_what_it_was_and_comes_when_it_is_asked_for():
     loaded, missing, found = run("later")
     assert loaded == []
@@ -40,6 +43,7 @@ def test_every_name_of_torchmetrics_is_what_it_was_and_comes_when_it_is_asked_fo
     assert len(found) > 400
 
 
+@pytest.mark.slow
 def test_a_model_is_diagnosed_by_torch_alone(tmp_path):
     text = "from torch import nn\nclass Net(nn.Linear):\n    def __init__(self): super().__init__(3, 2)\n"
     (tmp_path / "mine.py").write_text(text)

@@ -77,6 +77,7 @@ def test_batches_are_those_of_the_same_rows_in_memory_and_each_is_seen_once_an_e
     assert sorted(seen) == [*range(ROWS)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 def test_no_more_than_a_batch_of_a_file_is_resident(tmp_path):
     """64 MiB, which an array that is mapped as a whole has in memory after an epoch."""
