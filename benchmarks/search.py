@@ -199,9 +199,9 @@ be reached is that without a pruner, and of each trial that was stopped it is kn
 are of the validation split, the median over the searches: accuracy, and for the adding problem the error. The median
 pruner is Optuna's with its defaults, asked after every validation. "Verdict alone" stops what is ill; "verdict", the
 default of `unvanish search`, also what is below the median of those that have come to their end, of which there are
-{STARTUP} or more, after {WARMUP:.0%} of its steps. Both numbers, and the share of the gradient at which vanishing stops a
-trial, were chosen on these searches, so on others the verdict may do worse. Seconds are those of training, of a trial
-that was stopped as many as its share of the steps; the machine did other work meanwhile.
+{STARTUP} or more, after {WARMUP:.0%} of its steps. Both numbers, and the share of the gradient at which vanishing
+stops a trial, were chosen on these searches, so on others the verdict may do worse. Seconds are those of training, of
+a trial that was stopped as many as its share of the steps; the machine did other work meanwhile.
 
 `python -m benchmarks.search --trials {count} --searches {searches}`, {date.today()}
 

@@ -157,6 +157,7 @@ def test_what_cannot_be_used_is_refused_by_its_place(folder):
     late = np.where(np.arange(ROWS)[:, None, None] >= 100, np.nan, x)
     assert refusal("x.npy", late) == f"x.npy: row {min(n for n in train if n >= 100)} is not finite"
     assert refusal("y.npy", np.arange(ROWS) - 1).startswith("y.npy: whole numbers are classes, (N,) from 0")
+    assert refusal("y.npy", np.zeros(ROWS, int)).startswith("y.npy: all rows are of class 0")
     assert (
         refusal("y.npy", np.where(np.arange(ROWS) < 2, np.nan, 1)) == "y.npy: row 0 is not finite, and 1 others are not"
     )
