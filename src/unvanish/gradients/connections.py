@@ -1,7 +1,8 @@
 """What autograd's graph tells of a network as a whole: the order of its layers, and what does not train."""
 
+import gc
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import final
+from typing import Any, final
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -99,7 +100,9 @@ class Connections:
         without = {id(p) for p in mine if p.requires_grad and p.grad is None} if not gone else set()
         self._without[chosen] = self._without.get(chosen, without) & without
         silent &= {name for name, p in layers.parameters if id(p) in self._without[chosen]}
-        self._outside = {i: str(tuple(leaf.shape)) for i, leaf in _outside(watch, layers, shown)}
+        strangers = [*_outside(watch, layers, shown)]
+        own = _kept(self._model) | _without_a_module([leaf for _, leaf in strangers]) if strangers else set()
+        self._outside = {index: str(tuple(leaf.shape)) for index, leaf in strangers if index in own}
         trained = {id(p): name for name, p in layers.parameters if name and p.requires_grad}
         others = {name for index, name in trained.items() if chosen is not None and index not in chosen}
         self._trunks = tuple(sight.trunks)
@@ -108,7 +111,7 @@ class Connections:
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
         meant = {name for name, p in layers.parameters if name not in sight.blind or id(p) in taken}
         recorded.unreached = tuple(name for name in sight.cut if name in (silent - others) & meant)
-        recorded.untrained = tuple(self.untrained())
+        recorded.untrained = *self.untrained(), *_frozen(layers)
         if others and chosen is not None:
             names = [name for name, p in layers.parameters if name and id(p) in chosen]
             recorded.part = common_path(names) or names[0] if names else ""
@@ -130,6 +133,45 @@ def _outside(watch: Watch, layers: Layers, shown: dict[int, str]) -> Iterator[tu
         is_weight = isinstance(leaf, nn.Parameter) or (leaf.shape in shapes and not watch.sight.is_data(leaf))
         if index not in shown and is_weight:
             yield index, leaf
+
+
+def _frozen(layers: Layers) -> list[Untrained]:
+    """The weights that want no gradient, where they are more than half of all numbers."""
+    weights = [(name, p) for name, p in layers.parameters if name]
+    frozen = [(name, p.numel()) for name, p in weights if not p.requires_grad]
+    if 2 * sum(count for _, count in frozen) <= sum(p.numel() for _, p in weights):
+        return []
+    return [Untrained("frozen", tuple(name for name, _ in frozen))]
+
+
+def _kept(model: nn.Module) -> set[int]:
+    """The weights that a model's modules keep in lists and dictionaries, where torch does not look for them."""
+    found: set[int] = set()
+    queue: list[Any] = [value for module in model.modules() for value in vars(module).values()]
+    seen = {id(value) for value in queue}
+    for value in queue:
+        inside: Iterable[Any] = ()
+        if isinstance(value, Tensor):
+            found.add(id(value))
+        elif isinstance(value, nn.Module):
+            found |= {id(parameter) for parameter in value.parameters()} if value is not model else set()
+        elif isinstance(value, list | tuple | set):
+            inside = value
+        elif isinstance(value, dict):
+            inside = value.values()
+        queue += [one for one in inside if id(one) not in seen]
+        seen |= {id(one) for one in inside}
+    return found
+
+
+def _without_a_module(leaves: Sequence[Tensor]) -> set[int]:
+    """Those that no module holds, such as a layer's that is made anew in each forward pass.
+
+    What another module holds is its own affair: an adversary's weights, or a judge's, of which the loss is made.
+    """
+    tables = (by.values() for by in gc.get_referrers(*leaves) if isinstance(by, dict))
+    of_modules = (table for table in tables if all(p is None or isinstance(p, nn.Parameter) for p in table))
+    return {id(leaf) for leaf in leaves} - {id(p) for table in of_modules for p in table}
 
 
 def _without_layers(trunk: Trunk, others: set[str]) -> Trunk | None:

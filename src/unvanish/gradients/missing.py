@@ -40,7 +40,7 @@ class Untrained(NamedTuple):
 
     Args:
         kind: gradient, where none has come to them; outside, where the model does not know them; optimizer, where none
-            has them.
+            has them; frozen, where most are meant to stay.
         names: Of the parameters; of weights outside of the model their shapes.
     """
 
@@ -52,6 +52,7 @@ class Untrained(NamedTuple):
             "gradient": ("parameter", "without a gradient"),
             "outside": ("weight", "of the loss that the model does not know"),
             "optimizer": ("parameter", "in no optimizer"),
+            "frozen": ("weight", "frozen"),
         }[self.kind]
         return f"{len(self.names)} {noun}{'s' * (len(self.names) > 1)} {what}: {listed(self.names, 'more')}"
 

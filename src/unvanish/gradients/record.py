@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unvanish.gradients.attention import Astray
 from unvanish.gradients.ends import Ends, Given
 from unvanish.gradients.graph import Trunk
 from unvanish.gradients.heads import Head
@@ -81,6 +82,7 @@ class Record:
         gated: The recurrent layers with gates.
         normalizations: The classes of what normalizes, such as LayerNorm.
         dropout: The largest probability with which a module drops units.
+        astray: Softmaxes over another axis than the one that their numbers are then summed over.
     """
 
     step: int
@@ -100,6 +102,7 @@ class Record:
     gated: tuple[str, ...] = ()
     normalizations: tuple[str, ...] = ()
     dropout: float = 0.0
+    astray: tuple[Astray, ...] = ()
 
     def __repr__(self) -> str:
         names = dict.fromkeys(layer for layers in self.values.values() for layer in layers)
@@ -145,6 +148,7 @@ class Step:
         gated: As of ``Record``.
         normalizations: As of ``Record``.
         dropout: As of ``Record``.
+        astray: As of ``Record``.
     """
 
     number: int
@@ -166,6 +170,7 @@ class Step:
     gated: tuple[str, ...] = ()
     normalizations: tuple[str, ...] = ()
     dropout: float = 0.0
+    astray: tuple[Astray, ...] = ()
 
     def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
         """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
@@ -229,6 +234,7 @@ class Step:
             self.gated,
             self.normalizations,
             self.dropout,
+            self.astray,
         )
 
     def _histograms(self, brought: Iterator[float]) -> dict[str, list[int]]:

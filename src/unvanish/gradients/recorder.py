@@ -302,6 +302,7 @@ class GradientRecorder:
         watch.look_back()
         recorded.activations = dict(watch.activations.kinds)
         recorded.gated, recorded.normalizations, recorded.dropout = watch.gated, watch.normalizations, watch.dropout
+        recorded.astray = watch.astray
         for passes in watch.passes:
             recorded.times |= passes.add_states(watch.twice)
         # Where nobody knows how many there were, there may be several.

@@ -95,10 +95,11 @@ class Session:
             self._next_verdict = 4 * self.report.steps
             self._tell(aloud=missing > 0)
 
-    def close(self, *, is_done: bool) -> None:
+    def close(self, *, is_done: bool, has_run: bool = False) -> None:
         """Write the rest and the report; the second time, nothing.
 
         Args:
+            has_run: Whether there were batches since the last step.
             is_done: Whether the training has come to its end; of one that has died the gradients are asked for first.
         """
         if self._is_closed:
@@ -108,6 +109,8 @@ class Session:
         self.run(lambda recorder: recorder.__exit__(None, None, None))
         self.is_over = True
         if not self.report.steps:
+            if is_done and has_run:
+                self._say("gradients: no optimizer has made a step, so no weight has moved. Try optimizer.step().")
             return
         try:
             if is_done:

@@ -27,6 +27,8 @@ LEFT = 0.4
 SHRUNK = 0.5
 #: The same where they are nine times what they were added to.
 SHRINKS = 0.75
+#: A tenth of the loss is no rounding.
+FELT = 0.1
 #: Where the loss is as many times what it compares at all steps, nothing was added to it.
 SAME = 1e-5
 
@@ -42,6 +44,18 @@ def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
                 remedies=("hidden layers with an activation, such as ReLU, after each", *rule.remedies),
                 about=("layers", "activation", *rule.about),
             )
+        elif (
+            frozen := next((one for one in seen.latest.untrained if one.kind == "frozen"), None)
+            if seen.latest
+            else None
+        ):
+            yield rule.found(
+                f"{evidence}; {frozen}",
+                frozen.names,
+                cause="what is frozen has not learnt this task, and what is left to train cannot.",
+                remedies=("requires_grad_(True) for more layers", "weights that were trained on data like these"),
+                about=("layers", *rule.about),
+            )
         else:
             yield rule.found(evidence)
 
@@ -53,7 +67,9 @@ def _is_linear(seen: Seen) -> bool:
     is_known = seen.kinds.keys() >= seen.medians(WEIGHT_NORM).keys()
     # What follows the last layer only maps a plane's height to an answer.
     inner = {kind for name, kind in seen.kinds.items() if name not in seen.outputs}
-    return not bends and is_known and inner <= {"identity"}
+    # Products of what layers return bend too: in attention or behind a gate not all layers are in one line.
+    is_line = any(seen.medians(WEIGHT_NORM).keys() <= line.keys() for line in seen.lines.values())
+    return not bends and is_known and is_line and inner <= {"identity"}
 
 
 def _is_on_its_way(seen: Seen) -> bool:
@@ -76,6 +92,9 @@ def _grows(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 
 def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if not seen.is_early and seen.steps >= PATIENCE and (evidence := _beside(seen)):
+        yield rule.found(evidence, cause=_OTHER, remedies=_LESS, about=("loss", *rule.about))
+        return
     if seen.is_early or not seen.head or not seen.progress < ENOUGH:
         return
     before, now = seen.initial(WEIGHT_NORM), seen.medians(WEIGHT_NORM)
@@ -112,6 +131,22 @@ def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
 def is_apart(options: Mapping[str, Any]) -> bool:
     """Whether an optimizer takes weight decay from the weights itself, and does not add it to the gradient."""
     return bool(options.get("decoupled_weight_decay")) or str(options.get("optimizer")) in ("AdamW", "Lion", "Muon")
+
+
+def _beside(seen: Seen) -> str:
+    """What shows that a comparison has come to nothing beside another part of the loss."""
+    compared = [head for head in seen.heads if head.loss]
+    if len(compared) != 1 or len(seen.heads) < 2 or seen.part:
+        return ""
+    (head,), constant = compared, seen.constant_of(compared[0])
+    values = seen.values(head)
+    if not values or not constant > 0 or not fmean(values) > (1 - STUCK_AT) * constant:
+        return ""
+    first = [(r.totals.get(LOSS.name, math.nan), h.value) for r in seen.first for h in r.heads if h.loss]
+    if not fmean((total - value) / total if total else 0.0 for total, value in first or [(1.0, 1.0)]) > FELT:
+        return ""
+    best = f"{constant:.3g} is what the best constant answer has"
+    return f"the {head.loss} is {fmean(values):.3g}, where {best}, and the loss has another part"
 
 
 def _added(seen: Seen, records: Sequence[Record]) -> float:
@@ -155,6 +190,14 @@ def _flat(rule: Rule, seen: Seen) -> Iterator[Finding]:
 _LINEAR = (
     "layers without an activation between them are one linear layer, whose answer is a plane; what is not near one, as "
     "XOR or rings are not, is out of its reach."
+)
+_OTHER = (
+    "the other part asks for the same of all samples, as a VAE's divergence from its prior does, and is heard alone."
+)
+_LESS = (
+    "a tenth of the other part",
+    "its weight from 0 upwards over the first steps",
+    "no other part on the first runs",
 )
 PLATEAU = Rule(
     name="plateau",

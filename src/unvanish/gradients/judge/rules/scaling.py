@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.rules.units import is_blocked
 from unvanish.gradients.judge.seen import ROWS, Seen
+from unvanish.gradients.missing import listed
+from unvanish.gradients.quantities.spread import SPREAD
 
 #: Below this the first layer learns a thousand times more slowly than the others.
 SMALL = 0.03
@@ -13,6 +15,8 @@ SMALL = 0.03
 LARGE = 10.0
 #: Of a column's mean square, what rounding may leave of a variance of 0.
 ALIKE = 1e-12
+#: The same of what a layer returns, over its size, in float32.
+SAME = 1e-5
 
 
 def _inputs(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -36,6 +40,12 @@ _TOO_SMALL = "the first layer's gradients are that much smaller than the others'
 def _alike(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if not seen.is_stuck:
         return
+    # Of words what the embedding makes of them tells.
+    firsts = {[*line][0] for line in seen.lines.values() if line} - seen.inputs.keys()
+    spreads = [record.of(SPREAD) for record in (*seen.first, *seen.records)]
+    same = [name for name in firsts if (s := [of[name] for of in spreads if name in of]) and max(s) < SAME]
+    if same:
+        yield rule.found(f"what {listed(same)} makes of all samples is the same in each batch", same)
     for layer, data in seen.inputs.items():
         if data.count >= ROWS and all(
             v <= ALIKE * (m * m + v) for v, m in zip(data.variances, data.means, strict=True)
