@@ -3,6 +3,8 @@ import logging
 import pytest
 import torch
 
+from tests.tab import CHROMIUM, DRIVER
+
 torch.set_num_threads(1)  # the tests run side by side, one process a core
 
 
@@ -21,3 +23,10 @@ def own_log():
     yield
     log.handlers = []
     log.setLevel(logging.NOTSET)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    if item.get_closest_marker("browser") and not (CHROMIUM and DRIVER):
+        pytest.skip("chromium and chromedriver are not installed")

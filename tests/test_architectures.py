@@ -10,6 +10,8 @@ from benchmarks.architectures.specimen import Specimen
 from benchmarks.architectures.work import Limits, check_all, check_one, source_of
 from unvanish.gradients import GradientRecorder
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = [
     ("torchvision", "squeezenet1_1"),
     ("torchvision", "shufflenet_v2_x0_5"),

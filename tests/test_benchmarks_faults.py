@@ -48,6 +48,7 @@ ILL = WELL | {
 }
 
 
+@pytest.mark.slow
 def test_cases_run_from_facts_to_a_page_and_what_cannot_run_is_a_row(tmp_path, capsys):
     odd = WELL | {"id": "odd", "optimizer": WELL["optimizer"] | {"clipnorm": 1.0}, "epochs": 1}
     broken = [

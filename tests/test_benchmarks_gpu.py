@@ -18,6 +18,7 @@ def rows_of(page):
     return dict(re.findall(r"^\| ((?!check |---).+?) \| (.+?) \|", page, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_the_command_tries_itself_on_a_cpu_and_writes_its_table(tmp_path):
     words = ["--device", "cpu", "--quick", "--root", str(tmp_path), "--out", str(tmp_path / "page.md")]
     done = subprocess.run(

@@ -3,6 +3,7 @@ import pytest
 from benchmarks import remedies
 
 
+@pytest.mark.slow
 def test_a_case_is_judged_by_other_weights_and_other_batches(monkeypatch, capsys):
     monkeypatch.setattr(remedies, "STEPS", 40)
     monkeypatch.setattr(remedies, "LONGER", 60)

@@ -2,6 +2,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 import torch
 
 from unvanish.command.main import main
@@ -11,6 +12,7 @@ from unvanish.gradients.quantities import QUANTITIES, READERS
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_architecture_of_contributing_md_is_checked_diagnosed_and_trained_from_its_two_files(
     workplace, monkeypatch, capsys
 ):
@@ -34,6 +36,7 @@ def written(name: str, folder: Path) -> None:
         (folder / f"{name}.{suffix}").write_text(block[1])
 
 
+@pytest.mark.slow
 def test_the_data_of_the_guide_is_trained_on_and_tested_from_its_two_files(workplace, monkeypatch, capsys):
     written("waves", workplace)
     monkeypatch.syspath_prepend(workplace)

@@ -31,6 +31,34 @@ def test_a_chapter_opens_with_its_goal_and_ends_with_a_summary_and_what_comes_ne
     assert all((path.parent / name).exists() for name in linked)
 
 
+def install_cells():
+    return {text for path in NOTEBOOKS for cell, text in cells_of(path)[2:3] if cell["cell_type"] == "code"}
+
+
+def test_the_first_cell_of_each_chapter_installs_the_package_where_it_is_absent(tmp_path, monkeypatch):
+    (code,) = install_cells()  # one and the same in all
+    asked = []
+    code = re.sub(r"%pip (.*)", r"asked.append(f'''\1''')", code)
+
+    def run(*, absent=True):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None if absent else name)
+        exec(code, {"asked": asked})
+
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    run(absent=False)
+    assert not asked
+    with pytest.raises(ModuleNotFoundError, match=r"bring a wheel of unvanish here"):
+        run()
+    (tmp_path / "src" / "unvanish").mkdir(parents=True)
+    run()
+    (folder / "unvanish-0.1.0-py3-none-any.whl").touch()
+    run()
+    sources = [tmp_path, folder / "unvanish-0.1.0-py3-none-any.whl"]
+    assert asked == [f'install --quiet "{source}[exercises]"' for source in sources]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_cell_fits_a_screen_and_needs_no_file_beside_it(path):
     code = [text for cell, text in cells_of(path) if cell["cell_type"] == "code"]

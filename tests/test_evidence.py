@@ -28,6 +28,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", evidence.RECIPES)
 def test_a_recipe_has_the_numbers_that_were_kept(name: str, kept: dict) -> None:

@@ -49,6 +49,7 @@ def shown(tmp_path_factory):
     return [dict(output.data) for cell in notebook.cells for output in cell.outputs if "data" in output]
 
 
+@pytest.mark.slow
 def test_each_is_a_page_a_picture_and_a_line(shown):
     assert len(shown) == 3
     for place, data in enumerate(shown):

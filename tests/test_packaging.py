@@ -63,6 +63,7 @@ def run(installed, workplace, *words):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_wheel_brings_the_recipes(installed, workplace):
     listed = run(installed, workplace, "recipes", "list")
     files = {p.relative_to(ROOT / "recipes").with_suffix("").as_posix() for p in (ROOT / "recipes").rglob("*.yaml")}
@@ -70,6 +71,7 @@ def test_the_wheel_brings_the_recipes(installed, workplace):
     assert "quickstart" in files
 
 
+@pytest.mark.slow
 def test_the_wheel_trains_elsewhere(installed, workplace):
     run(installed, workplace, "fit", "-c", "quickstart", "--trainer.max_epochs=1")
     assert (workplace / "runs/quickstart/1/checkpoints/best.ckpt").is_file()

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.tab import CHROMIUM, DRIVER, browser
+from tests.tab import browser
 from unvanish import MLP, diagnose
+from unvanish.activations import ACTIVATIONS
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
 
 pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+pytestmark = pytest.mark.browser
 
 FOLDER = Path(__file__).parents[1] / "docs" / "playground"
 DIGITS = {"rel": 1e-4}  # four digits
@@ -122,6 +123,7 @@ CASES = {
     "selu, residual": {"activation": "selu", "residual": True},
     "silu, batch": {"activation": "silu", "normalization": "batch"},
     "leaky_relu": {"activation": "leaky_relu"},
+    "gelu": {"activation": "gelu"},
     "identity": {"activation": "identity", "depth": 2},
     "exploding": {"activation": "relu", "initialization": "normal(9)"},
     "relu, batch": {"activation": "relu", "normalization": "batch", "width": 13},
@@ -155,6 +157,10 @@ def test_its_numbers_are_those_of_diagnose_and_of_autograd_to_four_digits(js, ca
         theory = {place: float(value) for place, value in enumerate(found["theory"]) if value != "NaN"}
         places = {name: place for place, name in enumerate(diagnosis.record.of(DELTA_NORM))}
         assert theory == pytest.approx({places[name]: v for name, v in diagnosis.expected.items()}, **DIGITS)
+
+
+def test_its_activations_are_those_of_the_package(js):
+    assert js("(js) => js.FIELDS.activation.choices") == list(ACTIVATIONS)
 
 
 def test_its_verdicts_are_among_those_of_the_cases(js):

@@ -5,6 +5,8 @@ import pytest
 from unvanish.command import recipes
 from unvanish.command.main import main
 
+pytestmark = pytest.mark.slow
+
 RESULT = re.compile(r"test/(\w+) ([\d.]+) \+- ([\d.]+)")
 
 
@@ -16,7 +18,6 @@ NAMES = (
     "mlp/iris",
     "mlp/diabetes",
     "recurrent/sunspots",
-    "recurrent/adding_lstm",
 )
 
 

@@ -53,6 +53,7 @@ def test_every_recipe_has_its_place_and_its_figures(pages, tmp_path):
     assert all(f"generated/{path.stem}\n" in index for path in tmp_path.glob("*.md"))
 
 
+@pytest.mark.slow
 def test_the_drawing_has_an_arrow_for_each_import_and_none_goes_up(pages):
     from site_pages import design
 

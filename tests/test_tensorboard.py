@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.tab import CHROMIUM, DRIVER, browser, tensorboard
+from tests.tab import browser, tensorboard
 from unvanish.command.main import main
 from unvanish.gradients.show.events import CHARTS
 
 pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+pytestmark = pytest.mark.browser
 
 LAYERS = ("hidden.0", "hidden.1", "output")
 PAGES = ("timeseries", "scalars", "custom_scalars", "images", "histograms", "text", "hparams")

@@ -21,8 +21,8 @@ from unvanish.data import BatchLoader, ImageFolder, Loading
 
 BATCH, IMAGES, WORKERS = 64, 60_000, (0, 1, 2)
 #: torchvision's loader takes its time for each sample, so that fewer tell it.
-THEIRS = 12_000
-FILES, SIDE, CLASSES = 20_000, 64, 4
+THEIRS = 3_000
+FILES, SIDE, CLASSES = 4_000, 64, 4
 #: Of the files: as small as the batches, and as photographs are.
 SIDES = (64, 256)
 
@@ -117,7 +117,7 @@ def from_files(side: int) -> Iterator[Row]:
             epoch(module())
             return time.perf_counter() - start
 
-        times = in_turns({"first": first, "decoder": lambda: decoded(paths, side)})
+        times = in_turns({"first": first, "decoder": lambda: decoded(paths, side)}, 3)
         work = f"{FILES:,} JPEG of {side}x{side} to batches of {SIDE}x{SIDE}, first epoch, reading included"
         yield Row(work, "torchvision.io alone, two threads", times["first"], times["decoder"], "s", 1.2)
         data = module()

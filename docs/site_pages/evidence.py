@@ -15,6 +15,7 @@ COMMANDS = {
     "TABLES": "make tables",
     "GPU": "make gpu",
     "SEARCH": "python -m benchmarks.search",
+    "MACHINES": "python -m benchmarks.machines --gib 20 --repeats 2",
     "RESULTS": "make bench",
 }
 #: What is measured and printed, and stands in a page of another section.

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from unvanish.command.compare.api import compare
     from unvanish.command.trained import load
     from unvanish.data import (
+        ArrayFolder,
         Augmentation,
         Description,
+        FileRows,
         ImageFolder,
         Images,
         InMemoryData,
@@ -34,8 +36,10 @@ _ROOMS = {
     "command.compare.api": ("compare",),
     "command.trained": ("load",),
     "data": (
+        "ArrayFolder",
         "Augmentation",
         "Description",
+        "FileRows",
         "ImageFolder",
         "Images",
         "InMemoryData",
@@ -65,9 +69,11 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "CNN",
     "MLP",
+    "ArrayFolder",
     "Augmentation",
     "CompactCNN",
     "Description",
+    "FileRows",
     "GradientMonitor",
     "GradientRecorder",
     "ImageFolder",

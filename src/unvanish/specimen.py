@@ -99,7 +99,7 @@ class Specimen:
         """
         value = self.arguments[name]
         hint = get_type_hints(self.network.__init__).get(name)
-        kinds = {type(value)} if value is not None else set(get_args(hint))
+        kinds = {type(value)} if value is not None else {getattr(kind, "kind", kind) for kind in get_args(hint)}
         others = self._words(name) if str in kinds else _others(value, kinds)
         return [value, *(other for other in others if other != value)]
 

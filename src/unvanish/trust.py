@@ -7,15 +7,18 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from unvanish.names import nearest
+
+if TYPE_CHECKING:
+    from torch import nn
 
 #: Whose classes a recipe may name. Of torch not all: it has classes that run text.
 PACKAGES = ("torch.nn", "torch.optim", "torchvision", "timm", "transformers", "lightning", "unvanish")
@@ -156,6 +159,27 @@ def resolve(path: str, kind: type | tuple[type, ...], role: str) -> Any:
     wanted = kinds[0].__name__ if len(kinds) == 1 else "part of a training"
     what = f"the class {found.__name__}" if inspect.isclass(found) else "a function"
     raise ValueError(f"{role} {path!r} is no {wanted}: it is {what}")
+
+
+def build_module(path: str, arguments: Mapping[str, Any]) -> "nn.Module":
+    """What a dotted path names, called with ``arguments``.
+
+    Raises:
+        ValueError: there is no such thing, it is not allowed, it builds no module, or it cannot be called so.
+    """
+    from torch import nn  # noqa: PLC0415 - what may be named is asked before torch is imported
+
+    factory = resolve(path, nn.Module, "module")
+    try:
+        built = factory(**arguments)
+    except Exception as error:  # whatever somebody's class or function raises
+        hint = ""
+        if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
+            hint = nearest(unknown[1], list(inspect.signature(factory).parameters))
+        raise ValueError(f"{path} cannot be built with {dict(arguments)}: {first_line(error)}{hint}") from error
+    if not isinstance(built, nn.Module):
+        raise ValueError(f"{path} gives {type(built).__name__}, not an nn.Module")
+    return built
 
 
 def check_object(path: str, found: Any) -> None:

@@ -48,6 +48,7 @@ def stranger(workplace, monkeypatch):
     sys.modules.pop("evil", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_that_names_what_it_may_not_is_answered_in_one_line_and_runs_nothing(stranger, capsys, name):
     (stranger / "theirs.yaml").write_text(RECIPES[name])

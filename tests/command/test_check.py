@@ -71,6 +71,7 @@ def check(capsys, words):
     return code, head, [line.split(maxsplit=1) for line in lines]
 
 
+@pytest.mark.slow
 def test_a_good_network_gets_a_line_for_each_clause_and_0(mine, capsys):
     before = sorted(mine.rglob("*"))
     code, head, lines = check(capsys, "mine.Good --input-shape 3,7 --output-size 5")
@@ -90,6 +91,7 @@ def test_a_broken_network_gets_the_sentence_and_1(mine, capsys):
     assert code == 1
 
 
+@pytest.mark.slow
 def test_a_recipe_gives_sizes_and_arguments(mine, capsys):
     code, head, lines = check(capsys, "-c recipe.yaml")
     assert head == "Broken: task multiclass, input_shape (1, 8, 8), output_size 10"
@@ -114,6 +116,7 @@ def test_sizes_that_are_not_given_are_chosen_and_said(mine, capsys, words, head)
     assert code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "head"),
     [

@@ -153,6 +153,7 @@ ODD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_checkpoint_is_one_line_and_leaves_no_run_behind(workplace, capsys, trained, name):
     change, expected = ODD[name]
@@ -172,6 +173,7 @@ def test_an_odd_checkpoint_is_one_line_and_leaves_no_run_behind(workplace, capsy
     assert not list(workplace.glob("runs/mlp/wine/*"))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_of_a_run_names_the_good_one_which_can_be_gone_on_from(workplace, capsys):
     assert main(TRAIN) == 0
     last = Path("runs/mlp/wine/1/checkpoints/last.ckpt")

@@ -66,11 +66,12 @@ def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_the_table_says_what_the_runs_kept(two, capsys):
-    assert compare("two.yaml", "--seeds=3", "--target=0.5") == 0
+    assert compare("two.yaml", "--seeds=2", "--target=0.5") == 0
     shown = capsys.readouterr().out
     assert shown.rstrip().endswith("tensorboard --host localhost --logdir runs/two/1")
-    assert re.search(r"^6/6 tanh, seed 2: test accuracy 0\.\d+, validation accuracy .*, \d+ s$", shown, re.MULTILINE)
+    assert re.search(r"^4/4 tanh, seed 1: test accuracy 0\.\d+, validation accuracy .*, \d+ s$", shown, re.MULTILINE)
     folder = two / "runs/two/1"
     kept = found(folder)
     assert (kept["metric"], kept["target"]) == ("accuracy", 0.5)
@@ -83,7 +84,7 @@ def test_the_table_says_what_the_runs_kept(two, capsys):
     for variant, line, row in zip(kept["variants"], table[1:3], rows, strict=True):
         assert variant["variant"] == line[2:].split()[0] == row["variant"]
         runs = variant["runs"]
-        assert [run["seed"] for run in runs] == variant["seeds"] == [0, 1, 2]
+        assert [run["seed"] for run in runs] == variant["seeds"] == [0, 1]
         tests = torch.tensor([run["test"] for run in runs], dtype=torch.float64)
         assert variant["test_mean"] == pytest.approx(float(tests.mean()))
         assert variant["test_std"] == pytest.approx(float(tests.std()))
@@ -114,11 +115,12 @@ def test_the_table_says_what_the_runs_kept(two, capsys):
     assert width(folder / "comparison.png") == pytest.approx(2 * PANEL, abs=LEGEND)
     shown = page.read(folder / "report.html")
     runs = [run for variant in kept["variants"] for run in variant["runs"]]
-    assert [run["name"] for run in shown] == [f"{v['variant']}/seed{n}" for v in kept["variants"] for n in range(3)]
+    assert [run["name"] for run in shown] == [f"{v['variant']}/seed{n}" for v in kept["variants"] for n in range(2)]
     assert [run["score"] for run in shown] == [{"name": "test accuracy", "value": run["test"]} for run in runs]
     assert {len(run["quantities"]["delta"]["layers"]) for run in shown} == {len(report["layers"])}
 
 
+@pytest.mark.slow
 def test_a_large_grid_has_a_row_of_panels_for_each_variant(tmp_path):
     def drawn(heads, points):
         names = [f"{head},num_layers={point}" for head in "abc"[:heads] for point in range(points)]
@@ -147,6 +149,7 @@ def test_a_curve_ends_where_the_first_seed_stops_and_breaks_where_there_is_no_nu
     assert line.get_ydata().tolist() == pytest.approx([0.6, math.nan], nan_ok=True)
 
 
+@pytest.mark.slow
 def test_what_has_finished_is_not_trained_again_and_another_configuration_is(two, capsys):
     assert compare("two.yaml", "--out=here") == 0
     first = (two / "here/plain/seed0/result.json").stat().st_mtime_ns
@@ -164,12 +167,13 @@ def test_what_has_finished_is_not_trained_again_and_another_configuration_is(two
     assert (two / "here/plain/seed0/result.json").stat().st_mtime_ns == first
     assert not (two / "here/tanh/seed0/events.out.tfevents.half").exists()
     assert [v["test_mean"] for v in found(two / "here")["variants"]] == [v["test_mean"] for v in before["variants"]]
-    assert compare("two.yaml", "--out=here", "--seeds=2", "--data.loading.batch_size=17") == 0
+    assert compare("two.yaml", "--out=here", "--data.loading.batch_size=17") == 0
     shown = capsys.readouterr().out
     assert "there already" not in shown
     assert "2 there of another configuration, which are trained anew" in shown
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_stopped_stops_its_runs_and_each_keeps_its_checkpoint(two):
     words = [sys.executable, "-m", "unvanish", "compare", "two.yaml", "--out=here", "--jobs=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -188,24 +192,24 @@ def test_a_comparison_that_is_stopped_stops_its_runs_and_each_keeps_its_checkpoi
         assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == result.steps
 
 
-def test_an_interrupted_run_goes_on_from_its_checkpoint_in_its_comparison(two, capsys):
-    assert main(["compare", "two.yaml", "--out=whole", "--model.hidden_sizes=[7]", "--trainer.max_epochs=3"]) == 0
-    assert compare("two.yaml", "--out=here") == 0
-    for name in ("plain", "tanh"):
-        config = two / f"here/{name}/seed0/config.yaml"
-        config.write_text(config.read_text().replace("max_epochs: 2", "max_epochs: 3"))
-        result = Result.read(config.parent)
-        replace(result, state="stopped", error="stopped by SIGINT").save(config.parent)
-    assert main(["compare", "two.yaml", "--out=here", "--model.hidden_sizes=[7]", "--trainer.max_epochs=3"]) == 0
-    assert "there already" not in capsys.readouterr().out.rpartition("2 runs")[2]
-    for name in ("plain", "tanh"):
-        whole, here = (Result.read(two / folder / name / "seed0") for folder in ("whole", "here"))
-        assert [p["val/loss"] for p in here.curve] == [p["val/loss"] for p in whole.curve]
-        assert here.scores == whole.scores
-        paths = [two / folder / name / "seed0/checkpoints/last.ckpt" for folder in ("whole", "here")]
-        assert same(*map(weights, paths))
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_from_its_checkpoint_in_its_comparison(workplace, capsys):
+    words = ["compare", "mlp/wine", "--model.hidden_sizes=[7]", "--model.normalization=batch"]
+    assert main([*words, "--out=whole", "--trainer.max_epochs=3"]) == 0
+    assert main([*words, "--out=here", "--trainer.max_epochs=2"]) == 0
+    whole, here = (workplace / folder / "mlp/wine/seed0" for folder in ("whole", "here"))
+    config = here / "config.yaml"
+    config.write_text(config.read_text().replace("max_epochs: 2", "max_epochs: 3"))
+    replace(Result.read(here), state="stopped", error="stopped by SIGINT").save(here)
+    assert main([*words, "--out=here", "--trainer.max_epochs=3"]) == 0
+    assert "there already" not in capsys.readouterr().out.rpartition("1 runs")[2]
+    results = [Result.read(folder) for folder in (whole, here)]
+    assert [p["val/loss"] for p in results[0].curve] == [p["val/loss"] for p in results[1].curve]
+    assert results[0].scores == results[1].scores
+    assert same(*(weights(folder / "checkpoints/last.ckpt") for folder in (whole, here)))
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_a_row_that_says_so_and_is_tried_again(workplace, capsys):
     diverge = "{model.training.optimizer.learning_rate: 1e30, trainer.detect_anomaly: true}"
     (workplace / "bad.yaml").write_text(f"base: mlp/wine\nvariants:\n  bad: {diverge}\n  good: {{}}\n")
@@ -221,6 +225,7 @@ def test_a_failing_run_is_a_row_that_says_so_and_is_tried_again(workplace, capsy
     assert "2 runs of 2 variants, 1 of them there already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_said_and_the_others_train(workplace, capsys):
     (workplace / "deadly.py").write_text(
         "import os\nimport lightning as L\nclass Kill(L.Callback):\n"
@@ -228,19 +233,20 @@ def test_a_killed_process_is_said_and_the_others_train(workplace, capsys):
         "class Bug(L.Callback):\n    def on_train_start(self, trainer, pl_module):\n        raise LookupError('mine')\n"
     )
     (workplace / "k.yaml").write_text(
-        "base: mlp/wine\nvariants: {k: {trainer.callbacks: {class_path: deadly.Kill}}, a: {},"
-        " b: {trainer.callbacks: {class_path: deadly.Bug}}, c: {}}"
+        "base: mlp/wine\nvariants: {k: {trainer.callbacks: {class_path: deadly.Kill}},"
+        " b: {trainer.callbacks: {class_path: deadly.Bug}}, a: {}}"
     )
     assert compare("k.yaml", "--jobs=2", "--trust=deadly") == 1
     shown = capsys.readouterr().out
     assert "k, seed 0: failed: its process was killed by signal 9; was there too little memory?" in shown
     assert "b, seed 0: failed: LookupError: mine" in shown
     assert "in on_train_start" in (workplace / "runs/k/1/b/seed0.log").read_text()
-    killed, a, bug, c = found(workplace / "runs/k/1")["variants"]
+    killed, bug, a = found(workplace / "runs/k/1")["variants"]
     assert killed["test_mean"] == bug["test_mean"] == "nan"
-    assert a["test_mean"] == c["test_mean"] > 0
+    assert a["test_mean"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_is_to_the_last_bit_that_of_fit_alone_also_beside_others_and_after_them(two):
     words = ["--seed=5", "--model.training.regularization.dropout=0.2"]
     assert compare("two.yaml", *words) == 0
@@ -255,6 +261,7 @@ def test_a_run_is_to_the_last_bit_that_of_fit_alone_also_beside_others_and_after
         assert [p["train/loss"] for p in one.curve] == [p["train/loss"] for p in results[0].curve]
 
 
+@pytest.mark.slow
 def test_runs_that_are_there_are_compared_without_training(workplace, capsys):
     for words in (["--model.activation=tanh"], ["--seed=1"], ["--seed=2"]):
         assert main(["fit", "mlp/wine", *SMALL, *words]) == 0
@@ -317,6 +324,7 @@ def test_a_base_may_stand_in_the_comparison(workplace):
     }
 
 
+@pytest.mark.slow
 def test_recipes_and_comparisons_stand_side_by_side(two):
     assert list(recipes.side_by_side(["mlp/wine"], [])) == ["mlp/wine"]
     assert list(recipes.side_by_side(["mlp/wine"], ["model.activation=tanh"])) == ["activation=tanh"]
@@ -329,6 +337,7 @@ def test_recipes_and_comparisons_stand_side_by_side(two):
     assert (two / "runs/compare/1/two/tanh,residual=false/seed0/config.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_a_lower_error_is_the_better_one_and_a_target_may_never_be_reached(workplace, capsys):
     assert compare("mlp/diabetes", "--set=model.activation=tanh,relu", "--target=1e-3", "--out=here") == 0
     shown = capsys.readouterr().out
@@ -377,6 +386,7 @@ def test_a_target_is_reached_by_a_metric_that_float32_has_rounded(tmp_path):
     assert Comparison([kept("a", curve=points)], 0.95, tmp_path).table.loc["a", "target_steps"] == 7
 
 
+@pytest.mark.slow
 def test_last_weights_are_tested_where_no_checkpoint_is_kept_and_none_where_there_is_no_test_split(workplace, capsys):
     words = ["--set=trainer.enable_checkpointing=true,false", "--out=here", "--trainer.max_epochs=9"]
     assert main(["compare", "mlp/wine", *words, "--model.training.optimizer.learning_rate=0.3"]) == 0

@@ -131,6 +131,7 @@ def test_each_run_has_a_line_while_it_trains_and_all_of_them_one(monkeypatch):
     assert "plain, seed 0" in stream.getvalue()
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_comparison_keep_what_differs_for_hparams(workplace):
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 

@@ -31,6 +31,7 @@ def test_a_vanishing_recipe_is_judged_and_its_fixes_are_ranked_by_their_factor(w
     assert not list(workplace.iterdir())
 
 
+@pytest.mark.slow
 def test_a_fix_is_worth_what_the_recipe_with_its_changes_is(workplace, capsys):
     fixes = as_json(capsys, "-c", "mlp/deep_sigmoid")["fixes"]
     for fix in fixes:
@@ -45,6 +46,7 @@ def test_a_fix_is_worth_what_the_recipe_with_its_changes_is(workplace, capsys):
         assert all(other["changes"] != fix["changes"] for other in changed["fixes"])
 
 
+@pytest.mark.slow
 def test_fail_on_decides_the_exit_code(workplace, capsys):
     plain = ["diagnose", "-c", "vanishing/mlp", "--variant", "plain"]
     assert main(plain) == 0
@@ -56,6 +58,7 @@ def test_fail_on_decides_the_exit_code(workplace, capsys):
     assert main(["diagnose", "-c", "quickstart", "--fail-on", "vanishing,exploding,dead,saturated,nan"]) == 0
 
 
+@pytest.mark.slow
 def test_any_model_is_diagnosed_by_its_path_and_an_input_shape(workplace, capsys, monkeypatch):
     found = as_json(capsys, "--model", "torchvision.models.resnet18", "--input-shape", "3,32,32")
     assert found["verdict"] == "healthy"
@@ -69,6 +72,7 @@ def test_any_model_is_diagnosed_by_its_path_and_an_input_shape(workplace, capsys
     assert as_json(capsys, "--model", "five_to_three.net", "--input-shape", "5")["verdict"] == "unknown"
 
 
+@pytest.mark.slow
 def test_each_remedy_is_trained_and_is_worth_what_the_recipe_with_its_changes_is(workplace, capsys):
     small = ["-c", "mlp/deep_sigmoid", "--model.num_layers=6", "--steps", "8"]
     found = as_json(capsys, *small)
@@ -97,6 +101,7 @@ def test_what_a_recipe_has_already_is_not_tried(workplace, capsys):
     assert not {"gradient clipping", "a learning rate that warms up", "a forget-gate bias of 1"} & tried.keys()
 
 
+@pytest.mark.slow
 def test_the_table_of_trials_is_printed_and_they_decide_the_exit_code_too(workplace, capsys):
     words = ["diagnose", "-c", "quickstart", "--model.training.optimizer.learning_rate=1e-7", "--steps", "12"]
     assert main([*words, "--fail-on", "steps too small"]) == 1

@@ -23,6 +23,7 @@ def run(workplace):
     return workplace / "runs/mlp/csv/1"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of exporters, about what they do inside
 def test_an_exported_network_answers_as_the_live_one_and_its_card_says_what_it_is_worth(run, capsys):
     import onnxruntime

@@ -59,6 +59,7 @@ def test_a_run_stops_at_the_step_and_keeps_the_one_before(workplace, capsys, wha
     assert all(weight.isfinite().all() for weight in kept["state_dict"].values())
 
 
+@pytest.mark.slow
 def test_a_skipped_step_changes_neither_weights_nor_running_means_and_is_counted(workplace, capsys):
     words = [*TRAIN, "--model.normalization=batch", "--trainer.max_steps=14"]
     assert main([*words, infinite(13), "--on-nonfinite=skip"]) == 0
@@ -71,6 +72,7 @@ def test_a_skipped_step_changes_neither_weights_nor_running_means_and_is_counted
     assert report["verdict"] != "nan"
 
 
+@pytest.mark.slow
 def test_a_run_that_skips_every_step_is_stopped(workplace, capsys):
     sgd = ["--model.training.optimizer.name=sgd", "--model.training.optimizer.learning_rate=1e30"]
     assert main([*TRAIN, *sgd, "--on-nonfinite=skip", "--trainer.max_epochs=20"]) == 1
@@ -119,6 +121,7 @@ def test_weights_that_are_nan_are_known():
     assert not is_finite(network)
 
 
+@pytest.mark.slow
 def test_predict_writes_no_nan_and_replaces_nothing_unasked(workplace, capsys):
     assert main([*TRAIN, "--trainer.max_epochs=1"]) == 0
     config = "runs/mlp/wine/1/config.yaml"
@@ -139,6 +142,7 @@ def test_predict_writes_no_nan_and_replaces_nothing_unasked(workplace, capsys):
     assert len(pd.read_csv("mine.csv")) == 36
 
 
+@pytest.mark.slow
 def test_compare_marks_a_run_that_diverges_and_ends_with_1(workplace, capsys):
     small = ["--model.hidden_sizes=[7]", "--trainer.max_epochs=2", "--model.training.optimizer.name=sgd"]
     assert main(["compare", "mlp/wine", "--set=model.training.optimizer.learning_rate=0.01,1e30", *small]) == 1

@@ -1,11 +1,6 @@
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import pandas as pd
 import pytest
@@ -68,6 +63,7 @@ def test_hparams_holds_a_short_flat_row_with_real_metrics(workplace):
     assert "hp_metric" not in events.Tags()["scalars"]
 
 
+@pytest.mark.slow
 def test_runs_are_numbered_and_the_same_seed_gives_the_same_weights(workplace):
     for words in ([], [], ["--seed=1"]):
         fit(*words)
@@ -84,6 +80,7 @@ def test_the_gradients_are_recorded_without_changing_the_run(workplace):
     assert not (bare / "gradient_report.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_s_configuration_repeats_it(workplace):
     fit("--seed=3", "--model.training.schedule.name=cosine")
     again = workplace / "again"
@@ -103,6 +100,7 @@ def test_the_best_checkpoint_is_the_latest_best_epoch_s_and_the_last_is_the_last
     assert last["epoch"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(workplace):
     options = ["--model.training.schedule.name=cosine", "--model.training.regularization.l1=1e-4"]
@@ -116,6 +114,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(workplace):
     assert same(whole, resumed)
 
 
+@pytest.mark.slow
 def test_test_and_validate_take_the_best_checkpoint_of_the_newest_run(workplace, capsys):
     fit()
     fit("--seed=1")
@@ -128,6 +127,7 @@ def test_test_and_validate_take_the_best_checkpoint_of_the_newest_run(workplace,
             assert f"{stage}/accuracy" in shown
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_arguments_is_refused_and_a_run_s_own_arguments_are_used(workplace, capsys):
     options = ["--trainer.max_epochs=4", "--model.activation=relu", "--model.residual=true", "--seed=1"]
     assert main(["fit", "-c", "mlp/deep_sigmoid", *options]) == 0
@@ -149,6 +149,7 @@ def test_without_validation_the_last_checkpoint_is_used(workplace, capsys):
     assert re.search(r"checkpoints/last.ckpt:\n.*\ntest/loss ", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_without_a_validation_split_the_last_weights_are_tested_and_validate_is_refused(workplace, capsys):
     fit("--data.loading.validation_share=0", "--trainer.max_epochs=2")
     assert [path.name for path in (workplace / "runs/mlp/wine/1/checkpoints").iterdir()] == ["last.ckpt"]
@@ -184,6 +185,7 @@ def test_a_run_that_ends_before_it_validates_keeps_its_last_checkpoint(workplace
     assert [path.name for path in (workplace / "runs/mlp/wine/1/checkpoints").iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.slow
 def test_predictions_are_written_with_probabilities_that_agree_with_the_metrics(workplace, capsys):
     fit("--trainer.max_epochs=10", recipe="mlp/breast_cancer")
     config = "runs/mlp/breast_cancer/1/config.yaml"
@@ -205,6 +207,7 @@ def test_predictions_are_written_with_probabilities_that_agree_with_the_metrics(
     assert re.search(rf"test/accuracy +{accuracy:.4f} ", shown)
 
 
+@pytest.mark.slow
 def test_a_csv_is_trained_on_and_new_rows_are_predicted_in_the_target_s_units(workplace):
     rows = [f"{x},{'ab'[x % 2]},{1000 + 10 * x}" for x in range(120)]
     (workplace / "table.csv").write_text("\n".join(["x,kind,price", *rows]))
@@ -226,18 +229,7 @@ def test_a_diverged_run_says_nan(workplace, capsys):
     assert re.search(r"^gradients after \d+ steps: nan: .+ (is nan|range in )", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_a_terminated_run_ends_with_143_and_keeps_its_report(workplace):
-    command = [sys.executable, "-m", "unvanish", "fit", "-c", "mlp/wine", "--trainer.max_epochs=100000"]
-    run = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    checkpoint = workplace / "runs/mlp/wine/1/checkpoints/last.ckpt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    run.send_signal(signal.SIGTERM)
-    assert run.wait(timeout=60) == 143
-    assert (workplace / "runs/mlp/wine/1/gradient_report.json").is_file()
-
-
+@pytest.mark.slow
 def test_the_next_step_is_one_that_the_data_allows(workplace, capsys):
     (workplace / "t.txt").write_text("to be or not to be " * 200)
     words = ["fit", "-c", "recurrent/text", "--data.path=t.txt", "--model.hidden_size=7", "--trainer.max_steps=3"]

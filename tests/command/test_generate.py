@@ -1,3 +1,4 @@
+import pytest
 import torch
 import yaml
 
@@ -37,6 +38,7 @@ def generate(capsys, *words, prompt="Schlaf"):
     return shown[:-1]
 
 
+@pytest.mark.slow
 def test_the_text_goes_on_as_a_loop_by_hand_does(workplace, capsys):
     train(workplace, capsys)
     (checkpoint,) = workplace.rglob("best.ckpt")
@@ -51,6 +53,7 @@ def test_the_text_goes_on_as_a_loop_by_hand_does(workplace, capsys):
     assert generate(capsys, "--temperature=0", f"--ckpt_path={checkpoint}") == tokenizer.decode(tokens)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_what_is_drawn(workplace, capsys):
     train(workplace, capsys)
     first, again, other = (generate(capsys, f"--seed={seed}") for seed in (3, 3, 5))
@@ -102,6 +105,7 @@ def test_data_without_a_tokenizer_is_refused(workplace, capsys, monkeypatch):
     assert shown.out == ""
 
 
+@pytest.mark.slow
 def test_what_cannot_be_generated_is_answered_in_one_line(workplace, capsys):
     train(workplace, capsys)
     assert main(["fit", "-c", "mlp/wine", "--trainer.max_epochs=1", "--no-gradients"]) == 0

@@ -12,6 +12,7 @@ FILES = sorted(recipes.packaged().rglob("*.yaml"))
 # Data that is not in a package: what torchvision downloads, and files of the user, with the options that name them.
 DOWNLOADED = {"mnist", "cifar10"}
 OWN_FILES = {
+    "mlp/arrays": ["--data.path=arrays"],
     "mlp/csv": ["--data.path=table.csv", "--data.target=y"],
     "cnn/image_folder": ["--data.path=images"],
     "recurrent/series_csv": ["--data.path=table.csv", "--data.targets=[y]"],
@@ -21,18 +22,15 @@ OWN_FILES = {
 OVERLAYS = tuple(f"hardware/{name}" for name in ("cpu", "ddp", "fsdp2", "gpu", "gpu_bf16", "slurm"))
 
 
-def every_recipe():
-    for name in recipes.names():
-        if name in OVERLAYS:
-            continue
-        path = recipes.locate(name)
-        if recipes.is_comparison(recipes.read(path)):
-            yield from recipes.variants(path).values()
-        else:
-            yield recipes.load([name])
+def of_file(path):
+    """A recipe, or all variants of a comparison."""
+    name = recipes.name_of(path)
+    return [*recipes.variants(path).values()] if recipes.is_comparison(recipes.read(path)) else [recipes.load([name])]
 
 
-RECIPES = list(every_recipe())
+BY_FILE = [of_file(path) for path in FILES if recipes.name_of(path) not in OVERLAYS]
+RECIPES = [recipe for found in BY_FILE for recipe in found]
+FAMILIES = [*{recipe.name.partition("/")[0]: recipe.name for recipe, *others in BY_FILE if not others}.values()]
 
 
 def test_a_copied_comparison_is_the_same(tmp_path):
@@ -68,27 +66,34 @@ def test_a_recipe_opens_with_its_command_the_result_to_expect_and_its_time(path)
     assert re.search(r"^# time: (.*\d+ s|not yet measured)", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
-def test_a_recipe_builds_and_its_resolved_form_is_a_recipe_that_says_the_same(recipe, workplace):
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [one for one, *_ in BY_FILE], ids=lambda recipe: recipe.name)
+def test_the_resolved_form_of_a_recipe_is_a_recipe_that_says_the_same(recipe, workplace):
     experiment = Experiment.parse(recipe, OWN_FILES.get(recipe.name, []))
     resolved = workplace / "resolved.yaml"
     resolved.write_text(experiment.resolved())
     again = Experiment.parse(recipes.load([str(resolved)]), [])
     assert again.resolved() == experiment.resolved()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_a_recipe_builds(recipe, workplace):
+    experiment = Experiment.parse(recipe, OWN_FILES.get(recipe.name, []))
     if recipe.name not in OWN_FILES and recipe.config["data"].get("dataset") not in DOWNLOADED:
         built = experiment.build()
         x, y = next(iter(built.data.train_dataloader()))
         assert built.model.training_loss(built.model(x), y).isfinite()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_says_on_what_any_recipe_runs(overlay):
     assert recipes.locate(overlay).read_text().startswith(f"# unvanish fit -c RECIPE -c {overlay}\n")
     keys = recipes.flat(recipes.load([overlay]).config)
     assert keys
-    names = [recipe.name for recipe in RECIPES if not recipes.is_comparison(recipes.read(recipe.paths[0]))]
-    assert names
-    for name in names:
+    assert len(FAMILIES) >= 6
+    for name in FAMILIES:
         experiment = Experiment.parse(recipes.load([name, overlay]), OWN_FILES.get(name, []))
         found = recipes.flat(experiment.arguments.as_dict())
         assert {key: str(found[key]) for key in keys} == {key: str(value) for key, value in keys.items()}

@@ -98,6 +98,7 @@ def test_without_validation_and_gradients_the_rest_is_known(workplace):
     assert math.isnan(result.best_epoch)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_says_so_and_one_that_goes_on_has_the_whole_curve(workplace):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "unvanish", "fit", "mlp/wine", *SMALL, "--trainer.max_epochs=100000"]
@@ -109,6 +110,7 @@ def test_a_stopped_run_says_so_and_one_that_goes_on_has_the_whole_curve(workplac
     assert Result.read(folder).state == "running"
     run.send_signal(signal.SIGTERM)
     assert run.wait(timeout=60) == 143
+    assert (folder / "gradient_report.json").is_file()
     stopped = Result.read(folder)
     assert stopped.state == "stopped"
     assert "stopped by SIGTERM" in stopped.error

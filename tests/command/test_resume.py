@@ -88,6 +88,7 @@ def resume_without_break(run):
     assert main(["fit", "-c", str(config), "--resume"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "moment", "code"),
     [
@@ -121,6 +122,7 @@ def test_a_run_that_was_told_to_stop_goes_on_in_its_folder_to_the_last_bit(workp
     assert [path.name for path in (workplace / "runs/mlp/wine").iterdir()] == ["1"]
 
 
+@pytest.mark.slow
 def test_a_crash_keeps_the_moment_before_the_step_that_failed_and_its_traceback(workplace, capsys):
     fit(f"--runs={workplace / 'whole'}")
     fit(broken(11, "crash"), code=1)
@@ -135,6 +137,7 @@ def test_a_crash_keeps_the_moment_before_the_step_that_failed_and_its_traceback(
     assert same(load(workplace / "whole/mlp/wine/1")["state_dict"], load(run)["state_dict"])
 
 
+@pytest.mark.slow
 def test_resume_takes_the_newest_run_of_the_same_configuration_and_may_train_it_longer(workplace, capsys):
     fit("--trainer.max_epochs=1")
     fit("--trainer.max_epochs=1", "--seed=1")
@@ -159,6 +162,7 @@ def test_resume_refuses_data_that_have_changed(workplace, capsys):
     assert "of other data: those of the recipe have changed since" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_resumed_run_knows_the_best_before_and_its_folder_may_have_moved(workplace):
     rate = "--model.training.optimizer.learning_rate=0.05"
     fit(rate, "--model.training.schedule.name=constant", "--trainer.max_epochs=12")
@@ -179,6 +183,7 @@ def test_a_resumed_run_knows_the_best_before_and_its_folder_may_have_moved(workp
     assert same(load(workplace / "moved/mlp/wine/1", "best")["state_dict"], before["state_dict"])
 
 
+@pytest.mark.slow
 def test_a_folder_that_vanishes_and_one_that_is_in_use_are_one_line(workplace, capsys):
     fit("--trainer.max_epochs=1")
     from pathlib import Path
@@ -197,6 +202,7 @@ def test_a_folder_that_vanishes_and_one_that_is_in_use_are_one_line(workplace, c
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_file_and_a_folder_with_odd_names_among_the_runs_do_no_harm(workplace):
     fit("--trainer.max_epochs=1")
     (workplace / "runs/mlp/wine/9999").write_text("a note")
@@ -205,6 +211,7 @@ def test_a_file_and_a_folder_with_odd_names_among_the_runs_do_no_harm(workplace)
     assert load(workplace / "runs/mlp/wine/1")["global_step"] == 32
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_elsewhere_begins_a_new_run(workplace):
     fit("--trainer.max_epochs=1")
     shutil.copy("runs/mlp/wine/1/checkpoints/last.ckpt", "kept.ckpt")
@@ -214,6 +221,7 @@ def test_a_checkpoint_from_elsewhere_begins_a_new_run(workplace):
     assert points(workplace / "runs/mlp/wine/2", "val/loss")[0][0] == 15
 
 
+@pytest.mark.slow
 def test_killed_runs_end_where_others_do_and_damaged_checkpoints_are_refused(workplace):
     """A sample of `make trust`: the signal that no process hears."""
     words = ["--families", "recurrent", "--signals", "SIGKILL", "--rounds", "1", "--files", "30"]

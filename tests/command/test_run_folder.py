@@ -82,6 +82,7 @@ def test_an_overlay_s_name_is_over_the_recipe_s_and_a_base_s_is_that_of_its_own_
     assert (variant.name, "name" in variant.config) == ("two/a", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "name"), [("my recipe (1).yaml", "my_recipe_1_"), ("...yaml", "_"), ("a=1,b.yaml", "a=1,b")]
 )

@@ -54,6 +54,7 @@ def test_what_is_no_space_is_one_line(setting, answer):
         space_of(None, [setting])
 
 
+@pytest.mark.slow
 def test_a_search_keeps_table_picture_and_the_best_as_a_recipe_and_prunes_what_does_not_learn(workplace, capsys):
     words = ["search", "mlp/wine", *SMALL, f"--set={RATE}=1e-3..1e-1,log", "--set=model.num_layers=1,40"]
     words += ["--model.activation=sigmoid", "--model.initialization=default", "--out=here", "--sampler=random"]
@@ -92,6 +93,7 @@ def test_a_search_keeps_table_picture_and_the_best_as_a_recipe_and_prunes_what_d
     assert len(open_study(workplace / "here").trials) == 6
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_with_the_trial_that_was_trained(workplace):
     words = [sys.executable, "-m", "unvanish", "search", "mlp/wine", f"--set={RATE}=1e-3..1e-1,log", "--out=here"]
     words += ["--model.hidden_sizes=[7]", "--trainer.max_epochs=100", "--trials=2"]

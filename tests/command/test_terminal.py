@@ -1,15 +1,20 @@
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
+from unvanish.activations import ACTIVATIONS
 from unvanish.command import progress, terminal
 from unvanish.command.arguments import understood
 from unvanish.command.completion import keys_of
+from unvanish.command.errors import FailedError, WrongInputError
 from unvanish.command.experiment import Experiment
-from unvanish.command.main import main
+from unvanish.command.main import answered, main
 from unvanish.command.recipe_list import head_of, recipe_list
 from unvanish.command.recipes import load, names, packaged
 from unvanish.command.verbs import parser
@@ -225,3 +230,53 @@ def test_the_keys_that_complete_are_those_that_a_recipe_has(name):
     hidden = {"input_shape", "output_size", "vocabulary_size", "padding_index"}
     keys = {key for key in list(parser.get_defaults().keys()) if key.rpartition(".")[2] not in hidden} - linked
     assert set(keys_of([name])) == keys
+
+
+def test_the_values_that_complete_are_those_of_the_annotations():
+    found = keys_of(["mlp/digits"])
+    assert found["model.normalization"] == ["none", "batch", "layer", "group"]
+    assert found["model.activation"] == list(ACTIVATIONS)  # by the name of a Literal
+    assert found["model.residual"] == ["true", "false"]
+    assert found["model.num_layers"] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("f", {"fit"}),
+        ("fit mlp/di", {"mlp/diabetes", "mlp/digits"}),
+        ("fit mlp/digits --model.ac", {"--model.activation"}),
+        ("fit mlp/digits --model.activation r", {"relu"}),
+        ("fit vanishing/mlp --variant r", {"relu_he", "residual"}),
+        ("compare vanishing/mlp --set model.normalization=b", {"model.normalization=batch"}),
+        ("recipes show wrap/", {"wrap/resnet18"}),
+        ("exercise 4", {"4a", "4b", "4c"}),
+        ("exercise softmax_", {"softmax_jacobian", "softmax_backward"}),
+        ("test here", {"here/"}),
+    ],
+)
+def test_a_shell_completes_without_torch(tmp_path, line, found):
+    pytest.importorskip("argcomplete", reason="it completes")
+    (tmp_path / "here").mkdir()
+    line, answer = f"unvanish {line}", tmp_path / "answer.txt"
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n"}
+    asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(answer), "_ARGCOMPLETE_COMP_WORDBREAKS": " \t"}
+    command = [sys.executable, "-X", "importtime", "-m", "unvanish"]
+    ended = subprocess.run(command, env=os.environ | asked, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert {word.strip() for word in answer.read_text().split("\n")} == found
+    assert not re.search(r"\| +torch$", ended.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("error", "code"), [(FailedError, 1), (WrongInputError, 2)])
+def test_how_a_verb_has_ended_wraps_at_words_on_a_terminal(monkeypatch, error, code):
+    stream, where = screen(no_color=True, color_system=None)
+    monkeypatch.setattr(terminal, "console", lambda _: where)
+    words = "there is no room left for the checkpoint that " + "is kept beside the run, " * 5
+
+    def verb():
+        raise error(words)
+
+    assert answered(verb) == code
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 60
+    assert " ".join(lines) == f"unvanish: {words}".strip()

@@ -74,6 +74,7 @@ def test_threads_are_as_many_as_there_is_work_for():
     assert threads_for(Work(0, 0), 4) == 1
 
 
+@pytest.mark.slow
 def test_a_small_network_is_trained_by_one_thread_and_a_large_one_by_all_and_fit_says_so(
     workplace, four, threads, capsys
 ):

@@ -77,6 +77,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_goes_from_fit_to_predictions_without_it(workplace, capsys, name):
     make, target, options, inputs, said, columns = FILES[name]
@@ -193,6 +194,7 @@ def test_a_series_goes_on_after_its_last_row(workplace, relative):
         pd.testing.assert_frame_equal(model.predict(inputs), expected, check_dtype=False, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_test_takes_the_newest_run_of_that_data_and_refuses_another_s_by_its_columns(workplace, capsys):
     a, b = heavy(), heavy().rename(columns={"age": "years"})
     for name, table in (("a", a), ("b", b), ("longer", pd.concat([a, a]))):

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HOSTS = {"unvanish-a": "10.77.0.1", "unvanish-b": "10.77.0.2"}
 
 

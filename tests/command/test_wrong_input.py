@@ -1,5 +1,6 @@
 import shlex
 
+import pytest
 import torch
 
 from unvanish.command.main import main
@@ -178,6 +179,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 def test_every_wrong_input_is_answered_by_one_line_and_2_and_writes_nothing(workplace, capsys, monkeypatch):
     monkeypatch.syspath_prepend(workplace)
     monkeypatch.setattr("sys.dont_write_bytecode", True)

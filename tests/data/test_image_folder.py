@@ -270,7 +270,6 @@ def test_no_folder_is_one_line(tmp_path, image_folder, path):
         ({"test_share": 1.0}, "test_share must be above 0 and below 1 - validation_share, not 1.0"),
         ({"validation_share": -0.1}, "validation_share must be at least 0 and below 1, not -0.1"),
         ({"augmentation": Augmentation(crop=5)}, "augmentation: crop 5 is too much for images of 5 x 7"),
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
     ],
 )
 def test_arguments_are_checked_at_once(image_folder, options, message):
@@ -285,6 +284,7 @@ trainer: {max_epochs: 2}
 """
 
 
+@pytest.mark.slow
 def test_the_commands_train_and_predict(pets, workplace, capsys):
     (workplace / "pets.yaml").write_text(RECIPE)
     write(workplace / "new", {"": 3}, 100)

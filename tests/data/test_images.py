@@ -11,8 +11,8 @@ from build import build
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from unvanish.data import Augmentation, Images
-from unvanish.data.images import SOURCES
+from unvanish.data import Augmentation, Images, Loading
+from unvanish.data.images import SOURCES, digits
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_mnist = pytest.mark.skipif(not (SHARED / "MNIST").is_dir(), reason=f"no MNIST in {SHARED}")
@@ -207,8 +207,6 @@ def test_absent_files_are_one_line_and_leave_nothing_behind(name, tmp_path):
         ({"image_size": 16}, "image_size is 16; it must divide 8, the side of the images of digits"),
         ({"image_size": 0}, "image_size is 0; it must divide 8, the side of the images of digits"),
         ({"dataset": "mnist", "image_size": 14, "augmentation": Augmentation(crop=14)}, "augmentation: crop 14 is too"),
-        ({"batch_size": -3}, "batch_size must be at least 1, not -3"),
-        ({"split_seed": -1}, "split_seed must be at least 0, not -1"),
     ],
 )
 def test_arguments_are_checked_at_once(options, message):
@@ -223,3 +221,13 @@ def test_device_resident_data_moves_to_the_device_of_the_trainer():
     )
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         assert {tensor.device.type for tensor in next(iter(loader))} == {"meta"}
+
+
+def test_digits_are_those_of_scikit_learn():
+    bunch, parts = load_digits(), digits(Loading())
+    x, y = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+    rows = torch.cat([x.flatten(1), y[:, None]], 1)
+    theirs = torch.from_numpy(np.column_stack([bunch.data, bunch.target])).float()
+    assert torch.equal(torch.unique(rows, dim=0), torch.unique(theirs, dim=0))
+    assert len(rows) == len(theirs)
+    assert (x.dtype, y.dtype, x.shape[1:]) == (torch.float32, torch.int64, (1, 8, 8))

@@ -252,8 +252,8 @@ def test_device_resident_data_moves_to_the_device_of_the_trainer(load):
         ({"path": "a.txt"}, r"unknown kind of file '.txt'.*\(known: .csv, .tsv\)"),
         ({"predict_path": "a.parquet"}, "unknown kind of file '.parquet'"),
         ({"tokenizer": "words"}, "unknown tokenizer 'words'; did you mean 'word'"),
-        ({"vocabulary": 2}, "vocabulary must be at least 3, not 2"),
-        ({"max_length": 0}, "max_length must be at least 1, not 0"),
+        ({"vocabulary": 2}, "vocabulary is 2; it must be at least 3"),
+        ({"max_length": 0}, "max_length is 0; it must be at least 1"),
         ({"text": "text", "header": False}, "text is the name 'text', but header is false: give its position"),
         ({"validation_share": 1.0}, "validation_share must be at least 0 and below 1, not 1.0"),
         ({"test_share": 0.9}, "test_share must be above 0 and below 1 - validation_share, not 0.9"),
@@ -263,7 +263,6 @@ def test_device_resident_data_moves_to_the_device_of_the_trainer(load):
             {"test_share": 0.3, "test_path": "b.csv"},
             "test_share means nothing for LabelledText: its splits do not depend on it",
         ),
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
     ],
 )
 def test_arguments_are_checked_at_once(options, message):

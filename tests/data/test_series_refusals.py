@@ -42,10 +42,8 @@ def load(tmp_path):
         ({"path": "a.xls", "targets": ["y"]}, "unknown kind of file '.xls'"),
         ({"dataset": "co2", "predict_path": "a.txt"}, "unknown kind of file '.txt'"),
         ({"dataset": "co2", "missing": "drop"}, r"unknown treatment of missing values 'drop' \(known: interpolate"),
-        ({"dataset": "co2", "window": 0}, "window must be at least 1, not 0"),
-        ({"dataset": "co2", "window": 1, "relative": True}, "window must be at least 2 if relative, not 1"),
-        ({"dataset": "co2", "horizon": 0}, "horizon must be at least 1, not 0"),
-        ({"dataset": "co2", "seasonal_period": 0}, "seasonal_period must be at least 1, not 0"),
+        ({"dataset": "co2", "window": 0}, "window is 0; it must be at least 1"),
+        ({"dataset": "co2", "window": 1, "relative": True}, "window is 1; it must be at least 2 if relative"),
         (
             {"dataset": "co2", "validation_share": 1.0},
             "validation_share must lie between 0 and 1, or be a whole number",
@@ -57,7 +55,6 @@ def load(tmp_path):
             "test_share must lie between 0 and 1, or be a whole number of rows, not -4",
         ),
         ({"dataset": "co2", "test_share": 0.9}, "test_share must be above 0 and below 1 - validation_share, not 0.9"),
-        ({"dataset": "co2", "batch_size": 0}, "batch_size must be at least 1, not 0"),
     ],
 )
 def test_arguments_are_checked_at_once(options, message):

@@ -220,8 +220,6 @@ def test_new_rows_are_coded_by_the_training_rows(save, load):
         ({"dataset": "iris", "missing": "drop"}, "unknown treatment of missing values 'drop'"),
         ({"dataset": "iris", "validation_share": -0.1}, "validation_share must be at least 0 and below 1, not -0.1"),
         ({"dataset": "iris", "test_share": 0.9}, "test_share must be above 0 and below 1 - validation_share, not 0.9"),
-        ({"dataset": "iris", "batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"dataset": "iris", "seed": -1}, "seed must be at least 0, not -1"),
     ],
 )
 def test_arguments_are_checked_at_once(options, message):

@@ -222,13 +222,11 @@ def test_without_a_test_share_there_is_no_test_split(load):
     [
         ({"tokenizer": "charcter"}, "unknown tokenizer 'charcter'; did you mean 'character'"),
         ({"vocabulary": 300}, "vocabulary is for tokenizer bpe"),
-        ({"tokenizer": "bpe", "vocabulary": 255}, "vocabulary must be at least 256, not 255"),
-        ({"context_length": 0}, "context_length must be at least 1, not 0"),
-        ({"stride": 0}, "stride must be at least 1, not 0"),
+        ({"tokenizer": "bpe", "vocabulary": 255}, "vocabulary is 255; it must be at least 256"),
+        ({"context_length": 0}, "context_length is 0; it must be at least 1"),
         ({"validation_share": -0.1}, "validation_share must be at least 0 and below 1, not -0.1"),
         ({"test_share": 0.9}, "test_share must be at least 0 and below 1 - validation_share, not 0.9"),
         ({"test_share": -0.1}, "test_share must be at least 0 and below"),
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
     ],
 )
 def test_arguments_are_checked_at_once(options, message):

@@ -118,7 +118,7 @@ def test_hint_and_solution(capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["5ee"], "unknown exercise '5ee'; did you mean '5e'?"),
+        (["5ee"], "unknown exercise '5ee'; did you mean '5e'?; `unvanish exercise` lists all 91"),
         (["5e", "--hint", "4"], "there are hints of level 1 to 3, not 4"),
         (["--hint"], "--hint and --solution are of one exercise"),
         (["--check"], "there is no exercise to check here"),
@@ -147,6 +147,7 @@ def test_files_that_cannot_be_read_are_told(workplace, capsys):
         solved()
 
 
+@pytest.mark.slow
 def test_without_hypothesis_the_extra_is_named():
     code = "import sys; sys.modules['hypothesis'] = None\nfrom unvanish.exercises import check\ncheck('5e', abs)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

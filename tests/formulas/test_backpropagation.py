@@ -131,6 +131,7 @@ def follows(x, y, widths, name, loss_derivative, torch_loss, update, start, opti
     return losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "update", "start", "optimizer", "steps"),
     [
@@ -174,6 +175,7 @@ def test_training_a_binary_network_follows_autograd_step_for_step(digits):
     follows(x, odd, (64, 17, 1), "tanh", derivative, torch_loss, update, no_state, optimizer, 50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_training_by_hand_learns_digits(digits, seed):
     generator = seeded(seed)

@@ -11,6 +11,7 @@ from unvanish.exercises.hints import formula
 EACH = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.function)
 
 
+@pytest.mark.slow
 @EACH
 def test_a_formula_holds_its_proof(exercise):
     getattr(import_module(f"unvanish.exercises.proofs.{exercise.module}"), exercise.function)(formula(exercise))

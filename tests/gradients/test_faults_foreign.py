@@ -86,6 +86,7 @@ BESIDE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's own, of what it is asked to do here
 @pytest.mark.parametrize("when", [0, 1, 2, 3])
 @pytest.mark.parametrize("beside", BESIDE)

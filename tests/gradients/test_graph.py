@@ -233,6 +233,20 @@ def test_what_begins_at_zero_is_not_dead(where):
     assert verdict.name == "healthy", verdict
 
 
+def test_squeeze_and_excitation_of_what_begins_at_zero_is_not_dead():
+    """Its ReLUs get zeros until the branch has left them, as in a normalizer-free network."""
+    torch.manual_seed(0)
+    model = Built(
+        lambda m, x: m.leave((h := m.enter(x)) + (z := m.b(m.a(h).tanh())) * m.d(m.c(z).relu()).sigmoid()),
+        **{name: nn.Linear(5, 5, bias=name != "c") for name in ("enter", "a", "b", "c", "d", "leave")},
+    )
+    nn.init.zeros_(model.b.weight)
+    nn.init.zeros_(model.b.bias)
+    _, record, verdict = recorded(model)
+    assert record.values["dead_share"] == {"c": 1.0}
+    assert verdict.name == "healthy", verdict
+
+
 @dataclass
 class Output:
     logits: torch.Tensor
@@ -324,3 +338,29 @@ def test_what_comes_into_a_branch_from_its_side_is_no_trunk():
         (record,) = recorder.flush()
     assert [(trunk.layers[0], trunk.layers[-1]) for trunk in record.trunks] == [("enter", "leave")]
     assert record.values["delta_norm"]["places.0"] < 1e-3 * record.values["delta_norm"]["leave"]
+
+
+def test_the_layers_of_a_branch_are_not_those_of_what_enters_it():
+    """A position that is added inside a branch which its last factor keeps small, as EdgeNeXt's is."""
+    torch.manual_seed(0)
+    grid = x_of(SAMPLES, 5)
+    model = Built(
+        lambda m, x: m.leave((h := m.enter(x)) + 1e-6 * m.b(m.a(h.tanh() + m.place(grid)).relu())),
+        **{name: nn.Linear(5, 5) for name in ("enter", "place", "a", "b", "leave")},
+    )
+    _, record, verdict = recorded(model)
+    assert [trunk.layers[0] for trunk in record.trunks] == ["enter"]
+    assert record.values["delta_norm"]["place"] < 1e-3 * record.values["delta_norm"]["leave"]
+    assert verdict.name == "healthy", verdict
+
+
+def test_what_enters_a_branch_is_no_trunk_though_it_is_as_far_from_the_loss_as_the_data():
+    """The two layers of a relative position."""
+    torch.manual_seed(0)
+    grid = x_of(SAMPLES, 5)
+    model = Built(
+        lambda m, x: m.leave((h := m.enter(x)) + m.out((m.a(h) * 1e-4 * m.place(m.grid(grid))).softmax(-1))),
+        **{name: nn.Linear(5, 5) for name in ("grid", "place", "enter", "a", "out", "leave")},
+    )
+    _, record, _ = recorded(model)
+    assert [trunk.layers[0] for trunk in record.trunks] == ["enter"]

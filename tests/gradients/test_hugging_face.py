@@ -2,6 +2,7 @@ import copy
 import gc
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import defaultdict
@@ -16,7 +17,10 @@ pytest.importorskip("accelerate", reason="the extra 'test' brings it")
 
 from unvanish.gradients import GradientCallback, GradientRecorder  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 WORDS, TIMES, BATCH, SAMPLES, CLASSES = 31, 11, 5, 37, 3
+TWO_STEPS = {"max_steps": 2, "max_grad_norm": 0}
 
 
 def gpt2():
@@ -30,6 +34,21 @@ def bert():
     sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 17}
     config = transformers.BertConfig(vocab_size=WORDS, max_position_embeddings=13, num_labels=CLASSES, **sizes)
     return transformers.BertForSequenceClassification(config)
+
+
+def certain():
+    """Without dropout, of which each process draws its own."""
+    model = gpt2()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0
+    return model
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def samples(model):
@@ -126,15 +145,14 @@ def _seen_by_caplog(caplog):
     caplog.set_level("WARNING", "unvanish.gradients")
 
 
-@pytest.mark.parametrize("micro_batches", [1, 3])
-@pytest.mark.parametrize("make", [gpt2, bert])
+@pytest.mark.parametrize(("make", "micro_batches"), [(gpt2, 3), (bert, 1)])
 def test_each_step_s_values_are_plain_autograd_s(tmp_path, make, micro_batches):
     model = make()
     diary = Diary(model)
     options = {"max_grad_norm": 0, "gradient_accumulation_steps": micro_batches}
-    train(tmp_path, model, GradientCallback(1), diary, **options)
+    train(tmp_path, model, GradientCallback(1), diary, **options, max_steps=9)
     steps, _ = lines(tmp_path)
-    assert len(steps) == len(diary.steps) == 13
+    assert len(steps) == len(diary.steps) == 9
     for step, (weights, batches, random) in enumerate(diary.steps):
         twin = make()
         twin.load_state_dict(weights)
@@ -183,17 +201,17 @@ def test_the_values_are_those_of_a_recorder_in_a_raw_loop(tmp_path, make, optim,
             assert found[name] == pytest.approx(value, rel=1e-5), name
 
 
-@pytest.mark.parametrize("make", [gpt2, bert])
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
-@pytest.mark.parametrize("micro_batches", [1, 2])
-@pytest.mark.parametrize("is_checkpointed", [False, True])
+@pytest.mark.parametrize(
+    ("make", "micro_batches", "is_checkpointed"), [(gpt2, 1, False), (bert, 2, False), (gpt2, 2, True), (bert, 1, True)]
+)
 def test_the_weights_are_bit_for_bit_those_of_a_training_without_it(tmp_path, make, micro_batches, is_checkpointed):
     found = []
     for callbacks in ([GradientCallback(2)], []):
         model = make()
         if is_checkpointed:
             model.gradient_checkpointing_enable()
-        train(tmp_path, model, *callbacks, gradient_accumulation_steps=micro_batches)
+        train(tmp_path, model, *callbacks, gradient_accumulation_steps=micro_batches, max_steps=5)
         found.append(weights_of(model))
     assert torch.equal(*found)
 
@@ -240,27 +258,25 @@ def test_under_a_gradient_scaler_the_values_are_the_true_ones_and_overflow_is_no
             assert scaled[step]["values"][quantity] == pytest.approx(values, rel=1e-5, abs=1e-9), quantity
 
 
-def test_two_processes_learn_of_the_whole_batch(tmp_path):
+def test_two_processes_learn_of_the_whole_batch(tmp_path, monkeypatch):
     code = (
         "import sys, test_hugging_face as here, torch.distributed as dist\n"
-        "here.BATCH = int(sys.argv[2])\n"
-        "model = here.gpt2()\n"
-        "[setattr(m, 'p', 0) for m in model.modules() if type(m).__name__ == 'Dropout']\n"
-        "options = {'ddp_backend': 'gloo', 'ddp_find_unused_parameters': False} if 'RANK' in here.os.environ else {}\n"
-        "here.train(sys.argv[1], model, here.GradientCallback(1), max_steps=2, max_grad_norm=0, **options)\n"
-        "dist.is_initialized() and dist.destroy_process_group()\n"
+        "options = {'ddp_backend': 'gloo', 'ddp_find_unused_parameters': False}\n"
+        "here.train(sys.argv[1], here.certain(), here.GradientCallback(1), **here.TWO_STEPS, **options)\n"
+        "dist.destroy_process_group()\n"
     )
-    (tmp_path / "script.py").write_text(code)
     where = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests/gradients", *sys.path]), "OMP_NUM_THREADS": "1"}
-    found = []
-    for launch, batch in ((["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"], 5), ([], 10)):
-        folder = str(tmp_path / str(batch))
-        command = [sys.executable, *launch, str(tmp_path / "script.py"), folder, str(batch)]
-        done = subprocess.run(command, env=where, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("gradients after") == 1
-        found.append(lines(tmp_path / str(batch))[0])
-    two, one = found
+    where |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = [sys.executable, "-c", code, str(tmp_path / "two")]
+    ranks = [where | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    processes = [subprocess.Popen(command, env=rank, **output) for rank in ranks]
+    shown = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], shown
+    assert "".join(shown).count("gradients after") == 1
+    monkeypatch.setattr("test_hugging_face.BATCH", 2 * BATCH)
+    train(tmp_path / "one", certain(), GradientCallback(1), **TWO_STEPS)
+    two, one = (lines(tmp_path / folder)[0] for folder in ("two", "one"))
     for step in range(2):
         assert two[step]["gradient_norm"] == pytest.approx(one[step]["gradient_norm"], rel=1e-5)
         for quantity in ("gradient_norm", "delta_norm"):
@@ -324,8 +340,15 @@ class Crash(transformers.TrainerCallback):
             raise self.error
 
 
-@pytest.mark.parametrize("end", ["close", "next training", "given up"])
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (RuntimeError, "close"),
+        (RuntimeError, "next training"),
+        (RuntimeError, "given up"),
+        (KeyboardInterrupt, "close"),
+    ],
+)
 def test_a_training_that_dies_leaves_its_report_and_no_hook(tmp_path, end, error):
     callback, model = GradientCallback(), bert()
     with pytest.raises(error) as found:

@@ -27,6 +27,13 @@ def test_norms_of_long_tensors_keep_their_digits(size):
         assert measure.norm(tensor) == pytest.approx(root([tensor]), rel=5e-7)
 
 
+def test_the_norm_of_many_small_elements_beside_large_ones_keeps_its_digits():
+    """As of positions beside a class token."""
+    tensor = torch.full((1 << 16,), 2e-4)
+    tensor[:64] = 0.1
+    assert measure.norms([tensor])[0] == pytest.approx(math.sqrt(64 * 0.1**2 + (65536 - 64) * 2e-4**2), rel=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])
 def test_norms_of_other_types(dtype):
     torch.manual_seed(0)

@@ -17,10 +17,11 @@ from unvanish.training import Loss, Optimizer, Regularization, Schedule
 
 BATCH, ROWS = 5, 31
 #: Steps, and a cadence in which every kind of step comes twice; the default one needs 45.
-STEPS, CADENCE = 9, {"every_n_steps": 3, "first_steps": 2, "histogram_every_n_steps": 6}
+STEPS, CADENCE = 7, {"every_n_steps": 3, "first_steps": 2, "histogram_every_n_steps": 6}
 OUTPUTS = {"binary": 1, "multiclass": 3, "regression": 2, "next_token": 7}
 WORDS, PADDING = 7, 2
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "gelu", "selu", "silu", "identity")
+#: Those that saturate, those that die, and those of which neither is asked.
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "gelu", "identity")
 ROW, IMAGE, CLIP, SERIES, TOKENS = (11,), (2, 8, 8), (2, 4, 4, 4), (11, 3), (11,)
 ALWAYS = {"gradient_norm", "gradient_rms"}
 ON_FULL_STEPS = {"delta_norm", "delta_rms", "gradient_norm_clipped", "update_ratio"}
@@ -59,11 +60,11 @@ NETWORKS = {
     **{f"mlp, norm {name}": mlp(normalization=name) for name in ("batch", "layer")},
     "mlp, residual": mlp(residual=True, normalization="batch"),
     **{f"mlp, {task}": mlp(task=task) for task in ("binary", "regression")},
-    **{f"cnn, {name}": cnn(activation=name) for name in ("relu", "tanh", "silu")},
+    "cnn": cnn(),
     **{f"cnn, plain, norm {name}": cnn(residual=False, normalization=name) for name in ("none", "group")},
     "cnn, preactivation": cnn(preactivation=True),
     "cnn, clips, binary": cnn(CLIP, task="binary"),
-    **{f"compact, {name}": compact(normalization=name) for name in ("none", "batch", "group")},
+    **{f"compact, {name}": compact(normalization=name) for name in ("batch", "group")},
     "compact, residual, regression": compact(channels=[3, 3], residual=True, task="regression"),
     "compact, clips": compact(CLIP, activation="tanh"),
     **{f"recurrent, {cell}": recurrent(cell=cell) for cell in ("rnn", "lstm", "gru")},
@@ -76,7 +77,7 @@ NETWORKS = {
         TOKENS, tokens=PADDING, bidirectional=True, cell="gru", num_layers=1
     ),
     "recurrent, next token": recurrent(**DECODER),
-    **{f"transformer, {name}": transformer(activation=name) for name in ("relu", "gelu", "silu")},
+    "transformer": transformer(),
     **{f"transformer, {name} positions": transformer(**DECODER, positions=name) for name in ("sinusoidal", "rotary")},
     "transformer, tied": transformer(**DECODER, tie_weights=True),
     "transformer, vision, binary": transformer(IMAGE, task="binary", patch_size=4),
@@ -200,6 +201,7 @@ def same_on_meta(case, steps, is_full, **cadence):
     return records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_network_brings_a_number_to_the_host_before_the_flush_and_records_what_it_does_on_a_cpu(name):
     records = same_on_meta(NETWORKS[name], STEPS, [0, 1, 3, 6])
@@ -211,6 +213,7 @@ def test_no_network_brings_a_number_to_the_host_before_the_flush_and_records_wha
         assert len(record.values.get("delta_norm", layers)) == len(layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp, relu", "compact, batch"])
 def test_nor_does_it_with_the_default_cadence(name):
     cadence = {"every_n_steps": 20, "first_steps": 10, "histogram_every_n_steps": 100}
@@ -218,8 +221,11 @@ def test_nor_does_it_with_the_default_cadence(name):
     assert [record.step for record in records if record.histograms] == [0]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("family", ["mlp, relu", "recurrent, rnn"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [*(("mlp, relu", name) for name in OPTIMIZERS), ("recurrent, rnn", "adam"), ("recurrent, rnn", "muon")],
+)
 def test_no_optimizer_lets_the_recorder_wait(family, name):
     kind, shape, task, is_text, options = NETWORKS[family]
     decay = 0.1 if name in ("adamw", "muon") else 0.0
@@ -231,10 +237,15 @@ def test_no_optimizer_lets_the_recorder_wait(family, name):
     assert all(set(record.values["gradient_norm"]) == set(recorder.layers) for record in records)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "loss"), [(task, loss) for task, losses in LOSSES.items() for loss in losses], ids=str
+    ("task", "loss", "fix"),
+    [
+        *((task, loss, "none") for task, losses in LOSSES.items() for loss in losses),
+        *(("multiclass", Loss(), fix) for fix in ("dropout", "l1, l2", "max_norm", "schedule")),
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize("fix", ["none", "dropout", "l1, l2", "max_norm", "schedule"])
 def test_no_loss_and_no_regularization_does(task, loss, fix):
     regularization = {
         "dropout": Regularization(dropout=0.25),

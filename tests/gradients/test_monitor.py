@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+from functools import partial
 
 import lightning as L
 import pytest
@@ -296,6 +297,7 @@ def test_clipped_norms_stand_beside_the_unclipped_ones(tmp_path):
         assert 0.5e-3 < found["gradient/norm_clipped"][step] <= 1e-3  # biases have their share of the norm as well
 
 
+@pytest.mark.slow
 def test_accumulation_gives_the_gradient_noise_scale(tmp_path):
     monitor = GradientMonitor(1, verbose=False)
     at_rest = network(optimizer=Optimizer("sgd", 1e-9))  # so that the gradient does not get lost in its noise
@@ -366,10 +368,11 @@ def test_what_is_not_measured_is_said_once_and_is_in_the_report(tmp_path, caplog
     assert json.loads((tmp_path / "run" / "gradient_report.json").read_text())["not_measured"] == [note]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_compiled_module_is_measured_as_it_is_uncompiled(tmp_path):
     found = []
-    for wrap in (torch.compile, lambda model: model):
+    for wrap in (partial(torch.compile, backend="aot_eager"), lambda model: model):
         torch.manual_seed(0)
         model = wrap(torch.nn.Sequential(torch.nn.Linear(INPUTS, 7), torch.nn.Tanh(), torch.nn.Linear(7, CLASSES)))
 

@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader
 from unvanish import GradientMonitor
 from unvanish.gradients import GradientRecorder
 
+pytestmark = pytest.mark.slow
+
 FEATURES, CLASSES, BATCHES = 5, 3, 13
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "log_every_n_steps": 1}
 

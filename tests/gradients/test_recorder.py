@@ -282,7 +282,7 @@ def test_a_backward_pass_outside_of_a_step_does_not_leak_into_the_next_context()
     with recorder:
         model(torch.ones(2, INPUTS)).sum().backward()
         recorder.before_step(0)
-        with pytest.raises(RuntimeError, match="watching already"):
+        with pytest.raises(RuntimeError, match="already active"):
             recorder.__enter__()
     assert recorder.flush()[0].values["delta_norm"]["6"] == pytest.approx(math.sqrt(2 * CLASSES))
 

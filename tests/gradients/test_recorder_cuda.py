@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from unvanish.gradients import GradientRecorder
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to wait for")
+pytestmark = pytest.mark.gpu
 BATCH, TIMES, FEATURES, CLASSES = 11, 7, 5, 3
 OPTIMIZERS = [
     torch.optim.SGD,

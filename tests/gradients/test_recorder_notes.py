@@ -72,7 +72,7 @@ def test_an_activation_that_the_next_layer_does_not_show_is_said():
     recorder, values = one_step(Hidden())
     assert recorder.activations["enter"] == "gelu"
     assert list(values["activation_mean"]) == ["leave"]
-    assert recorder.notes == ["activation of enter was not measured: the next layer shows only what was made of it"]
+    assert recorder.notes == ["activation of enter was not measured: it was changed before the next layer received it"]
 
 
 def test_a_view_that_is_changed_in_place_is_said():

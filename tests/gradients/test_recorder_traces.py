@@ -52,6 +52,7 @@ def test_no_hook_is_left(name):
     assert not any(weight._backward_hooks for weight in model.parameters())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_steps():
     def tensors():
         gc.collect()
@@ -95,6 +96,7 @@ class ReturnsItsLoss(nn.Sequential):
         return super().forward(x).square().mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [nn.Sequential, ReturnsItsLoss])
 def test_an_evaluation_that_forgets_no_grad_keeps_no_graph(kind):
     model, markers = kind(*NETWORKS["mlp"][0]()), []

@@ -4,6 +4,8 @@ from recorded import NETWORKS, assert_records, batches, resnet18, resnet_activat
 
 from unvanish.gradients import GradientRecorder
 
+pytestmark = pytest.mark.slow
+
 PRECISE = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 

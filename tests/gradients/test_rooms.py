@@ -12,6 +12,7 @@ from unvanish.gradients.quantities import QUANTITIES, Reduction
 ROOM = Path(sys.modules["unvanish.gradients"].__file__).parent
 
 
+@pytest.mark.slow
 def test_the_instrument_needs_torch_and_numpy_alone():
     code = (
         "import sys, unvanish.gradients as g; g.GradientRecorder; g.Report; g.diagnose; "

@@ -13,6 +13,8 @@ from unvanish.activations import ACTIVATIONS, ActivationName
 from unvanish.gradients.theory import batchnorm_explosion, expected_factors, gain, mean_field
 from unvanish.gradients.theory.mean_field import _correlated_averages, _elementwise
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("sigma_w2", "chi"), [(1.0, 0.7590), (1.5, 0.9386), (1.76095, 1.0), (2.5, 1.1335), (4.0, 1.3424)]

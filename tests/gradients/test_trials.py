@@ -67,6 +67,7 @@ def applied(name, model, **options):
     return remedy(name).apply(plan_of(model, **options))
 
 
+@pytest.mark.slow
 def test_the_softmax_that_a_finding_names_is_taken_out_and_wins():
     found = unvanish.diagnose(net(nn.Softmax(1)), batches(), F.cross_entropy, LONG, lambda p: torch.optim.SGD(p, 1.0))
     trials = found.trials
@@ -123,6 +124,7 @@ def test_the_model_its_gradients_and_the_random_numbers_are_left_alone():
     assert [trial.loss for trial in first.trials.tried] == [trial.loss for trial in again.trials.tried]
 
 
+@pytest.mark.slow
 def test_one_batch_several_and_a_loader_are_taken_in_turns():
     data = batches(2)
     for given, taken in (
@@ -169,6 +171,7 @@ def test_inputs_are_standardised_by_their_features_or_channels(shape):
         applied("standardised inputs", nn.Sequential(nn.Flatten(), model[1]), data=batches(shape=shape))
 
 
+@pytest.mark.slow
 def test_a_softmax_that_is_a_function_is_undone_before_the_loss():
     class Softened(nn.Module):
         def __init__(self):

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from unvanish.gradients import Record, Report, Seen, judge
-from unvanish.gradients.judge.rules.depth import LEAVING, NEAR_ZERO
+from unvanish.gradients.judge.rules.depth import LEAVING, NEAR_ZERO, VANISHED
 from unvanish.gradients.judge.rules.units import MOST, NEARLY_ALL
 
 
@@ -106,6 +106,13 @@ def test_a_factor_through_time_is_judged_where_depth_is_healthy(factor, name):
         assert f"a factor of {factor:g} a time step" in verdict.evidence
         assert any("LSTM" in fix for fix in verdict.fixes)
     assert judged(geometric(0.1), through_time).name == "vanishing"
+
+
+def test_one_leap_is_no_factor_a_time_step():
+    """A layer that CoaT's serial and its parallel blocks share gets 16 times less in the first call of the latter."""
+    norms = {t: 2.5 ** (8 - t) * (16 if t < 3 else 1) for t in range(1, 9)}
+    assert norms[1] / norms[8] > 1 / VANISHED
+    assert judged(geometric(1.0), {"shared": norms}).name == "healthy"
 
 
 def test_a_nan_through_time_is_nan_and_not_exploding():

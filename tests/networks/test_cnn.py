@@ -263,7 +263,6 @@ def test_a_checkpoint_holds_all_that_a_network_is(tmp_path):
         ({"num_layers": 2}, "num_layers is 2; three stages of 2n, the first and the last are 6n + 2: 8"),
         ({"num_layers": -4}, "num_layers is -4; three stages of 2n, the first and the last are 6n + 2: 8"),
         ({"width": 0}, "width is 0; it must be at least 1"),
-        ({"output_size": 0}, "output_size is 0; it must be at least 1"),
         ({"residual": False, "preactivation": True}, "preactivation is about what stands between two shortcuts, and a"),
         (
             {"input_shape": (64,)},

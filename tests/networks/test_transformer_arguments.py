@@ -133,7 +133,6 @@ IMAGE = {"input_shape": (1, 6, 9)}
     ("options", "message"),
     [
         ({"num_layers": 0}, "num_layers is 0; it must be at least 1"),
-        ({"feedforward_dim": 0}, "feedforward_dim is 0; it must be at least 1"),
         ({"embedding_dim": 130}, "embedding_dim is 130; it must be a multiple of num_heads, 4"),
         (
             {"embedding_dim": 9, "num_heads": 3, "positions": "sinusoidal"},

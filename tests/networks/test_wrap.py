@@ -157,6 +157,7 @@ def test_a_bias_that_is_not_there_is_not_added():
     assert model.module.get_classifier().out_features == 7
 
 
+@pytest.mark.slow
 def test_images_of_one_channel_are_repeated_where_three_are_wanted_and_only_there():
     torch.manual_seed(7)
     model = build(RESNET, shape=(1, 8, 8)).eval()
@@ -305,6 +306,7 @@ def test_modules_that_do_not_fit_are_refused_in_one_line(path, options, message)
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -6,6 +6,8 @@ from benchmarks.papers import __main__ as papers
 from benchmarks.papers.figures import factor, near, near_factor
 from benchmarks.papers.row import Figure, Row, Settings
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 NEED_MNIST = {"glorot_jacobian", "nielsen"}
 QUICK = [key for key, row in papers.ROWS.items() if row.is_quick]

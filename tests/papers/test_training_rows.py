@@ -136,6 +136,7 @@ def curves(**accuracies):
     }
 
 
+@pytest.mark.slow
 def test_batchnorm_is_ahead_at_each_checkpoint_and_its_inputs_move_less_or_not(kept, tmp_path, monkeypatch):
     settings = Settings(tmp_path, seeds=3, out=tmp_path)
     monkeypatch.setattr(training, "mnist", lambda settings: (torch.linspace(0, 1, 5000).unsqueeze(1), None))
@@ -179,6 +180,7 @@ def losses(folder, ratios=(1e3, 1.0, 1e-2), **last):
     return {f"{kind},num_layers={n}": [run(kind, 0.5)] for kind in ("plain", "resnet") for n in (20, 56)}
 
 
+@pytest.mark.slow
 def test_a_plain_network_degrades_and_a_residual_one_less(kept, tmp_path):
     settings = Settings(tmp_path, seeds=1, out=tmp_path)
     kept(**losses(tmp_path, plain_20=0.1, plain_56=2.0, resnet_20=0.09, resnet_56=0.2))

@@ -1,14 +1,16 @@
-"""Completes verbs, recipes and keys in a shell, by argcomplete; without torch, whose import takes seconds."""
+"""Completes verbs, recipes, keys and their values in a shell, by argcomplete; without torch, which takes seconds."""
 
 import argparse
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from unvanish.command import recipes
 from unvanish.command.arguments import verbs_of
 from unvanish.command.errors import WrongInputError
-from unvanish.command.keys import keys
+from unvanish.command.keys import names_of
+from unvanish.exercises import EXERCISES
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
@@ -16,36 +18,56 @@ def complete(parser: argparse.ArgumentParser) -> None:
     import argcomplete
 
     words = shlex.split(os.environ["COMP_LINE"].partition(" ")[2].rpartition(" ")[0])
+    of_recipe = keys_of(words[1:])
+    completers = {
+        "config": _recipes,
+        "set": lambda **_: [f"{key}={name}" for key, names in of_recipe.items() for name in names or [""]],
+        "variant": lambda **_: _variants(words[1:]),
+    }
     parsers = verbs_of(parser)
     for verb, of_verb in (parsers | verbs_of(parsers["recipes"])).items():
-        config = of_verb._option_string_actions.get("--config")
-        if config is not None:
-            config.completer = _recipes  # type: ignore[attr-defined]
+        if "--config" in of_verb._option_string_actions:
             of_verb.add_argument("recipe", nargs="*").completer = _recipes  # type: ignore[attr-defined]
+        own = completers | {"name": _exercises if verb == "exercise" else _recipes}
         for action in of_verb._actions:
-            if action.dest in ("recipes", "name"):
-                action.completer = _recipes  # type: ignore[attr-defined]
+            if action.dest in own:
+                action.completer = own[action.dest]  # type: ignore[attr-defined]
         if words[:1] == [verb]:
-            for key in keys_of(words[1:]):
-                of_verb.add_argument(f"--{key}")
+            for key, names in of_recipe.items():
+                of_verb.add_argument(f"--{key}", choices=names or None)
     argcomplete.autocomplete(parser, always_complete_options=False)
 
 
-def _recipes(**_: Any) -> list[str]:
-    return recipes.names()
+def _recipes(prefix: str, **_: Any) -> list[str]:
+    """The packaged ones, and what lies here: files, and the folders of files and of runs."""
+    from argcomplete.completers import FilesCompleter
+
+    return [*recipes.names(), *FilesCompleter(("yaml", "yml"))(prefix)]
 
 
-def keys_of(words: list[str]) -> list[str]:
-    """The keys of the first recipe among some words; none where there is none."""
-    for word in words:
-        try:
-            config = recipes.read(recipes.locate(word))
-        except WrongInputError:
-            continue
-        base = config.get("base")
-        if isinstance(base, str):
-            config = recipes.read(recipes.locate(base))
-        elif isinstance(base, dict):
-            config = base
-        return keys(*(str(config.get(group, {}).get("class_path", "")) for group in ("model", "data")))
-    return []
+def _exercises(prefix: str, **_: Any) -> list[str]:
+    """By their numbers, and once a letter is typed by their formulas."""
+    return [exercise.function if prefix[:1].isalpha() else name for name, exercise in EXERCISES.items()]
+
+
+def _variants(words: Sequence[str]) -> list[str]:
+    return [name for word in words for name in _read(word).get("variants") or ()]
+
+
+def _read(word: str) -> recipes.Config:
+    """The recipe of this name; empty where there is none."""
+    try:
+        return recipes.read(recipes.locate(word))
+    except WrongInputError:
+        return {}
+
+
+def keys_of(words: Sequence[str]) -> dict[str, list[str]]:
+    """The keys of the first recipe among some words, with the names that they take; none where there is none."""
+    config = next(filter(None, map(_read, words)), None)
+    if config is None:
+        return {}
+    base = config.get("base", config)
+    if isinstance(base, str):
+        base = _read(base)
+    return names_of(*(str(base.get(group, {}).get("class_path", "")) for group in ("model", "data")))

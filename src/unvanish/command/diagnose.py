@@ -1,29 +1,23 @@
-"""``unvanish diagnose``: one batch, one backward pass, a verdict, and the fixes tried on the same batch."""
+"""``unvanish diagnose``: one batch, one backward pass, a verdict, and the fixes tried on the same batch.
+
+A model that is named by its path needs torch alone, so what a recipe needs is imported with the recipe.
+"""
 
 import json
-import logging
-import math
 from argparse import Namespace
-from dataclasses import replace
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from unvanish.command.errors import WrongInputError, as_wrong_input
-from unvanish.command.experiment import Experiment
-from unvanish.command.findings import findings_page
-from unvanish.command.fixes import changed, fitting, trials
 from unvanish.command.recipes import load
 from unvanish.gradients import Diagnosis
 from unvanish.gradients import diagnose as diagnose_model
 from unvanish.gradients.judge.rules import NAMES
-from unvanish.gradients.judge.verdict import Verdict
 from unvanish.names import lookup
-from unvanish.networks.wrap import build_module
-from unvanish.training import ReferenceModule
+from unvanish.trust import build_module
 
 _SAMPLES = 16
 
@@ -31,6 +25,8 @@ _SAMPLES = 16
 def diagnose(options: Namespace, overrides: list[str]) -> int:
     """Print a diagnosis; 1 where its verdict is one to fail on."""
     if options.list_findings:
+        from unvanish.command.findings import findings_page
+
         print(findings_page(), end="")
         return 0
     fail_on = [name.strip().replace("-", " ") for name in options.fail_on.split(",") if name]
@@ -49,54 +45,13 @@ def diagnose(options: Namespace, overrides: list[str]) -> int:
     elif options.input_shape:
         raise WrongInputError("--input-shape goes with --model; a recipe's data has a shape of its own")
     else:
-        found = _diagnose_recipe(Experiment.parse(load(options.config, options.variant), overrides), options.steps)
+        from unvanish.command.diagnose_recipe import diagnose_recipe
+
+        found = diagnose_recipe(load(options.config, options.variant), overrides, options.steps)
     print(json.dumps(found.as_dict(), indent=2, allow_nan=False) if options.json else found)
     verdicts = [found.verdict, *([found.trials.unchanged.verdict] if found.trials else [])]
     said = {name for verdict in verdicts for name in (verdict.name, *(one.name for one in verdict.findings))}
     return int(not said.isdisjoint(fail_on))
-
-
-def _diagnose_recipe(experiment: Experiment, steps: int) -> Diagnosis:
-    built = experiment.build()
-    batch = built.data.on_after_batch_transfer(next(iter(built.data.train_dataloader())), 0)
-    found = _diagnose(built.model, batch)
-    arguments = dict(built.model.hparams)
-    tried = []
-    logging.getLogger("unvanish").setLevel(logging.WARNING)  # the network has said how it is initialized
-    if steps:
-        with as_wrong_input():
-            return replace(found, trials=trials(built, found, steps, experiment.arguments.seed))
-    for fix, changes in fitting(arguments):
-        L.seed_everything(experiment.arguments.seed, workers=True, verbose=False)
-        try:
-            model = type(built.model)(**changed(arguments, changes))
-        except ValueError:  # not for this network: no two layers of one width, say
-            continue
-        verdict = _diagnose(model, batch).verdict
-        tried.append((fix, changes, verdict))
-    tried.sort(key=lambda row: _rank(row[2]))
-    fixes = [
-        {
-            "fix": fix,
-            "changes": changes,
-            "factor_per_layer": verdict.factor_per_layer,
-            "first_over_last": verdict.first_over_last,
-            "verdict": verdict.name,
-        }
-        for fix, changes, verdict in tried
-    ]
-    return replace(found, fixes=fixes)
-
-
-def _rank(verdict: Verdict) -> tuple[bool, float]:
-    """Healthy ones first; and those whose factor is nearer to 1 before the others."""
-    factor = verdict.factor_per_layer
-    return verdict.name != "healthy", abs(math.log(factor)) if 0 < factor < math.inf else math.inf
-
-
-def _diagnose(model: ReferenceModule, batch: tuple[Tensor, Tensor]) -> Diagnosis:
-    with as_wrong_input():
-        return diagnose_model(model, batch, model.training_loss)
 
 
 def _diagnose_path(path: str, input_shape: str | None) -> Diagnosis:

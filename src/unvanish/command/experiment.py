@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import lightning as L
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse.typing import register_type
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.accelerators import Accelerator
@@ -22,6 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from unvanish import trust
+from unvanish.bounds import Bounded
 from unvanish.command.allowed import check_recipe, check_values, where
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.command.hints import located, unknown_key
@@ -45,6 +47,8 @@ _KINDS = (
     *(nn.Module, L.LightningDataModule, L.Callback, Logger, Optimizer, LRScheduler),
     *(Strategy, Accelerator, Profiler, Precision, CheckpointIO, ClusterEnvironment, LayerSync),  # the trainer's parts
 )
+for bounded in Bounded.__subclasses__():
+    register_type(bounded, bounded.kind, bounded.read, type_check=lambda value, _: isinstance(value, int | float))
 #: All that jsonargparse was ever told to let in, as it forgets nothing.
 _let_in: set[str] = set()
 
@@ -199,7 +203,9 @@ def _explain(error: Exception, parser: ArgumentParser, overrides: list[str], rec
         given = re.search(r"(?:Got|Given) value: (.*)", text)
         reason = one_line(error)
         choices = [re.findall(r"'([^']*)'", one) for one in expected if "NoneType" not in one]
-        if len(choices) == 1 and choices[0] and expected[0].startswith("typing.Literal") and given:
+        if refused := re.search(r"Not of type \w+: (is .+)", text):
+            reason = f"{key} {refused[1]}"
+        elif len(choices) == 1 and choices[0] and expected[0].startswith("typing.Literal") and given:
             group, _, name = key.rpartition(".")
             reason = unknown(group.rpartition(".")[2] if name == "name" else name, given[1], choices[0])
         elif expected and given:

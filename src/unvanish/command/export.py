@@ -22,6 +22,7 @@ from unvanish.command.run_folder import write_text
 from unvanish.command.splits import has_test_split
 from unvanish.command.trained import network_of
 from unvanish.data import InMemoryData
+from unvanish.data.file_rows import in_memory
 from unvanish.training import ReferenceModule, Scores
 from unvanish.training.module import DATA, NETWORK
 
@@ -134,7 +135,7 @@ def _scores(built: Any) -> tuple[Scores, str]:
 def _rows(data: Any) -> Tensor:
     """Real samples, as the network sees them."""
     if isinstance(data, InMemoryData):
-        x: Tensor = (data.splits.test or data.splits.train)[0][:_ROWS]
+        x = in_memory((data.splits.test or data.splits.train)[0][:_ROWS])
         return data.pixels(x) if data.pixels is not None and x.dtype == torch.uint8 else x
     return next(iter(data.train_dataloader()))[0][:_ROWS]  # type: ignore[no-any-return]
 

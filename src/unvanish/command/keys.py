@@ -2,8 +2,7 @@
 
 import ast
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +18,6 @@ _HIDDEN = {"self", "input_shape", "output_size", "vocabulary_size", "padding_ind
 _LINKED = {"model.training.task", "data.loading.seed"}
 
 
-@cache
 def keys(model: str, data: str) -> list[str]:
     """All keys, in the order of the parser that reads them.
 
@@ -27,10 +25,20 @@ def keys(model: str, data: str) -> list[str]:
         model: The network's ``class_path``; where the class is neither ours nor Lightning's, its keys are left out.
         data: Likewise that of the data.
     """
-    found = ["seed"]
+    return list(_annotations(model, data))
+
+
+def names_of(model: str, data: str) -> dict[str, list[str]]:
+    """All keys, each with the names that it takes, where these are a few."""
+    return {key: _names_in(annotation) for key, annotation in _annotations(model, data).items()}
+
+
+@cache
+def _annotations(model: str, data: str) -> dict[str, ast.expr | None]:
+    found: dict[str, ast.expr | None] = {"seed": None}
     for path, group in ((model, "model"), (data, "data"), ("lightning.Trainer", "trainer")):
-        found += _arguments(path, f"{group}.")
-    return [*found, *_arguments("unvanish.GradientMonitor", "gradients.")]
+        found |= _arguments(path, f"{group}.")
+    return found | _arguments("unvanish.GradientMonitor", "gradients.")
 
 
 def check_keys(recipe: Recipe, overrides: Sequence[str]) -> None:
@@ -58,34 +66,62 @@ def _is_within(key: str, group: str) -> bool:
     return key == group or key.startswith(f"{group}.")
 
 
-def _arguments(path: str, prefix: str) -> Iterator[str]:
-    """The dotted arguments of a class."""
+def _names_in(annotation: ast.expr | None) -> list[str]:
+    """The names that an annotation allows: those of a Literal, which may have a name itself, or true and false."""
+    found: list[str] = []
+    for node in ast.walk(annotation) if annotation else ():
+        text = ast.unparse(node) if isinstance(node, ast.Name | ast.Subscript) else ""
+        if text == "bool":
+            found += ["true", "false"]
+        elif (literal := _literals().get(text, text)).startswith("Literal["):
+            found += ast.literal_eval(f"({literal.removeprefix('Literal[').removesuffix(']')},)")
+    return found
+
+
+@cache
+def _literals() -> dict[str, str]:
+    """The Literals of ours that have a name, as they are written."""
+    texts = [*_sources("unvanish"), (_PACKAGE / "activations.py").read_text(encoding="utf-8")]
+    return {
+        name: found for text in texts for name, found in re.findall(r"^(\w+) = (Literal\[.+\])$", text, re.MULTILINE)
+    }
+
+
+def _arguments(path: str, prefix: str) -> dict[str, ast.expr | None]:
+    """The dotted arguments of a class, with their annotations."""
     node = _class_of(path)
     if node is None:
-        return
+        return {}
     init = _init_of(node)
     if init is not None:
         pairs = [(a.arg, a.annotation) for a in (*init.args.args, *init.args.kwonlyargs)]
     else:
         fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
         pairs = [(n.target.id, n.annotation) for n in fields if isinstance(n.target, ast.Name)]
+    found: dict[str, ast.expr | None] = {}
     for name, annotation in pairs:
         if name in _HIDDEN or f"{prefix}{name}" in _LINKED:
             continue
         if isinstance(annotation, ast.Name) and annotation.id in unvanish.__all__:
-            yield from _arguments(f"unvanish.{annotation.id}", f"{prefix}{name}.")
+            found |= _arguments(f"unvanish.{annotation.id}", f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
-
-
-def _class_of(path: str) -> ast.ClassDef | None:
-    """A class of ours, or Lightning's Trainer, whose arguments all stand in its source."""
-    return _classes(path.partition(".")[0]).get(path.rpartition(".")[2])
+            found[f"{prefix}{name}"] = annotation
+    return found
 
 
 @cache
-def _classes(package: str) -> dict[str, ast.ClassDef]:
-    """The classes that a recipe may name, by their names."""
+def _class_of(path: str) -> ast.ClassDef | None:
+    """A class of ours, or Lightning's Trainer, whose arguments all stand in its source; none of two with one name."""
+    name = path.rpartition(".")[2]
+    texts = [text for text in _sources(path.partition(".")[0]) if f"class {name}" in text]
+    found = [node for text in texts for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    named = [node for node in found if node.name == name]
+    return named[0] if len(named) == 1 and _is_plain(named[0]) else None
+
+
+@cache
+def _sources(package: str) -> list[str]:
+    """The files with classes that a recipe may name."""
     if package == "unvanish":
         rooms = ("networks", "training", "data", "gradients/adapters")
         files = [file for room in rooms for file in sorted((_PACKAGE / room).rglob("*.py"))]
@@ -93,10 +129,7 @@ def _classes(package: str) -> dict[str, ast.ClassDef]:
         files = [Path(spec.origin).parent / "pytorch" / "trainer" / "trainer.py"]
     else:
         files = []
-    trees = (ast.parse(file.read_text(encoding="utf-8")) for file in files)
-    found = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
-    count = Counter(node.name for node in found)
-    return {node.name: node for node in found if count[node.name] == 1 and _is_plain(node)}
+    return [file.read_text(encoding="utf-8") for file in files]
 
 
 def _is_plain(node: ast.ClassDef) -> bool:

@@ -17,6 +17,7 @@ from unvanish.command.arguments import understood
 from unvanish.command.early import check_early
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError
+from unvanish.command.later import metrics_come_later
 from unvanish.command.processes import is_first
 from unvanish.command.verbs import parser
 
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
     """
     wait_briefly()
+    metrics_come_later()
     words = sys.argv[1:] if argv is None else argv
     return answered(lambda: _main(words), whole="--traceback" in words)
 
@@ -66,18 +68,12 @@ def answered(verb: Callable[[], int], *, whole: bool = False) -> int:  # noqa: P
     try:
         return verb()
     except WrongInputError as error:
-        from unvanish.command.terminal import console, say
-
-        say(f"unvanish: {error}", console(sys.stderr))
-        return 2
+        return _ended(error, 2)
     except FailedError as error:
-        print(f"unvanish: {error}", file=sys.stderr)
-        return 1
+        return _ended(error, 1)
     except StoppedError as error:
-        if not is_first():
-            return 0  # Lightning takes another answer for a crash, and kills the first
-        print(f"unvanish: {error}", file=sys.stderr)
-        return 128 + error.signum
+        # Lightning takes another answer than 0 for a crash, and kills the first.
+        return _ended(error, 128 + error.signum) if is_first() else 0
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -88,6 +84,14 @@ def answered(verb: Callable[[], int], *, whole: bool = False) -> int:  # noqa: P
     except KeyboardInterrupt:
         print("unvanish: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _ended(error: BaseException, code: int) -> int:
+    """Say why, wrapped at words on a terminal; the code."""
+    from unvanish.command.terminal import console, say
+
+    say(f"unvanish: {error}", console(sys.stderr))
+    return code
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -109,7 +113,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from unvanish.command.compare.local import warm
 
         warm()  # it imports meanwhile what this process does
-    quieten("stderr" if is_output_alone else "stdout")
+    needs_lightning = options.verb != "diagnose" or not (options.model or options.list_findings)
+    quieten("stderr" if is_output_alone else "stdout", needs_lightning=needs_lightning)
     # Each verb has a function of its name, in a module of its own but for those that evaluate.
     rooms = {"compare": "compare.command", "search": "search.study", **dict.fromkeys(_TRAINED, "evaluate")}
     module = rooms.get(options.verb, options.verb)
@@ -118,9 +123,15 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     return int(run(options, rest))
 
 
-def quieten(stream: str) -> None:
-    """Let our own words through, and of Lightning's only warnings: each run brings two advertisements."""
-    import lightning.pytorch  # noqa: F401 - sets the level of its logger
+def quieten(stream: str, *, needs_lightning: bool = True) -> None:
+    """Let our own words through, and of Lightning's only warnings: each run brings two advertisements.
+
+    Args:
+        stream: Where our words go, ``stdout`` or ``stderr``.
+        needs_lightning: Whether what is done next imports it.
+    """
+    if needs_lightning:
+        import lightning.pytorch  # noqa: F401 - sets the level of its logger
 
     from unvanish.command.terminal import LogLines
 

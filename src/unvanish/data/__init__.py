@@ -7,8 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unvanish.data.array_folder import ArrayFolder
     from unvanish.data.augmentation import Augmentation
     from unvanish.data.clips import MovingDigits
+    from unvanish.data.file_rows import FileRows
     from unvanish.data.folders import ImageFolder
     from unvanish.data.images import Images
     from unvanish.data.labelled_text import LabelledText
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from unvanish.data.text import Text
 
 _MODULE_OF = {
+    "ArrayFolder": "array_folder",
     "Augmentation": "augmentation",
     "BatchLoader": "loader",
     "Description": "loading",
+    "FileRows": "file_rows",
     "ImageFolder": "folders",
     "Images": "images",
     "InMemoryData": "module",
@@ -38,9 +42,11 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "ArrayFolder",
     "Augmentation",
     "BatchLoader",
     "Description",
+    "FileRows",
     "ImageFolder",
     "Images",
     "InMemoryData",

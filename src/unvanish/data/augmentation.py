@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unvanish.bounds import NonNegativeInt, check_bounds
+
 
 @final
 @dataclass(frozen=True)
@@ -53,14 +55,12 @@ class Augmentation:
         ValueError: A number is negative.
     """
 
-    crop: int = 0
+    crop: NonNegativeInt = 0
     flip: bool = False
-    cutout: int = 0
+    cutout: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        for name, value in (("crop", self.crop), ("cutout", self.cutout)):
-            if value < 0:
-                raise ValueError(f"augmentation: {name} must be at least 0, not {value}")
+        check_bounds(Augmentation, vars(self), "augmentation.")
 
     def fit(self, height: int, width: int) -> None:
         """Refuse images that are too small.

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unvanish.data.file_rows import FileRows
 from unvanish.extras import MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Decoded(NamedTuple):
     files: NDArray[np.int64]
     sums: NDArray[np.int64]
     refused: dict[int, str]
-    pixels: Tensor = torch.empty(0, dtype=torch.uint8)
+    pixels: Tensor | FileRows = torch.empty(0, dtype=torch.uint8)
 
 
 def decode(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], *, cache: str, folder: Path) -> Decoded:
@@ -132,9 +133,8 @@ def _in_file(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], ta
         stored = found
     if not len(stored.files):
         return stored._replace(pixels=torch.empty(0, *shape, dtype=torch.uint8))
-    size = len(stored.files) * int(np.prod(shape))
-    pixels = torch.from_file(str(bytes_file), shared=False, size=size, dtype=torch.uint8)
-    return stored._replace(pixels=pixels.view(-1, *shape))
+    pixels = FileRows(bytes_file, np.dtype(np.uint8), (len(stored.files), *shape))
+    return stored._replace(pixels=pixels)
 
 
 def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) -> Decoded | None:

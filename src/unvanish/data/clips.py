@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.data.augmentation import PixelScale
 from unvanish.data.images import DIGITS, cut, digits
 from unvanish.data.loading import Description, Loading, Splits
@@ -54,28 +55,24 @@ class MovingDigits(InMemoryData):
         directions: int = 4,
         frames: int = 8,
         size: int = 16,
-        clips: int = 8000,
-        validation_clips: int = 500,
-        test_clips: int = 1000,
+        clips: PositiveInt = 8000,
+        validation_clips: PositiveInt = 500,
+        test_clips: PositiveInt = 1000,
         loading: Loading = Loading(batch_size=64),
     ) -> None:
+        check_bounds(MovingDigits, locals())
         super().__init__(loading)
         lookup("label", label, dict.fromkeys(("digit", "direction")))
         if directions not in (4, 8):
             raise ValueError(f"directions must be 4 or 8, not {directions}")
-        counts = {"clips": clips, "validation_clips": validation_clips, "test_clips": test_clips}
-        for name, value, least in (
-            ("frames", frames, 2),
-            ("size", size, SIDE),
-            *((*item, 1) for item in counts.items()),
-        ):
+        for name, value, least in (("frames", frames, 2), ("size", size, SIDE)):
             if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
         self.label = label
         self.directions = list(DIRECTIONS)[:directions]
         self.frames = frames
         self.size = size
-        self.counts = tuple(counts.values())
+        self.counts = (clips, validation_clips, test_clips)
 
     @property
     def description(self) -> Description:

@@ -55,21 +55,27 @@ class Encoding(Protocol):
 @final
 @dataclass(frozen=True)
 class Arrays:
-    """Takes arrays (N, *input_shape) as they are.
+    """Takes arrays (N, *input_shape), as they are or scaled.
 
     Args:
         input_shape: Axes of one sample.
         is_whole: Whether they hold tokens, whole numbers.
+        mean: What is subtracted, if anything; its axes are the last ones of a sample.
+        std: What the rest is divided by.
     """
 
     input_shape: list[int]
     is_whole: bool = False
+    mean: list[Any] | None = None
+    std: list[Any] | None = None
 
     def __call__(self, inputs: Any) -> Encoded:
         """Encode an array."""
         x = torch.as_tensor(np.asarray(inputs)).to(torch.int64 if self.is_whole else torch.float32)
         if list(x.shape[1:]) != self.input_shape:
             raise ValueError(f"the network takes arrays (N, {', '.join(map(str, self.input_shape))}), not {[*x.shape]}")
+        if self.mean is not None:
+            x = (x - torch.tensor(self.mean)) / torch.tensor(self.std)
         return Encoded(x, {})
 
     def plain(self) -> dict[str, Any]:

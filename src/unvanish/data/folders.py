@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
 from unvanish.data.cache import CACHES, Decoded, Decoder, decode
 from unvanish.data.clip_decoder import SUFFIXES as CLIP_SUFFIXES
@@ -94,7 +95,7 @@ class ImageFolder(InMemoryData):
     def __init__(
         self,
         path: str | None = None,
-        frames: int | None = None,
+        frames: PositiveInt | None = None,
         image_size: int | list[int] = 64,
         channels: int = 3,
         white: int | None = None,
@@ -105,6 +106,7 @@ class ImageFolder(InMemoryData):
         augmentation: Augmentation = UNCHANGED,
         loading: Loading = Loading(),
     ) -> None:
+        check_bounds(ImageFolder, locals())
         super().__init__(loading, augmentation=augmentation)
         picture = ImageDecoder.of_size(image_size, channels, white)
         augmentation.fit(picture.height, picture.width)
@@ -113,8 +115,6 @@ class ImageFolder(InMemoryData):
             self.noun, self.looks, self.decoder = "image", ", ".join(SUFFIXES), picture
             self.shape: tuple[int, ...] = (channels, picture.height, picture.width)
         else:
-            if frames < 1:
-                raise ValueError(f"frames must be at least 1, not {frames}")
             self.noun, self.looks = "clip", f"{', '.join(CLIP_SUFFIXES)}, or a folder of frames each"
             self.decoder = ClipDecoder(picture, frames)
             self.shape = (channels, frames, picture.height, picture.width)

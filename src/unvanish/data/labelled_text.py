@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.data.columns import differing_in_case
 from unvanish.data.encoding import Encoding
 from unvanish.data.loading import Description, Loading, Splits
@@ -111,18 +112,18 @@ class LabelledText(InMemoryData):
         header: bool | None = None,
         tokenizer: Literal["word", "character", "bpe"] = "word",
         vocabulary: int = 10_000,
-        max_length: int = 128,
+        max_length: PositiveInt = 128,
         test_path: str | None = None,
         predict_path: str | None = None,
         loading: Loading = Loading(),
     ) -> None:
+        check_bounds(LabelledText, locals())
         super().__init__(loading, unused=["test_share"] * (test_path is not None))
         for file in (path, test_path, predict_path):
             if file is not None:
                 lookup("kind of file", Path(file).suffix, READERS)
-        for name, value, least in (("vocabulary", vocabulary, 3), ("max_length", max_length, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        if vocabulary < 3:
+            raise ValueError(f"vocabulary is {vocabulary}; it must be at least 3")
         for name, column in (("text", text), ("label", label)):
             if isinstance(column, str) and header is False:
                 raise ValueError(f"{name} is the name {column!r}, but header is false: give its position")

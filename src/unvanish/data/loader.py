@@ -1,4 +1,4 @@
-"""Batches of tensors that are in memory already."""
+"""Batches of tensors that are in memory already, or of rows in files."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -8,16 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unvanish.data.file_rows import FileRows, in_memory
+
 
 @final
 class BatchLoader:
     """Cuts tensors into batches, with one index operation a tensor and batch.
 
     The training order is a permutation fixed by (seed, epoch), so the whole state is the position (epoch, batch), the
-    same on every rank. Batches lie on the device of the tensors.
+    same on every rank. Batches lie on the device of the tensors. Of rows in a file a rank reads its own alone; a new
+    order costs 8 bytes a row, and reads from all over the file.
 
     Args:
-        tensors: Tensors with a common first axis, one entry a sample.
+        tensors: Tensors with a common first axis, one entry a sample; rows of a file stand for one.
         batch_size: Samples in a batch, on each rank.
         shuffle: Load for training: a new order every epoch, as many samples on every rank (the permutation is padded
             by its own beginning), and a last batch of one sample joins the one before it, because BatchNorm cannot
@@ -32,7 +35,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        tensors: tuple[Tensor, ...],
+        tensors: tuple[Tensor | FileRows, ...],
         batch_size: int,
         *,
         shuffle: bool = False,
@@ -91,7 +94,7 @@ class BatchLoader:
             # Before the yield: Lightning takes the last batch of a sized loader and never returns to the generator.
             self._epoch, self._batch = (self._epoch + 1, 0) if last else (self._epoch, batch + 1)
             if order is None:
-                yield tuple(tensor[rows] for tensor in self.tensors)
+                yield tuple(in_memory(tensor[rows]) for tensor in self.tensors)
             else:  # a quarter of the time that indexing takes
                 yield tuple(tensor.index_select(0, order[rows]) for tensor in self.tensors)
 
@@ -99,4 +102,5 @@ class BatchLoader:
         # NumPy mixes both numbers into the seed; torch's CPU generator keeps no more than 32 bits of one.
         permutation = np.random.default_rng((self.seed, self._epoch)).permutation(len(self.tensors[0]))
         padded = np.resize(permutation, self._samples * self.world_size)
-        return torch.from_numpy(padded[self.rank :: self.world_size].copy()).to(self.tensors[0].device)
+        order = torch.from_numpy(padded[self.rank :: self.world_size].copy())
+        return order if isinstance(last := self.tensors[-1], FileRows) else order.to(last.device)

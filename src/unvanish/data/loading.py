@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from unvanish.bounds import NonNegativeInt, PositiveInt, check_bounds
+
 
 @dataclass(frozen=True)
 class Loading:
@@ -24,17 +26,15 @@ class Loading:
         ValueError: A number is out of its range.
     """
 
-    batch_size: int = 32
-    seed: int = 0
-    split_seed: int = 0
+    batch_size: PositiveInt = 32
+    seed: NonNegativeInt = 0
+    split_seed: NonNegativeInt = 0
     validation_share: int | float = 0.1
     test_share: int | float = 0.2
     device_resident: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("seed", 0), ("split_seed", 0)):
-            if (value := getattr(self, name)) < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        check_bounds(Loading, vars(self))
 
     def check_shares(self, *, needs_test: bool) -> None:
         """Refuse shares that are none, or that leave nothing to train on.
@@ -83,14 +83,14 @@ class Description:
 class Splits(NamedTuple):
     """The tensors (x, y) of every split, on the CPU; validation and test may be empty.
 
-    ``predict`` is empty for the test split, (x,) where y is unknown. ``rows`` says what each sample to predict is: a
-    file, or a row of the table, from 0; empty where that is its place. ``carried`` are columns to set beside the
-    predictions: ids, and what is known to be right.
+    x may stay in a file, as ``FileRows``. ``predict`` is empty for the test split, (x,) where y is unknown. ``rows``
+    says what each sample to predict is: a file, or a row of the table, from 0; empty where that is its place.
+    ``carried`` are columns to set beside the predictions: ids, and what is known to be right.
     """
 
-    train: tuple[Tensor, ...]
-    validation: tuple[Tensor, ...]
-    test: tuple[Tensor, ...]
-    predict: tuple[Tensor, ...] = ()
+    train: tuple[Any, ...]
+    validation: tuple[Any, ...]
+    test: tuple[Any, ...]
+    predict: tuple[Any, ...] = ()
     rows: Sequence[int] | Sequence[str] = ()
     carried: Mapping[str, Sequence[Any]] = {}

@@ -1,4 +1,4 @@
-"""What all data sets share that fit into memory."""
+"""What all data sets share whose rows are batched by their index, from the memory or from a file."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -12,18 +12,20 @@ from torch import Tensor
 
 from unvanish.data.augmentation import UNCHANGED, Augmentation, PixelScale
 from unvanish.data.encoding import Arrays, Encoding, Known
+from unvanish.data.file_rows import FileRows, in_memory
 from unvanish.data.loader import BatchLoader
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.splits import split
 
 
 class InMemoryData(LightningDataModule, ABC):
-    """Serves batches (x, y) of a data set that is held in memory; only the training batches are shuffled.
+    """Serves batches (x, y) of a data set; only the training batches are shuffled.
 
     x is float32 (B, *input_shape); y is float32 (B,) in {0, 1} for binary, int64 (B,) for multiclass, and float32
     (B, D) for regression, standardised by the training split. Of tokens, x is int64 (B, T), and for next_token y is
-    int64 (B, T). A subclass describes the data and reads all at once. Images may stay bytes until they are on the
-    network's device: a subclass then sets ``pixels`` when it reads, and the trainer's batches are scaled by it.
+    int64 (B, T). A subclass describes the data and reads all at once, or leaves x in its file, as ``FileRows``. Images
+    may stay bytes until they are on the network's device: a subclass then sets ``pixels`` when it reads, and the
+    trainer's batches are scaled by it.
 
     Args:
         loading: How the data are cut into splits and batches.
@@ -156,7 +158,7 @@ class InMemoryData(LightningDataModule, ABC):
             )
         return splits if any(map(len, splits.validation)) else splits._replace(validation=())
 
-    def cut(self, x: Tensor, y: Tensor) -> Splits:
+    def cut(self, x: Tensor | FileRows, y: Tensor) -> Splits:
         """Cut rows at random, by the shares and the ``split_seed`` of ``loading``; classes keep theirs in every split.
 
         Raises:
@@ -204,12 +206,12 @@ class InMemoryData(LightningDataModule, ABC):
             x = self.augmentation(x, self.pixels.black, seed)
         return (x, *rest)
 
-    def _loader(self, tensors: tuple[Tensor, ...], *, shuffle: bool = False) -> BatchLoader:
+    def _loader(self, tensors: tuple[Tensor | FileRows, ...], *, shuffle: bool = False) -> BatchLoader:
         rank, world_size = 0, 1
         if self.trainer is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
             if self.loading.device_resident:
-                tensors = tuple(tensor.to(self.trainer.strategy.root_device) for tensor in tensors)
+                tensors = tuple(in_memory(tensor).to(self.trainer.strategy.root_device) for tensor in tensors)
         return BatchLoader(
             tensors, self.loading.batch_size, shuffle=shuffle, seed=self.loading.seed, rank=rank, world_size=world_size
         )

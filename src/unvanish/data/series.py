@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.data.bundled_series import DATASETS
 from unvanish.data.columns import TOO_FAR, row_of, say_what_dwarfs
 from unvanish.data.encoding import Encoding
@@ -93,14 +94,15 @@ class Series(InMemoryData):
         thousands: str | None = None,
         encoding: str = "utf-8",
         na_values: list[str] | str | None = None,
-        window: int = 32,
-        horizon: int = 1,
+        window: PositiveInt = 32,
+        horizon: PositiveInt = 1,
         relative: bool = False,
-        seasonal_period: int | None = None,
+        seasonal_period: PositiveInt | None = None,
         missing: Literal["interpolate", "refuse"] = "interpolate",
         predict_path: str | None = None,
         loading: Loading = Loading(validation_share=0.15),
     ) -> None:
+        check_bounds(Series, locals())
         validation_share, test_share = loading.validation_share, loading.test_share
         for name, share in (("validation_share", validation_share), ("test_share", test_share)):
             if not (share >= 1 if isinstance(share, int) else 0 < share < 1):
@@ -121,12 +123,8 @@ class Series(InMemoryData):
         for file in (path, predict_path):
             if file is not None:
                 lookup("kind of file", suffix_of(file), SUFFIXES)
-        least = {"window": (window, 2 if relative else 1), "horizon": (horizon, 1)}
-        if seasonal_period is not None:
-            least["seasonal_period"] = (seasonal_period, 1)
-        for name, (value, bound) in least.items():
-            if value < bound:
-                raise ValueError(f"{name} must be at least {bound}{' if relative' * (bound == 2)}, not {value}")
+        if relative and window < 2:
+            raise ValueError(f"window is {window}; it must be at least 2 if relative")
         self.is_file = path is not None
         self.features = features
         self.date = date

@@ -110,7 +110,7 @@ class SyntheticSequence(InMemoryData):
         least = {"length": self.problem.shortest} | dict.fromkeys(counts, 2)  # R2 needs two
         for name, value in ({"length": length} | counts).items():
             if value < least[name]:
-                raise ValueError(f"{name} must be at least {least[name]}, not {value}")
+                raise ValueError(f"{name} is {value}; it must be at least {least[name]}")
         super().__init__(loading, unused=("validation_share", "test_share"))
         self.length = length
         self.counts = list(counts.values())

@@ -3,11 +3,12 @@
 from functools import cached_property
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
 
+from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.data.loader import BatchLoader
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
@@ -56,21 +57,17 @@ class Text(InMemoryData):
         path: str | None = None,
         tokenizer: Literal["character", "bpe"] = "character",
         vocabulary: int | None = None,
-        context_length: int = 64,
-        stride: int | None = None,
+        context_length: PositiveInt = 64,
+        stride: PositiveInt | None = None,
         loading: Loading = Loading(test_share=0.1),
     ) -> None:
+        check_bounds(Text, locals())
         super().__init__(loading, unused=("split_seed",), needs_test=False)
         self.is_bpe = lookup("tokenizer", tokenizer, {"character": False, "bpe": True})
         if vocabulary is not None and not self.is_bpe:
             raise ValueError("vocabulary is for tokenizer bpe; characters are as many as the text has")
-        for name, value, least in (
-            ("vocabulary", vocabulary, 256),
-            ("context_length", context_length, 1),
-            ("stride", stride, 1),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        if vocabulary is not None and vocabulary < 256:
+            raise ValueError(f"vocabulary is {vocabulary}; it must be at least 256")
         self.path = path
         self.vocabulary = 1024 if vocabulary is None else vocabulary
         self.context_length = context_length
@@ -115,7 +112,7 @@ class Text(InMemoryData):
             _windows(test, length, length) if self.loading.test_share else (),
         )
 
-    def _loader(self, tensors: tuple[Tensor, ...], *, shuffle: bool = False) -> BatchLoader:
+    def _loader(self, tensors: tuple[Any, ...], *, shuffle: bool = False) -> BatchLoader:
         if not tensors:
             raise ValueError("test_share is 0, so there is no test split")
         if self.trainer is not None and self.loading.device_resident:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from unvanish.names import lookup
+from unvanish.names import nearest
 
 #: A chapter's title, and its formulas by module, in the order of the primer.
 _CHAPTERS: dict[int, tuple[str, dict[str, str]]] = {
@@ -110,4 +110,8 @@ def find(name: str) -> Exercise:
         ValueError: there is none.
     """
     by_function = {exercise.function: exercise for exercise in EXERCISES.values()}
-    return by_function.get(name) or lookup("exercise", name, EXERCISES)
+    found = by_function.get(name) or EXERCISES.get(name)
+    if found is None:
+        close = nearest(name, EXERCISES | by_function)
+        raise ValueError(f"unknown exercise {name!r}{close}; `unvanish exercise` lists all {len(EXERCISES)}")
+    return found

@@ -1,6 +1,6 @@
-"""Measures gradients where a network really trains, and says what they do. Works on any ``nn.Module``.
+"""Measures the gradients of any ``nn.Module`` while it trains, and diagnoses them.
 
-This needs torch and numpy; what shows something, or adapts it to a library, brings its own on first use.
+Needs only torch and numpy. Adapters and sinks import their own libraries on first use.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The activation that follows each layer: a module shows it, or autograd's graph does."""
+"""Measures the activation after each layer, which is a module or a function found in autograd's graph."""
 
 from typing import Any, final
 
@@ -13,10 +13,10 @@ from unvanish.gradients.quantities import READERS, Output
 
 @final
 class Activations:
-    """Measures what follows a layer when the next thing runs; it counts once the layer's delta has come.
+    """Measures the activation after a layer when the next module runs. It counts once the layer's delta was seen.
 
     Args:
-        missing: What could not be measured.
+        missing: Collects what cannot be measured.
     """
 
     def __init__(self, missing: Missing) -> None:
@@ -26,15 +26,15 @@ class Activations:
         self.kinds: dict[str, str] = {}
 
     def expect(self, call: Call, module: nn.Module, z: Tensor) -> None:
-        """A layer has run."""
+        """Note that a layer has run."""
         self._latest = call, module, z, z.grad_fn
 
     def forget(self) -> None:
-        """Whatever has run last."""
+        """Forget the latest layer."""
         self._latest = None
 
     def see(self, module: nn.Module, output: Tensor) -> None:
-        """An activation module has run, perhaps on what the latest layer has returned."""
+        """Measure the output of an activation module, if it was applied to that of the latest layer."""
         if self._latest is None or not output.requires_grad:
             return
         call, layer, _, origin = self._latest
@@ -43,7 +43,7 @@ class Activations:
             self._measure(call, layer, ACTIVATIONS[type(module)], output)
 
     def close(self, next_input: Any = None) -> None:
-        """Measure the activation of the latest layer, where no module has shown it."""
+        """Measure the activation of the latest layer, if no module did."""
         if self._latest is not None:
             call, layer, z, origin = self._latest
             self._latest = None
@@ -52,7 +52,7 @@ class Activations:
     def _measure(self, call: Call, layer: nn.Module, kind: str, activation: Tensor | None) -> None:
         call.kind = kind
         if activation is None:
-            self._missing.add("activation", [call.name], "the next layer shows only what was made of it")
+            self._missing.add("activation", [call.name], "it was changed before the next layer received it")
         elif activation.is_floating_point() and activation.numel():
             output = Output(layer, kind, activation.detach())
             for read, _ in READERS[Output]:
@@ -61,7 +61,7 @@ class Activations:
             self.take(call)
 
     def take(self, call: Call) -> None:
-        """The delta of a call has come."""
+        """Add the activation of a call whose delta has been seen."""
         self.kinds[call.name] = call.kind
         for field, value in call.activation.items():
             call.passes.add(field, call.name, value)

@@ -1,4 +1,4 @@
-"""What autograd's graph tells of a network as a whole: the order of its layers, and what does not train."""
+"""The order of a network's layers, and which parameters do not train, from autograd's graph."""
 
 import gc
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -19,11 +19,11 @@ _GONE = "its gradient was gone before the step: an optimizer stepped in the back
 
 @final
 class Connections:
-    """Learns from the graphs of the steps at which everything is measured.
+    """Learns from the graphs of full steps.
 
     Args:
-        model: Whose parameters they are.
-        missing: What could not be measured.
+        model: The whole model.
+        missing: Collects what cannot be measured.
     """
 
     def __init__(self, model: nn.Module, missing: Missing) -> None:
@@ -33,28 +33,28 @@ class Connections:
         self._distance: dict[str, float] = {}
         self._order: dict[str, None] = {}
         self._trunks: tuple[Trunk, ...] = ()
-        #: By optimizer the parameters that have wanted a gradient at every step so far, and had none.
+        #: By optimizer, the parameters that require a gradient and have had none at any step so far.
         self._without: dict[Hashable, set[int]] = {}
-        #: The parameters that a gradient has come to at any step.
+        #: The parameters that have had a gradient at any step.
         self._reached: set[int] = set()
         self._outside: dict[int, str] = {}
         self._parameters: list[nn.Parameter] = []
 
     def order(self, known: Iterable[str]) -> list[str]:
-        """Layers from the input to the loss, those of ``known`` that have not run last."""
-        # Sorting keeps the order of the calls among layers that lie beside one another; what they use comes behind.
+        """Layers from the input to the loss, then those of ``known`` that have not run."""
+        # The sort is stable: parallel layers stay in the order of their calls.
         run = dict.fromkeys([*self._order, *self._distance])
         placed = sorted((name for name in run if name in self._distance), key=lambda name: -self._distance[name])
         return list(dict.fromkeys([*placed, *self._order, *known]))
 
     def untrained(self) -> list[Untrained]:
-        """What does not train although it seems to."""
+        """What seems to be trained and is not."""
         trained = [p for p in self._parameters or self._model.parameters() if p.requires_grad]
         without = set().union(*self._without.values()).intersection(map(id, trained))
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
-        # What no gradient comes to either, as to a target network's, is meant to stay as it is.
+        # A parameter with neither optimizer nor gradient, such as a target network's, is frozen by intent.
         left = {id(p) for p in trained if self.optimizers and id(p) not in taken} & self._reached
-        # torch's walk for names takes its time.
+        # named_parameters is slow.
         named = [(plain_path(name), id(p)) for name, p in self._model.named_parameters()] if without or left else []
         found = (
             Untrained("gradient", tuple(name for name, index in named if index in without)),
@@ -64,22 +64,22 @@ class Connections:
         return [one for one in found if one.names]
 
     def joins(self, earlier: Step, watch: Watch) -> bool:
-        """Whether nothing has run since an earlier step: one backward pass for two optimizers, and one trunk."""
+        """Whether nothing has run since an earlier step: two optimizers share a backward pass and its trunks."""
         if watch.seen or not earlier.is_full:
             return False
         earlier.trunks, earlier.part = self._trunks, ""
         return True
 
     def learn(self, watch: Watch, layers: Layers, chosen: frozenset[int] | None, recorded: Step) -> None:
-        """Take in what the hooks have seen of the graphs.
+        """Update the order of the layers and what does not train from the graphs that the hooks have read.
 
         Args:
             watch: The hooks.
-            layers: Those of the model.
-            chosen: The parameters of the optimizer, where they are not all.
-            recorded: Gets its trunks, the layers that nothing reaches, and the name of its part.
+            layers: The model's layers.
+            chosen: The ids of the optimizer's parameters; None for all.
+            recorded: Gets its trunks, its unreached and untrained parameters, and the name of its part.
         """
-        # A pass that leaves layers out, as stochastic depth does, says nothing about their place.
+        # A pass that skips layers, as stochastic depth does, says nothing about their place.
         if watch.seen.keys() >= self._order.keys():
             self._order = watch.seen
         shown = {id(p): name for name, p in layers.parameters}
@@ -89,7 +89,7 @@ class Connections:
             self._distance = {**distance}
         before = max(self._distance.values(), default=0) + 1.0
         for name in sorted(distance, key=lambda name: -distance[name]):
-            # One that was left out until now has its place behind what it follows here.
+            # A layer that earlier passes skipped is placed after the layer that it follows here.
             before = self._distance.setdefault(name, before - 0.5)
         silent = {name for name, p in layers.parameters if name and p.requires_grad and p.grad is None}
         gone = silent & small_batches(watch.passes).keys()
@@ -107,7 +107,7 @@ class Connections:
         others = {name for index, name in trained.items() if chosen is not None and index not in chosen}
         self._trunks = tuple(sight.trunks)
         recorded.trunks = tuple(filter(None, (_without_layers(trunk, others) for trunk in self._trunks)))
-        # What runs under no_grad may be meant to stay as it is, unless an optimizer is to change it.
+        # Layers that run under no_grad are frozen by intent, unless an optimizer has their parameters.
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
         meant = {name for name, p in layers.parameters if name not in sight.blind or id(p) in taken}
         recorded.unreached = tuple(name for name in sight.cut if name in (silent - others) & meant)
@@ -118,16 +118,17 @@ class Connections:
 
     @staticmethod
     def _of_own(watch: Watch, layers: Layers, shown: dict[int, str]) -> dict[str, int]:
-        """The distance of parameters that are shown by themselves: that of what uses them."""
+        """The distance to the loss of parameters that are layers by themselves: that of the node that uses them."""
         found = ((shown.get(index, ""), distance) for index, (_, distance) in watch.sight.leaves.items())
         return {name: distance for name, distance in found if name and name not in layers.modules}
 
 
 def _outside(watch: Watch, layers: Layers, shown: dict[int, str]) -> Iterator[tuple[int, Tensor]]:
-    """The leaves of the loss's graph that are weights, but none of the model's; inputs may want a gradient too."""
+    """The leaves of the loss's graph that are weights of no module of the model. Inputs can require gradients too."""
     if any(hasattr(p, "to_local") for _, p in layers.parameters):
-        return  # FSDP's whole weights are no parameters
-    # Fast weights, whose gradients come to the parameters in the end, take nothing from them.
+        return  # FSDP's gathered weights are no parameters
+    # A plain tensor shaped like a weight without a gradient stands in for it. Fast weights do not: through them the
+    # model's weights get a gradient.
     shapes = {p.shape for _, p in layers.parameters if p.dim() > 1 and p.grad is None}
     for index, (leaf, _) in watch.sight.leaves.items():
         is_weight = isinstance(leaf, nn.Parameter) or (leaf.shape in shapes and not watch.sight.is_data(leaf))
@@ -175,7 +176,7 @@ def _without_a_module(leaves: Sequence[Tensor]) -> set[int]:
 
 
 def _without_layers(trunk: Trunk, others: set[str]) -> Trunk | None:
-    """What lies between the first and the last layer that is left."""
+    """The trunk between the first and the last layer that is not one of ``others``."""
     if not others:
         return trunk
     left = [index for index, name in enumerate(trunk.layers) if name not in others and not name.endswith("+")]

@@ -1,4 +1,4 @@
-"""What stands at a network's two ends: the data that it is fed, and what its loss compares with what."""
+"""The two ends of a network: its input data, and what its loss compares."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,17 +12,17 @@ from unvanish.gradients.heads import Head, read_heads
 from unvanish.gradients.layers import unit_axis
 from unvanish.gradients.sample import Sample, columns_of
 
-#: Comparisons of a loss that are read, at most.
+#: Largest number of comparisons that are read in a loss.
 _HEADS = 8
 
 
 @dataclass(frozen=True)
 class Given:
-    """Data that a layer was fed.
+    """Input data of a layer.
 
     Args:
         layer: Its name.
-        data: What it was like.
+        data: Statistics of the data.
     """
 
     layer: str
@@ -31,7 +31,7 @@ class Given:
 
 @final
 class Ends:
-    """Numbers of both ends, still on the device: each head or layer with theirs, one after the other."""
+    """Statistics of both ends, still on the device: first of what the loss compares, then of the input data."""
 
     def __init__(self) -> None:
         self._of: list[tuple[Head | str, list[int]]] = []
@@ -40,11 +40,11 @@ class Ends:
 
     @property
     def has_heads(self) -> bool:
-        """Whether a loss was seen."""
+        """Whether a loss was read."""
         return bool(self._of)
 
     def feed(self, layer: str, data: Tensor | None, module: nn.Module) -> None:
-        """Note what a layer was called with, if that is data: the first time in a step."""
+        """Note the input of a layer's first call in a step, if it is data."""
         if data is not None and data.grad_fn is None and data.is_floating_point() and layer not in self._data:
             self._data[layer] = data.detach(), module
 
@@ -57,7 +57,7 @@ class Ends:
             self.numbers += numbers
 
     def complete(self, *, with_data: bool) -> "Ends":
-        """The same, and the numbers of the data."""
+        """Add the statistics of the data, and return self."""
         for layer, (data, module) in self._data.items() if with_data else ():
             if data.numel() and not data.is_nested:
                 numbers, columns = columns_of(data, unit_axis(module))
@@ -67,7 +67,7 @@ class Ends:
         return self
 
     def read(self, rest: Iterator[float]) -> tuple[tuple[Head, ...], tuple[Given, ...]]:
-        """The same on the host."""
+        """Read both ends from values on the host."""
         heads: list[Head] = []
         given: list[Given] = []
 

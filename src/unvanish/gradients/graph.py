@@ -173,7 +173,7 @@ def _trunks(
 
     Where a trunk has several ends, the way to each of them is a trunk as well, if it has three layers of its own: of a
     low-rank adapter, whose second layer begins at zero, nothing is asked. Nor of what comes into a residual branch from
-    its side, such as the embedding of a relative position.
+    its side, such as the embedding of a position: the branch's own layers, behind it, are not its.
     """
     fed = [False] * len(above)  # by a layer
     for index in reversed(range(len(above))):
@@ -184,9 +184,23 @@ def _trunks(
     for index in sorted(points, key=lambda i: (fed[i], -distance[i])):
         sources.setdefault(points[index], index)
     branches = _Branches(dominator, points)
+
+    def onwards(source: int) -> list[int]:
+        way = [source]
+        while dominator[way[-1]] >= 0:
+            way.append(dominator[way[-1]])
+        return way
+
+    # Of those that are equally far, that comes first whose stream most branches join: others may enter such a branch.
+    far = max((distance[i] for i in sources.values() if not fed[i]), default=0)
+    level = {name: i for name, i in sources.items() if not fed[i] and distance[i] == far}
+    if len(level) > 1:
+        joined_by = {name: len(_sums(onwards(i), above, points, branches)) for name, i in level.items()}
+        sources = {name: level[name] for name in sorted(level, key=lambda name: -joined_by[name])} | sources
     trunks: list[Trunk] = []
     sums: list[tuple[str, int]] = []
     taken, joins = set[int](), set[int]()
+    made: dict[int, None] = {}  # of what the trunks begin with
     for source in sources.values():
         own, join = [], source
         while join >= 0 and join not in taken:
@@ -194,12 +208,10 @@ def _trunks(
             join = dominator[join]
         is_branch = fed[source] and join >= 0 and distance[join] > 0
         least = 3 if fed[source] or join in joins else 2
-        if is_branch or (trunks and sum(index in points for index in own) < least):
+        layers = sum(index in points and (fed[source] or index not in made) for index in own)
+        if is_branch or (trunks and layers < least):
             continue
-        way = [*own]
-        while join >= 0:
-            way.append(join)
-            join = dominator[join]
+        way = onwards(source)
         joined = _sums(way, above, points, branches)
         names = dict.fromkeys(joined.get(index) or points[index] for index in way if index in points or index in joined)
         last = next(index for index in reversed(way) if index in points)
@@ -210,6 +222,7 @@ def _trunks(
         sums += [(name, index) for index, name in joined.items() if index not in taken]
         joins |= joined.keys() - taken
         taken.update(own)
+        made |= dict.fromkeys(_reached(source, above, around=made))
     return trunks, sums
 
 

@@ -1,4 +1,4 @@
-"""How a model is looked into without a trace: hooks that no copy of it has, and a tap for compiled graphs."""
+"""Hooks that leave no trace in copies or files of the model, and a tap for compiled graphs."""
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
@@ -14,30 +14,30 @@ from unvanish.gradients.layers import first_tensor
 class Tap(torch.autograd.Function):
     """The identity, whose backward pass adds |delta|^2 and the number of its elements to a row of a buffer.
 
-    Inside a compiled graph there is no place for a hook in Python, but for this there is.
+    A compiled graph cannot call a Python hook, but it can contain this.
     """
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, buffer: Tensor, row: int) -> Tensor:
-        """Z itself."""
+        """Return z."""
         ctx.buffer, ctx.row = buffer, row
         return z.clone()
 
     @staticmethod
     def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None, None]:
-        """Delta itself, added up on its way."""
+        """Return delta, after adding it up."""
         ctx.buffer[ctx.row, 0] += delta.to(ctx.buffer.dtype).square().sum()
         ctx.buffer[ctx.row, 1] += delta.numel()
         return delta, None, None
 
 
 def is_transformed() -> bool:
-    """Whether a transform of ``torch.func`` or a tracer runs the model, whose tensors are not those of a training."""
+    """Whether a transform of ``torch.func`` or a tracer runs the model; its tensors are not those of training."""
     return bool(torch._C._are_functorch_transforms_active() or torch._C._get_tracing_state())
 
 
 def _ignore(*_: Any, **__: Any) -> None:
-    """What a hook is in a copy of the model, or in a file of it."""
+    """Stands for a hook in copies and files of the model."""
 
 
 def _ignored() -> Callable[..., None]:
@@ -46,10 +46,10 @@ def _ignored() -> Callable[..., None]:
 
 @final
 class Hook:
-    """Calls a method. No error of it ends a training, and in a copy of the model there is no hook.
+    """Calls a method as a hook. Its errors never end training, and copies of the model do not contain it.
 
     Args:
-        fail: Takes the error.
+        fail: Called with an error of the method.
         see: The method.
     """
 
@@ -59,14 +59,15 @@ class Hook:
         self._fail, self._see = fail, see
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """What the method returns; None where it fails."""
+        """Return what the method returns; None if it fails."""
         if torch.compiler.is_compiling():
             return self._see(*arguments, **keywords)
         try:
             return self._see(*arguments, **keywords)
-        except Exception as error:  # of whatever kind: the training is not ours
+        except Exception as error:  # any kind: training must go on
+            # Batched derivatives, as of a Jacobian, are not those of training.
             if not any(isinstance(a, Tensor) and "Batched" in str(torch._C._dispatch_keys(a)) for a in arguments):
-                self._fail(error)  # and not of many derivatives at once, as for a Jacobian
+                self._fail(error)
             return None
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
@@ -77,7 +78,7 @@ class Hook:
 
 
 def with_first_tensor(output: Any, tensor: Tensor) -> Any:
-    """``output`` with the tensor that ``first_tensor`` finds replaced."""
+    """Return ``output`` with the tensor that ``first_tensor`` finds replaced."""
     if isinstance(output, Tensor):
         return tensor
     if is_dataclass(output) and not isinstance(output, dict):

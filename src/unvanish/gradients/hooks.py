@@ -1,4 +1,4 @@
-"""The hooks of a recorder: what they see in forward and backward passes, until it is taken."""
+"""The recorder's hooks on forward and backward passes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ from unvanish.gradients.quantities.delta import DELTA, DELTA_COUNT
 from unvanish.gradients.recurrent import RecurrentPass, why_not
 from unvanish.gradients.sight import Sight, storage
 
-#: Beside the layers' names, those of the hooks on all activations, on all weights, and on the model itself.
+#: Keys of the hooks on all activations, on all weights, and on the model; other keys are names of layers.
 _ACTIVATIONS, _WEIGHTS, _MODEL = "activations:", "weights:", "model:"
 
 #: The steps whose graphs are searched for softmaxes: a network does not change them.
@@ -31,7 +31,7 @@ _GATED = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
 
 
 def _tracer(watch: "Watch", name: str) -> Callable[[], None]:
-    """Notes that a layer is compiled: run while its graph is traced, and no part of that graph."""
+    """Return a function that marks a layer as compiled. It runs while the graph is traced and is not part of it."""
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def trace() -> None:  # torch 2.11 takes no object as an argument here
@@ -43,13 +43,13 @@ def _tracer(watch: "Watch", name: str) -> Callable[[], None]:
 
 @final
 class Watch:
-    """Hooks on layers, activations and weights; what they see adds up until ``clear``.
+    """Hooks on layers, activations and weights, and what they have measured since the last ``clear``.
 
     Args:
         modules: The layers by name.
         parameters: Their weights, with the layers' names.
-        model: What they are part of.
-        missing: What could not be measured.
+        model: The whole model.
+        missing: Collects what cannot be measured.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Watch:
         self.model = model
         self.missing = missing
         self.activations = Activations(missing)
-        #: The layers that are part of a compiled graph.
+        #: The layers in a compiled graph.
         self.compiled: dict[str, None] = {}
-        #: Those that a transform of ``torch.func`` has run.
+        #: The layers that a transform of ``torch.func`` has run.
         self.transformed: dict[str, None] = {}
         #: Whether the last step had several micro-batches on this rank, or the batch is shared with others.
         self.has_small_batches = self._counts_all = True
@@ -81,7 +81,7 @@ class Watch:
         self.clear()
 
     def cover(self, modules: dict[str, nn.Module], parameters: Sequence[tuple[str, Tensor]]) -> None:
-        """Watch these layers; hooks on others are taken away."""
+        """Set the layers to measure, and remove all hooks."""
         self.detach()
         self.modules = {
             name: module for name, module in modules.items() if not isinstance(module, torch.jit.ScriptModule)
@@ -106,8 +106,8 @@ class Watch:
         """Begin a step.
 
         Args:
-            keep: Whether what has run, but has not been differentiated yet, may be at this one: what a generator has
-                made before its critic's step.
+            keep: Whether forward passes that were not differentiated yet may be at this step, as a generator's is that
+                ran before its critic's step.
         """
         self._step += 1
         self.seen: dict[str, None] = {}
@@ -115,7 +115,7 @@ class Watch:
         self.twice: dict[str, None] = {}
         waiting = [one for passes in self.passes for one in passes.recurrent if keep and not one[1].has_gradient]
         self.passes = [Passes()]
-        kept = self._calls.keep(self._step - 1 if keep else self._step)  # for one step, and no longer
+        kept = self._calls.keep(self._step - 1 if keep else self._step)  # for one step only
         self.passes[0].recurrent = [(name, one) for name, one in waiting if name in kept]
         self.activations.forget()
         self.loss: Tensor | None = None
@@ -126,12 +126,12 @@ class Watch:
             self._buffer.zero_()
 
     def attach(self) -> None:
-        """Put the hooks in place, where they are not."""
+        """Register the hooks that are not yet in place."""
         if self.has_failed or (self.is_attached and self._counts_all == self.has_small_batches):
             return
         self.is_attached = True
         if self._buffer is None or self._buffer.device != self._device:
-            # Allocated here because a compiled graph cannot: one row a layer.
+            # One row a layer; a compiled graph cannot allocate it.
             wide = measure.accumulator(self._device)
             self._buffer = torch.zeros(len(self.modules), 2, dtype=wide, device=self._device)
         for name, module in self.modules.items():
@@ -148,14 +148,14 @@ class Watch:
         self._counts_all = self.has_small_batches
         counted: set[str] = set()
         for name, weight in self.weights:
-            # Of a step with a single small batch there is nothing to learn; one layer tells when there are more again.
+            # A single micro-batch tells nothing of the noise scale; one layer's hook notices when there are several.
             if weight.requires_grad and (self.has_small_batches or not counted):
                 see_gradient = partial(self._see_small_batch, name, weight, name not in counted)
                 self._handles[_WEIGHTS].append(self._on_gradient(weight, see_gradient))
                 counted.add(name)
 
     def pause(self) -> None:
-        """Take the hooks away; but in a compiled graph leave those that it was made with, or it is made anew."""
+        """Remove the hooks, except those of compiled layers: removing them would trigger a recompilation."""
         if not self.is_attached:
             return
         kept = {*self.compiled, _ACTIVATIONS, _MODEL} if self.compiled else set()
@@ -165,7 +165,7 @@ class Watch:
         self.is_attached = False
 
     def detach(self) -> None:
-        """Take all hooks away."""
+        """Remove all hooks."""
         for handles in self._handles.values():
             for handle in handles:
                 handle.remove()
@@ -173,14 +173,14 @@ class Watch:
         self.is_attached = False
 
     def fail(self, error: Exception) -> None:
-        """Say what went wrong in a hook, and watch no more."""
+        """Report the error of a hook, and remove all hooks."""
         self.has_failed = True
         self.detach()
         why = f"a hook failed and all are gone ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
         self.missing.add("what hooks see", self.modules, why)
 
     def take(self) -> tuple[dict[Field, Part], dict[Field, dict[str, Tensor]]]:
-        """Scalars, those of a layer that ran several times still side by side; and numbers a unit, by layer."""
+        """Return scalars, one for each call of a layer, and values by unit, by layer."""
         if self.twice:
             why = "the same output was differentiated more than once in a step, as by two losses on one graph"
             self.missing.add("delta", self.twice, why)
@@ -198,7 +198,7 @@ class Watch:
     ) -> Any:
         z = first_tensor(output)
         if torch.compiler.is_compiling():
-            # torch 2.11's is_exporting() says so of every graph that is traced.
+            # torch.compiler.is_exporting() of torch 2.11 is true for every graph that is traced.
             if z is None or not z.requires_grad or torch.compiler._is_exporting_flag:
                 return None
             trace()
@@ -221,12 +221,12 @@ class Watch:
         self.ends.feed(name, given, module)
         self.sight.follow(given)
         call = Call(name, self.passes[-1], self._step, storage(given))
-        if torch._C._current_graph_task_id() == -1:  # else checkpointing repeats it, in a graph of its own
+        if torch._C._current_graph_task_id() == -1:  # otherwise it is checkpointing's recomputation
             self._calls.open[z.grad_fn] = call
-        # Unlike a backward hook on the module, a hook on the tensor allows an in-place ReLU behind it.
+        # A hook on the tensor, because a module's backward hook forbids an in-place ReLU after it.
         self._on_gradient(z, partial(self._see_delta, call))
         self.activations.expect(call, module, z)
-        self._last = z.detach(), z.grad_fn._sequence_nr()  # by whose number it is known, without its graph
+        self._last = z.detach(), z.grad_fn._sequence_nr()  # the number identifies the node without keeping its graph
         if isinstance(module, nn.RNNBase):
             self._see_states(name, module, (*inputs, *(keywords[k] for k in ("input", "hx") if k in keywords)), output)
         return None
@@ -239,7 +239,7 @@ class Watch:
             self.passes[-1].recurrent.append((name, RecurrentPass(module, inputs, output, self._on_gradient)))
 
     def _see_model(self, module: nn.Module, inputs: Any, keywords: Any, output: Any) -> None:
-        """The model's own output is the best that is known of the loss until that is given."""
+        """Read the graph of the model's output, which stands for the loss until the loss is given."""
         if torch.compiler.is_compiling() or is_transformed():
             return
         self.sight.give((inputs, keywords))
@@ -253,7 +253,7 @@ class Watch:
             self._calls.close()
 
     def look(self, roots: Iterable[Tensor], *, is_loss: bool = False) -> None:
-        """Read the graph of what will be differentiated; a loss knows better than a model's output."""
+        """Read the graph of what will be differentiated; that of a loss replaces that of the model's output."""
         if is_loss:
             self._forget_sums()
             self.sight.trunks.clear()
@@ -270,17 +270,17 @@ class Watch:
     def _compare(self, loss: Tensor) -> None:
         try:
             self.ends.compare(loss, self._calls.layer_of, self._last)
-        except Exception as error:  # of whatever kind: losses are of all kinds, and the training is not ours
+        except Exception as error:  # any kind: a loss can be anything, and training must go on
             self.missing.add("what the loss compares", ["the network"], f"{type(error).__name__}: {error}")
 
     def take_ends(self, loss: Tensor | None, *, with_data: bool) -> Ends:
-        """What the network was fed, and what its loss compares, which its graph still tells after the backward pass."""
+        """Return the network's inputs and what its loss compares, read from its graph even after the backward pass."""
         if loss is not None and not self.ends.has_heads:
             self._compare(loss)
         return self.ends.complete(with_data=with_data)
 
     def look_back(self) -> None:
-        """Read the graph of what was differentiated, where a layer of it was in none that was read before."""
+        """Read the graph of differentiated layers that no graph contained that was read before the backward pass."""
         taken = {node: call.name for node, call in self._calls.open.items() if call.is_taken}
         if not self.sight.distance.keys() >= {*taken.values()}:
             self.sight.trunks.clear()
@@ -324,10 +324,10 @@ class Watch:
             self.activations.see(module, output)
 
     def _see_delta(self, call: Call, delta: Tensor | None) -> None:
-        if delta is None or is_transformed():  # of a fused recurrent layer, where the loss uses its state alone
+        if delta is None or is_transformed():  # None if the loss uses only the state of a fused recurrent layer
             return
         delta = delta.detach()
-        if call.step != self._step:  # it ran before the last step, and was not differentiated then
+        if call.step != self._step:  # its forward pass was before the last optimizer step
             call.passes, call.step, call.is_taken = self.passes[-1], self._step, False
         call.passes.has_delta = True
         if call.is_taken:
@@ -340,7 +340,7 @@ class Watch:
         self.activations.take(call)
 
     def _see_small_batch(self, name: str, weight: Tensor, is_first: bool, gradient: Tensor) -> None:
-        """A weight's own hook sees the gradient of one micro-batch on one rank, before it is added to any other."""
+        """Read the gradient of one micro-batch on one rank, before it is accumulated or averaged."""
         if not is_transformed():
             self.passes = with_small_batch(self.passes, name, weight, gradient.detach(), is_first=is_first)
 

@@ -1,4 +1,4 @@
-"""Finds the layers of a network, and what kind of activation follows each."""
+"""Finds the layers of a network and the activation after each."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
 
-#: Activations by kind. A sigmoid and a tanh saturate, a ReLU dies; of the others only mean and spread are told.
+#: Kinds of activations. Saturation is measured for sigmoid and tanh, dead units for ReLU, mean and spread for all.
 ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.Sigmoid: "sigmoid",
     nn.Tanh: "tanh",
@@ -46,14 +46,14 @@ FUNCTIONS = {
     "Hardsigmoid": "hardsigmoid",
     "Exp": "exp",
 }
-#: Nodes of the graph that only change the shape.
+#: Nodes of the graph that change only the shape; the first ones keep the order of the elements.
 _FLAT_VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze")
 VIEWS = (*_FLAT_VIEWS, "Transpose", "Permute", "T")
-#: Those that can be repeated, where what was made of them is all that the next layer shows.
+#: Activations that are computed again if their own output is out of reach.
 _APPLY: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
-#: Modules that ``torch.compile`` and its like put around others.
+#: Attributes under which ``torch.compile`` and activation checkpointing keep the module that they wrap.
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
-#: Nodes of the graph to look at between a layer and the next.
+#: Number of graph nodes that are searched between two layers.
 _NEAR = 64
 
 
@@ -63,7 +63,7 @@ def node_name(node: Any) -> str:
 
 
 def activation_path(tensor: Any, origin: Any) -> list[Any] | None:
-    """The nodes by which a tensor was made from the result of ``origin``, nearest first; None where it is not near."""
+    """The nodes from ``origin``, exclusive, to a tensor, in this order; None if ``origin`` is not found nearby."""
     if not isinstance(tensor, Tensor) or tensor.grad_fn is None:
         return None
     came_from: dict[Any, Any] = {tensor.grad_fn: None}
@@ -82,12 +82,12 @@ def activation_path(tensor: Any, origin: Any) -> list[Any] | None:
 
 
 def find_activation(z: Tensor, origin: Any, next_input: Any) -> tuple[str, Tensor | None]:
-    """The kind of activation that a function made of ``z``, and its value; None where it cannot be told any more.
+    """The kind of an activation function after a layer, and its value, which is None if it is no longer available.
 
     Args:
-        z: What a layer returned, perhaps changed in place since.
-        origin: The node of autograd's graph that made it.
-        next_input: What the next layer was called with.
+        z: The layer's output, perhaps changed in place since.
+        origin: The node of autograd's graph that produced it.
+        next_input: The input of the next layer.
     """
     tensor, path = next_input, activation_path(next_input, origin)
     if path is None:
@@ -111,10 +111,10 @@ class Layers(NamedTuple):
     """The layers of a model.
 
     Args:
-        modules: Those that own a weight, a parameter with two axes or more, by name.
-        parameters: All parameters, each with the name that it is shown under: that of its layer; its own where its
-            module holds other layers as well, so that what the module returns is not made of it alone; none for those
-            with one axis. A parameter that several layers share is the first one's.
+        modules: The modules that own a weight, a parameter with two or more axes, by name.
+        parameters: All parameters, each with the name of its layer, which is empty for parameters with one axis. A
+            parameter of a module that contains other layers is a layer by itself, since that module's output does not
+            depend on it alone. A parameter that several layers share belongs to the first one.
     """
 
     modules: dict[str, nn.Module]
@@ -122,7 +122,7 @@ class Layers(NamedTuple):
 
 
 def find_layers(model: nn.Module) -> Layers:
-    """The layers of a model, as it is now."""
+    """Find the current layers of a model."""
     owned: dict[str, tuple[nn.Module, dict[str, nn.Parameter]]] = {}
     others: dict[nn.Parameter, str] = {}
     named: dict[str, nn.Module] = {}
@@ -134,11 +134,11 @@ def find_layers(model: nn.Module) -> Layers:
             if parameter.dim() < 2 or not parameter.numel():
                 others.setdefault(parameter, "")
                 continue
-            # Weight normalization and its like keep a layer's weight in a module of their own, below it.
+            # Parametrizations, such as weight normalization, keep a layer's weight in a submodule.
             owner = path.partition("parametrizations.")[0].rstrip(".")
             above = owner.rpartition(".")[0]
             if above in owned and isinstance(owned[above][0], nn.MultiheadAttention):
-                owner = above  # which uses its last layer's weight without calling it
+                owner = above  # it uses the weight of out_proj without calling that module
             owned.setdefault(owner, (named[owner], {}))[1][key] = parameter
     containers = {above for owner in owned if owner for above in accumulate(("", *owner.split(".")[:-1]), _dotted)}
     modules: dict[str, nn.Module] = {}
@@ -155,7 +155,7 @@ def find_layers(model: nn.Module) -> Layers:
 
 
 def plain_path(path: str) -> str:
-    """The path of a module or a parameter without what was put around modules."""
+    """The path of a module or parameter without wrappers."""
     return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
 
 
@@ -164,7 +164,7 @@ def _dotted(path: str, name: str) -> str:
 
 
 def units_of(weight: nn.Parameter, module: nn.Module) -> int:
-    """How many units a layer has: channels of a convolution, outputs of a linear layer."""
+    """The number of units of a layer: channels of a convolution, outputs of a linear layer."""
     is_transposed = getattr(module, "transposed", False)
     return weight.shape[1] * int(getattr(module, "groups", 1)) if is_transposed else weight.shape[0]
 
@@ -177,12 +177,12 @@ def units_by_layer(layers: Layers) -> dict[str, int]:
 
 
 def unit_axis(module: nn.Module) -> int:
-    """The axis of a layer's output along which its units lie: channels come second, features last."""
+    """The axis of a layer's output that its units lie along: 1 for channels, -1 for features."""
     return 1 if hasattr(module, "kernel_size") else -1
 
 
 def short_names(layers: Iterable[str]) -> dict[str, str]:
-    """Names for charts: without what all of them begin with, and without a last word that tells nothing apart."""
+    """Names for charts, without a common prefix and without a last component that distinguishes nothing."""
     paths = {layer: layer.split(".") for layer in layers}
     while len(paths) > 1 and len({path[0] for path in paths.values()}) == 1:
         paths = {layer: path[1:] for layer, path in paths.items()}
@@ -198,7 +198,7 @@ def short_names(layers: Iterable[str]) -> dict[str, str]:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """What a layer returns: the tensor itself, or the first in a tuple, a mapping or a dataclass, however nested."""
+    """A layer's output tensor: the output itself, or the first one in a nested tuple, mapping or dataclass."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping) or is_dataclass(output):
@@ -210,7 +210,7 @@ def first_tensor(output: Any) -> Tensor | None:
 
 
 def all_tensors(output: Any) -> list[Tensor]:
-    """All tensors that a model returns, or is given, however nested."""
+    """All tensors in a model's output or input, however nested."""
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, Mapping) or is_dataclass(output):
@@ -219,18 +219,18 @@ def all_tensors(output: Any) -> list[Tensor]:
 
 
 def _values(output: Any) -> list[Any]:
-    # Of a dataclass by field: one with slots has no vars().
+    # By field, because a dataclass with slots has no vars().
     return list(output.values()) if isinstance(output, Mapping) else [getattr(output, f.name) for f in fields(output)]
 
 
 def unwrapped(model: nn.Module) -> nn.Module | None:
-    """What ``torch.compile`` or DDP has been put around."""
+    """The model that ``torch.compile`` or DDP wraps."""
     inner: nn.Module | None = getattr(model, "_orig_mod", None)
     return model.module if isinstance(model, DistributedDataParallel | nn.DataParallel) else inner
 
 
 def is_compiled(model: nn.Module) -> bool:
-    """Whether ``torch.compile`` has been put around a part of it."""
+    """Whether any part of the model is compiled."""
     return any(
         hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
         for module in model.modules()
@@ -238,10 +238,10 @@ def is_compiled(model: nn.Module) -> bool:
 
 
 def of_each_rank(model: nn.Module) -> set[int]:
-    """The ids of the parameters that each rank trains for itself, and that differ by design.
+    """The ids of the parameters that DDP does not synchronize, so that ranks differ by design.
 
-    They are those that DDP is told to ignore, as shards of an embedding are, and those beside the parts that it is
-    around, where it is around parts.
+    These are the parameters that DDP is told to ignore, such as shards of an embedding, and, if DDP wraps only parts
+    of the model, those of the other parts.
     """
     own: set[int] = set()
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""What is measured of a gradient, as pure functions of tensors; results stay on the tensors' device.
+"""Norms, inner products, moments and counts as pure functions of tensors; results stay on the tensors' device.
 
 Shapes: B samples, d units, T time steps.
 """
@@ -10,33 +10,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: A number on the device; of a CPU on the host, where reckoning with single numbers takes a tenth of the time.
+#: A scalar on the device, or a float: on a CPU, arithmetic with floats takes a tenth of the time.
 Number = Tensor | float
 
-#: |tanh| above, or a sigmoid closer to 0 or 1 than 1 minus this, is saturated: its derivative is below 2 % and 1 %.
+#: A tanh is saturated if its absolute value is above this, a sigmoid if it is within 1 minus this of 0 or 1. Their
+#: derivatives are then below 2 % and 1 %.
 SATURATED = 0.99
-#: Counts of a histogram: one for each octave of a float32 of either sign, and one for its NaN and infinities.
+#: Counts of a histogram: for either sign one for each octave of a float32, and one for NaN and infinity.
 OCTAVES = 512
-#: Numbers that are summed in float32 at once, and that are converted to float64 at once, on a CPU.
+#: On a CPU, elements that are summed in float32 at once, and those that are converted to float64 at once, or added one
+#: after the other.
 _LONG, _PIECE = 1 << 16, 1 << 14
-#: A float32 norm outside of this range may have lost its squares to underflow, or to overflow.
-_SAFE = (1e-15, 1e15)
+#: The squares of a float32 norm outside of this range may have underflowed or overflowed.
+_LEAST, _MOST = 1e-15, 1e15
 
 
 def accumulator(device: torch.device) -> torch.dtype:
-    """The type in which sums are kept: float64, which Apple's GPUs do not have."""
+    """The type for sums: float64, or float32 on Apple's GPUs, which have no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def norm(tensor: Tensor) -> Number:
     """The L2 norm of a tensor, in float64.
 
-    A vanished gradient has to be told from none: in float32 the squares of values below 1e-19 lose digits, and those of
-    values below 1e-23 are zero. On a GPU all are summed in float64, which is no slower there. On a CPU that takes four
-    times as long, so float32 is tried first; what comes out too small or too large is summed again.
+    A vanished gradient must not look like none: in float32 the squares of values below 1e-19 lose digits, and those of
+    values below 1e-23 are zero. On a GPU the sum is always in float64, which is no slower there. On a CPU float64 takes
+    four times as long, so float32 is tried first; results that are too small or too large are summed again.
     """
     if tensor.is_cpu:
-        # A delta may be the same everywhere, behind a mean: then all squares are rounded to the same side.
+        # All elements of a delta may be equal, for instance before a mean; then all roundings add up.
         return _norm_on_cpu(tensor, _pairwise)
     result: Tensor = torch.linalg.vector_norm(_real(tensor), dtype=accumulator(tensor.device))
     return result
@@ -44,27 +46,35 @@ def norm(tensor: Tensor) -> Number:
 
 def norms(tensors: Sequence[Tensor]) -> Tensor | list[float]:
     """The L2 norm of each tensor, in float64; from a CPU's float32 to five digits at least."""
-    if tensors[0].is_cpu:
-        return [_norm_on_cpu(tensor) for tensor in tensors]
-    return torch.stack(torch._foreach_norm([*map(_real, tensors)], 2, accumulator(tensors[0].device)))
+    if not tensors[0].is_cpu:
+        return torch.stack(torch._foreach_norm([*map(_real, tensors)], 2, accumulator(tensors[0].device)))
+    found = []
+    for tensor in tensors:  # at every step of a training, so that each call counts
+        if type(tensor) is Tensor and tensor.dtype is torch.float32 and tensor.layout is torch.strided:
+            flat = tensor.flatten()
+            norm = math.sqrt(torch.dot(flat, flat).item() if flat.numel() <= _PIECE else _dot(flat, flat))
+            found.append(norm if _LEAST < norm < _MOST else _wide_norm(flat).item())  # NaN is summed again as well
+        else:
+            found.append(_norm_on_cpu(tensor, _dot))
+    return found
 
 
-def _norm_on_cpu(tensor: Tensor, dot: Callable[[Tensor, Tensor], float] | None = None) -> float:
-    is_plain = type(tensor) is Tensor and tensor.layout is torch.strided and tensor.dtype is torch.float32
-    flat = (tensor if is_plain else _real(tensor)).flatten()  # nearly all are plain, and each call takes its time
+def _norm_on_cpu(tensor: Tensor, dot: Callable[[Tensor, Tensor], float]) -> float:
+    flat = _real(tensor).flatten()
     if flat.dtype is torch.float32:
-        found = math.sqrt((dot or _dot)(flat, flat))
-        if _SAFE[0] < found < _SAFE[1]:  # NaN is summed again as well
+        found = math.sqrt(dot(flat, flat))
+        if _LEAST < found < _MOST:
             return found
     return _wide_norm(flat).item()
 
 
 def _dot(left: Tensor, right: Tensor) -> float:
-    """The inner product; torch's own of long float32 tensors has three to five digits on a CPU, this more."""
-    if left.numel() <= _LONG:
+    """The inner product: torch.dot of long float32 tensors has only three to five digits on a CPU."""
+    if left.numel() <= _PIECE:
         return torch.dot(left, right).item()
+    # Beside one large element thousands of small ones are lost, as those of positions beside a class token.
     pieces = zip(torch.split(left, _LONG), torch.split(right, _LONG), strict=True)
-    return sum(torch.dot(a, b).item() for a, b in pieces)
+    return sum(_pairwise(a, b) for a, b in pieces)
 
 
 def _pairwise(left: Tensor, right: Tensor) -> float:
@@ -76,12 +86,12 @@ def _wide_norm(flat: Tensor) -> Tensor:
     if flat.numel() <= _PIECE or flat.dtype == torch.float64:
         result: Tensor = torch.linalg.vector_norm(flat, dtype=torch.float64)
         return result
-    # Piece by piece, because torch would convert the whole tensor first, and leave the cache.
+    # In pieces that stay in the cache; torch would convert the whole tensor first.
     return _wide_norm(torch.stack(torch._foreach_norm(torch.split(flat, _PIECE), 2, torch.float64)))
 
 
 def products(left: Sequence[Tensor], right: Sequence[Tensor]) -> list[Number]:
-    """The inner product of each pair; in float64 where that of two vanished gradients would be zero."""
+    """The inner product of each pair; in float64 if float32 would underflow, as with two vanished gradients."""
     return [_product(local(a), local(b)) for a, b in zip(left, right, strict=True)]
 
 
@@ -91,14 +101,14 @@ def _product(left: Tensor, right: Tensor) -> Number:
         left, right = left.to_dense(), right.to_dense()
     if left.dtype == right.dtype == torch.float32 and right.is_cpu:
         product = _dot(left.flatten(), right.flatten())
-        if _SAFE[0] ** 2 < abs(product) < _SAFE[1] ** 2:  # NaN is summed again as well
+        if _LEAST**2 < abs(product) < _MOST**2:  # NaN is summed again as well
             return product
     pairs = zip(*(torch.split(_real(tensor).flatten(), _LONG) for tensor in (left, right)), strict=True)
     return number(torch.stack([torch.dot(a.to(wide), b.to(wide)) for a, b in pairs]).sum())
 
 
 def number(scalar: Tensor) -> Number:
-    """A scalar, brought to the host where nobody has to wait for it: from a CPU."""
+    """A scalar as a float if it is on the CPU; a GPU's stays there, because reading it would synchronize."""
     return scalar.item() if scalar.is_cpu else scalar.to(accumulator(scalar.device))
 
 
@@ -111,9 +121,9 @@ def gathered(numbers: Sequence[Any]) -> Tensor | list[float]:
 
 
 def moments(activation: Tensor) -> tuple[Number, Number]:
-    """The mean of an activation and the norm of its deviations from that.
+    """The mean of an activation, and the norm of its deviations from the mean.
 
-    Of the squares themselves, a sigmoid's tiny variance around 0.5 would be lost in float32.
+    The mean of squares would lose a sigmoid's tiny variance around 0.5 in float32.
     """
     if activation.dtype in (torch.float16, torch.bfloat16):
         activation = activation.float()
@@ -122,13 +132,13 @@ def moments(activation: Tensor) -> tuple[Number, Number]:
 
 
 def saturated(activation: Tensor, kind: str) -> Number:
-    """How many values of a tanh are near -1 or 1, of a sigmoid near 0 or 1."""
+    """The number of saturated values of a tanh or a sigmoid (see ``SATURATED``)."""
     low = 1 - SATURATED if kind == "sigmoid" else -SATURATED
     return number(((activation < low) | (activation > SATURATED)).sum())
 
 
 def largest_by_unit(activation: Tensor, unit_axis: int) -> Tensor:
-    """Each unit's largest value over the batch and all positions, (d,); a ReLU unit whose is not positive is dead."""
+    """Each unit's largest value over the batch and all positions, (d,). A ReLU unit is dead if it is not positive."""
     if activation.dim() == 1:
         return activation
     axes = [*range(activation.dim())]
@@ -140,12 +150,12 @@ def octave_counts(tensor: Tensor) -> Tensor:
     """A log-spaced histogram, (512,): entry e counts float32 values of sign and biased exponent e, sign first.
 
     Entry 0 (256 for negative ones) holds zeros and subnormals, e in [1, 254] magnitudes in [2^(e-127), 2^(e-126)), and
-    255 (511) NaN and infinities. Nothing is compared or sorted: the octave of a float is written in its bits.
+    255 (511) NaN and infinities. The octave is read from a float's exponent bits, without comparing or sorting.
     """
     values = _real(tensor)
     bits = values.to(torch.float32).contiguous().view(torch.int32)
     octaves = ((bits >> 23) & (OCTAVES - 1)).flatten()
-    # Not histc, whose float32 counts end at 2^24, nor bincount, for which the host waits on a GPU.
+    # Not histc, whose float32 counts end at 2^24, nor bincount, which synchronizes with a GPU.
     counts = torch.zeros(OCTAVES, dtype=torch.int64, device=octaves.device)
     counts.index_add_(0, octaves, torch.ones_like(octaves, dtype=torch.int64))
     if tensor.is_sparse:
@@ -154,12 +164,12 @@ def octave_counts(tensor: Tensor) -> Tensor:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor: its shard, where FSDP2 has distributed it."""
+    """Return this rank's shard of a tensor that FSDP2 distributes, other tensors as they are."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def _real(tensor: Tensor) -> Tensor:
-    """The numbers that a norm runs over: those that a sparse tensor holds, both parts of a complex one."""
+    """The elements that a norm sums: a sparse tensor's stored values, a complex one's real and imaginary parts."""
     tensor = local(tensor)
     if tensor.is_sparse:
         tensor = tensor.coalesce().values()

@@ -17,13 +17,13 @@ _OWN = "it is a parameter of a module that holds layers as well, whose output is
 
 @final
 class Missing:
-    """Collects reasons; each is said once, however many layers and steps it is about."""
+    """Collects reasons. Each is reported once, with all the layers it applies to."""
 
     def __init__(self) -> None:
         self._layers: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
 
     def add(self, what: str, layers: Iterable[str], why: str) -> None:
-        """Note that something was not measured of some layers, if there are any."""
+        """Note that a quantity was not measured for these layers, if there are any."""
         if names := dict.fromkeys(layers):
             self._layers[what, why] |= names
 
@@ -36,12 +36,12 @@ class Missing:
 
 
 class Untrained(NamedTuple):
-    """Weights that do not train although they seem to.
+    """Weights that seem to be trained and are not.
 
     Args:
-        kind: gradient, where none has come to them; outside, where the model does not know them; optimizer, where none
-            has them; frozen, where most are meant to stay.
-        names: Of the parameters; of weights outside of the model their shapes.
+        kind: gradient: they get none. outside: they are no parameters of the model. optimizer: no optimizer has them.
+            frozen: they want no gradient, and are most of the model.
+        names: The parameters' names; for weights outside of the model, their shapes.
     """
 
     kind: str
@@ -58,19 +58,19 @@ class Untrained(NamedTuple):
 
 
 def listed(names: Iterable[str], rest: str = "more layers") -> str:
-    """At most four names; of more, three and how many there are besides."""
+    """At most four names; if there are more, three and the number of the others."""
     names = list(names)
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} {rest}"
 
 
 def unseen(names: Iterable[str], modules: Mapping[str, nn.Module], transformed: Container[str], why: str) -> Missing:
-    """Why layers that have a gradient have no delta.
+    """Why layers with a gradient have no delta.
 
     Args:
-        names: These layers.
+        names: The layers.
         modules: The layers that are modules.
-        transformed: Those that a transform of ``torch.func`` has run.
-        why: The reason that holds for all of them; empty where there is none.
+        transformed: The layers that a transform of ``torch.func`` has run.
+        why: A reason that applies to all of them, if there is one.
     """
     missing = Missing()
     for name in names:

@@ -1,4 +1,4 @@
-"""What a step's forward and backward passes have shown, until it is brought together."""
+"""Measurements of a step's forward and backward passes, before they are reduced."""
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -24,23 +24,23 @@ Found = dict[Field, list[tuple[str, Any]]]
 
 @final
 class Passes:
-    """What the passes between two changes from backward to forward have shown."""
+    """Measurements of the forward and backward passes between two changes from backward to forward."""
 
     def __init__(self) -> None:
-        #: By field, scalars with their layers' names, in a tensor or on the host.
+        #: By field, scalars with their layers' names, on the device or on the host.
         self.found: Found = defaultdict(list)
         self.by_unit: dict[Field, dict[str, Tensor]] = defaultdict(dict)
         self.recurrent: list[tuple[str, RecurrentPass]] = []
-        #: |delta| by layer and call, where calls of one layer feed one another; at chosen calls.
+        #: |delta| by layer and call, at chosen calls, of layers whose calls feed one another.
         self.sequences: dict[str, dict[int, list[measure.Number]]] = defaultdict(lambda: defaultdict(list))
         self.has_delta = False
-        #: The layers of which a small batch has been seen, and how often.
+        #: Number of micro-batches whose gradient was read, by layer.
         self.small_batches: dict[str, int] = defaultdict(int)
-        #: Whether the weights still had a gradient of earlier passes; None where nobody has looked.
+        #: Whether the weights still had a gradient of earlier passes; None if unknown.
         self.goes_on: Tensor | None = None
 
     def add(self, field: Field, name: str, value: Any) -> None:
-        """Take in a number of a layer, or one for each of its units."""
+        """Add a value of a layer, or one for each of its units."""
         if field.reduction is not Reduction.MAX:
             self.found[field].append((name, value))
             return
@@ -50,10 +50,10 @@ class Passes:
         self.by_unit[field][name] = value
 
     def add_states(self, twice: Container[str]) -> dict[str, list[int]]:
-        """Take in dL/dh_t: of torch's recurrent layers by repeating their passes, of repeated calls by their deltas.
+        """Add dL/dh_t: torch's recurrent layers by repeating their passes, layers that are called repeatedly by delta.
 
         Args:
-            twice: The layers that were differentiated more than once, of which nothing is known.
+            twice: The layers that were differentiated more than once; they are left out.
         """
         found: list[tuple[str, list[int], Any]]
         found = [(name, p.times, p.state_gradients()) for name, p in self.recurrent if p.has_gradient]
@@ -72,11 +72,11 @@ class Passes:
 def together(
     all_passes: Sequence[Passes], twice: Container[str]
 ) -> tuple[dict[Field, Part], dict[Field, dict[str, Tensor]]]:
-    """Scalars, those of a layer that ran several times still side by side; and numbers a unit, by layer.
+    """Return scalars, one for each call of a layer, and values by unit, by layer.
 
     Args:
-        all_passes: Those of a step.
-        twice: The layers that were differentiated more than once, of which no delta is known.
+        all_passes: The passes of a step.
+        twice: The layers that were differentiated more than once; their deltas are left out.
     """
     counts = _which_count(all_passes)
     found: dict[Field, list[tuple[str, Any, int]]] = defaultdict(list)
@@ -104,33 +104,33 @@ def together(
 def with_small_batch(
     all_passes: list[Passes], name: str, weight: Tensor, gradient: Tensor, *, is_first: bool
 ) -> list[Passes]:
-    """The passes of a step with what a micro-batch has brought to a weight, before it is added to any other.
+    """Add the gradient of a weight from one micro-batch, before it is accumulated, and return the step's passes.
 
     Args:
-        all_passes: Those so far.
+        all_passes: The step's passes so far.
         name: The weight's layer.
         weight: The parameter.
-        gradient: Of this micro-batch.
-        is_first: Whether it is the layer's first weight, which tells of the others as well.
+        gradient: The gradient of this micro-batch.
+        is_first: Whether it is the first weight of its layer, which stands for the others.
     """
     if is_first and weight.grad is not None and not any(passes.small_batches for passes in all_passes):
         all_passes[-1].add(LEFT, name, measure.norm(weight.grad))
     if is_first and any(passes.small_batches.get(name) for passes in all_passes[:-1]):
-        # What earlier passes have left may be thrown away, as SAM's first one is: they are no part of this step.
+        # The gradient of earlier passes was discarded, as SAM discards its first: they are not part of this step.
         if weight.grad is None:
             all_passes = all_passes[-1:]
         else:
             goes_on, left = all_passes[-1].goes_on, torch.as_tensor(measure.norm(weight.grad) != 0)
             all_passes[-1].goes_on = left if goes_on is None else goes_on | left
     latest = all_passes[-1]
-    latest.small_batches[name] += is_first  # once a layer, however many weights it has
+    latest.small_batches[name] += is_first  # once a layer
     latest.add(SMALL_BATCH, name, measure.norm(gradient))
     latest.add(SMALL_BATCHES, name, int(is_first))
     return all_passes
 
 
 def small_batches(all_passes: Iterable[Passes]) -> Counter[str]:
-    """How many gradients of each layer this rank has seen, of a micro-batch each."""
+    """The number of micro-batches whose gradient this rank has read, by layer."""
     found: Counter[str] = Counter()
     for passes in all_passes:
         found.update(passes.small_batches)
@@ -138,9 +138,9 @@ def small_batches(all_passes: Iterable[Passes]) -> Counter[str]:
 
 
 def _which_count(all_passes: Sequence[Passes]) -> Tensor | None:
-    """Of each of several passes, whether its gradient is still in ``p.grad`` at the step; None where all are.
+    """Whether the gradient of each of several passes is still in ``p.grad`` at the step; None if all are.
 
-    What an earlier pass has left may have been set to zero, as that of the first pass of SAM is.
+    It is not if gradients were set to zero in between, as after the first pass of SAM.
     """
     if not any(passes.goes_on is not None for passes in all_passes):
         return None
@@ -151,17 +151,17 @@ def _which_count(all_passes: Sequence[Passes]) -> Tensor | None:
 
 @final
 class Call:
-    """One call of a layer; what is known of its activation counts once its delta has come.
+    """One call of a layer.
 
-    So what gradient checkpointing computes a second time does not.
+    Its activation counts only once its delta has been seen, so checkpointing's recomputation does not count twice.
     """
 
     def __init__(self, name: str, passes: Passes, step: int, fed_by: int | None) -> None:
         self.name = name
         self.passes = passes
-        #: Of the recorder's steps, the one that ``passes`` are of.
+        #: The recorder's step that ``passes`` belong to.
         self.step = step
-        #: The storage of its input, where that is data and has no history.
+        #: The storage of its input, if that is data: a tensor without history.
         self.fed_by = fed_by
         self.kind = "identity"
         self.activation: dict[Field, Any] = {}
@@ -171,10 +171,10 @@ class Call:
 
 @final
 class Calls:
-    """The calls of a step, by the nodes of autograd's graph that have made their outputs.
+    """The calls of a step, by the nodes of autograd's graph that produced their outputs.
 
-    Nothing that is known of a forward pass that is over keeps its graph: an evaluation without ``torch.no_grad`` would
-    fill the memory. The hooks in the graph keep the calls, which are found by the numbers of their nodes then.
+    Calls of a finished forward pass must not keep its graph alive, or an evaluation without ``torch.no_grad`` would
+    fill the memory. Only the hooks in the graph hold these calls; they are looked up by the numbers of their nodes.
     """
 
     def __init__(self) -> None:
@@ -182,23 +182,28 @@ class Calls:
         self._over: WeakValueDictionary[int, Call] = WeakValueDictionary()
 
     def close(self) -> None:
-        """Let go of the nodes."""
+        """Release the nodes."""
         for node, call in self.open.items():
             self._over[node._sequence_nr()] = call
         self.open.clear()
 
     def layer_of(self, node: Node) -> str | None:
-        """The layer that has made the output of a node."""
+        """The layer whose output a node produced."""
         call = self.open.get(node) or (self._over.get(node._sequence_nr()) if self._over else None)
         return call.name if call else None
 
     def look(self, roots: Iterable[Node], *, back: bool = False) -> Look | None:
-        """Read a graph; without the calls that were differentiated already, except where that is looked back at."""
+        """Read a graph.
+
+        Args:
+            roots: Where to begin.
+            back: Whether it has been differentiated already. If not, calls that have been are left out.
+        """
         over = {} if back else {number: call.name for number, call in self._over.items() if not call.is_taken}
         return look(roots, {n: c.name for n, c in self.open.items() if back or not c.is_taken}, over)
 
     def mark(self, times: Mapping[Node, int]) -> None:
-        """Note of calls that feed one another which of them they are, where that one is read."""
+        """Number calls of a layer that feed one another; only those at chosen times keep their number."""
         found = [(self.open.get(node) or self._over[node._sequence_nr()], time) for node, time in times.items()]
         lengths: dict[str, int] = defaultdict(int)
         for call, time in found:
@@ -207,7 +212,7 @@ class Calls:
             call.time = time if time in chosen_times(lengths[call.name]) else None
 
     def keep(self, step: int) -> set[str]:
-        """Forget all but what ran at this step and has not been differentiated; the names of that."""
+        """Keep only calls of this step that have not been differentiated, and return their layers' names."""
         self.open = {n: c for n, c in self.open.items() if not c.is_taken and c.step == step}
         self._over = WeakValueDictionary({n: c for n, c in self._over.items() if not c.is_taken and c.step == step})
         return {call.name for call in (*self.open.values(), *self._over.values())}

@@ -1,11 +1,11 @@
-"""What a recorder gives: the numbers of a step, on the host."""
+"""Records: the values of a step, on the host, and steps whose values are still on the device."""
 
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from torch import Tensor
@@ -39,12 +39,12 @@ Values = dict[str, dict[str, float]]
 
 @cache
 def _told_by(fields: frozenset[Field]) -> list[Quantity]:
-    """The quantities that these fields tell."""
+    """The quantities that can be computed from these fields."""
     return [quantity for quantity in QUANTITIES if fields.issuperset({*quantity.fields} - {SIZE, UNITS})]
 
 
 def _joined(field_: Field, names: Sequence[str], numbers: Sequence[float]) -> dict[str, float]:
-    """One number a layer: those of a layer that occurs more than once come together."""
+    """One number a layer; the numbers of a layer that occurs more than once are reduced."""
     joined = dict(zip(names, numbers, strict=True))
     if len(joined) == len(names):
         return joined
@@ -62,26 +62,26 @@ class Record:
     Args:
         step: Number of the step.
         time: When it was taken, in seconds since the epoch.
-        values: For each quantity of the table (see ``quantities``) a value for each layer that had one, from the input
-            to the loss. Zero, infinity and NaN are values; what was not measured is left out.
-        totals: The loss, where it was given; gradient_norm and gradient_norm_clipped over all parameters, biases and
-            gains among them; noise_variance tr(Sigma), noise_signal |G|^2 and noise_batch, the step's samples, where it
-            has several micro-batches or ranks, whose gradients are taken to be those of a mean over all: the ratio of
-            the first two is the gradient noise scale in samples.
-        through_time: |dL/dh_t| of a recurrent layer by t, which begins with 1; of a layer that is called again and
-            again on what it has returned, |dL/dz| by call.
-        histograms: Counts of dL/dW by octave (see ``measure.octave_counts``), where they were taken.
-        trunks: What the network's layers are in line, as autograd's graph has told; empty where it did not.
-        unreached: The layers that were run, but have no way to the loss, nor has anything before them.
-        part: What the layers of the optimizer have in common; empty where it steps all of them.
-        untrained: What does not train although it seems to.
-        heads: What the loss compares, where everything was measured.
-        given: The data that the network was fed, in the first steps.
-        options: Of the optimizers that have made the step: learning rate, momentum and their like, by group.
+        values: Quantity (see ``quantities``) -> layer -> value, layers from the input to the loss. Zero, infinity and
+            NaN are values; a layer that was not measured is left out.
+        totals: The loss, if it was given; gradient_norm and gradient_norm_clipped over all parameters, including
+            biases and gains. With several micro-batches or ranks, whose gradients are assumed to be averaged:
+            noise_variance tr(Sigma), noise_signal |G|^2, and noise_batch, the samples of the step. The ratio of the
+            first two is the gradient noise scale in samples.
+        through_time: |dL/dh_t| of a recurrent layer by t, which begins with 1. For a layer that is called repeatedly
+            on its own output, |dL/dz| by call.
+        histograms: Counts of dL/dW by octave (see ``measure.octave_counts``), at steps that take them.
+        trunks: The chains of layers that autograd's graph shows; empty if no graph was read.
+        unreached: Layers that ran but have no path to the loss, nor has any layer before them.
+        part: The common prefix of the layers of this optimizer; empty if it updates all of them.
+        untrained: What seems to be trained and is not.
+        heads: What the loss compares, at full steps.
+        given: The network's input data, in the first steps.
+        options: Learning rate, momentum and other options of the optimizers of this step, by parameter group.
         activations: The kind of activation after each layer.
         gated: The recurrent layers with gates.
-        normalizations: The classes of what normalizes, such as LayerNorm.
-        dropout: The largest probability with which a module drops units.
+        normalizations: The classes of the normalization layers, such as LayerNorm.
+        dropout: The largest dropout probability of any module.
         astray: Softmaxes over another axis than the one that their numbers are then summed over.
     """
 
@@ -109,12 +109,12 @@ class Record:
         return f"Record(step={self.step}, {len(self.values)} quantities of {len(names)} layers)"
 
     def of(self, quantity: Quantity) -> dict[str, float]:
-        """A quantity by layer; empty where it was not measured."""
+        """The values of a quantity by layer; empty if it was not measured."""
         return self.values.get(quantity.name, {})
 
     @property
     def is_full(self) -> bool:
-        """Whether everything was measured, and not the weights' gradients alone."""
+        """Whether everything was measured, not only the weights' gradients."""
         return DELTA_NORM.name in self.values
 
     @cached_property
@@ -126,29 +126,19 @@ class Record:
 
 @dataclass
 class Step:
-    """A step whose numbers are still on the device.
+    """A step whose values are still on the device. Fields that ``Record`` has as well mean the same there.
 
     Args:
-        number: Of the optimizer step.
-        time: In seconds since the epoch.
-        sizes: How many numbers dL/dW has, by layer.
-        units: How many units each layer has.
-        batch: Its samples.
+        number: Number of the optimizer step.
+        time: When it was taken, in seconds since the epoch.
+        sizes: Number of elements of dL/dW, by layer.
+        units: Number of units, by layer.
+        batch: The samples of the step.
         is_full: Whether everything was measured.
-        parts: The numbers by field.
+        parts: The values by field.
         times: The times t that were read of a recurrent layer.
         histograms: The layers and their counts, (layers, 512).
-        trunks: As of ``Record``.
-        unreached: As of ``Record``.
-        part: As of ``Record``.
-        untrained: As of ``Record``.
-        ends: The data and the loss, in numbers that are on the device still.
-        options: As of ``Record``.
-        activations: As of ``Record``.
-        gated: As of ``Record``.
-        normalizations: As of ``Record``.
-        dropout: As of ``Record``.
-        astray: As of ``Record``.
+        ends: Statistics of the data and of what the loss compares.
     """
 
     number: int
@@ -173,7 +163,7 @@ class Step:
     astray: tuple[Astray, ...] = ()
 
     def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
-        """Have the quantities of this moment read, and what a scaler has done to gradients taken out."""
+        """Read the quantities of this moment, and divide gradients by the gradient scaler's factor."""
         is_scaled = isinstance(scale, Tensor) or scale != 1
         for read, every_step in READERS[type(moment)]:
             if every_step or self.is_full or isinstance(moment, Successive | Initial):
@@ -182,29 +172,37 @@ class Step:
 
     @property
     def all_parts(self) -> list[Part]:
-        """In the order in which ``read`` expects their numbers."""
+        """All values on the device, in the order in which ``read`` expects them."""
         ends = [Part([], numbers) for numbers in self.ends.numbers]
         return [*self.parts.values(), *([self.histograms] if self.histograms else []), *ends]
 
     def read(self, brought: Iterator[float], order: Sequence[str]) -> Record:
-        """The record, from what was brought from the device in the order of its parts; layers in ``order``."""
+        """Return the record.
+
+        Args:
+            brought: The values of ``all_parts``, on the host.
+            order: The layers from the input to the loss.
+        """
         columns: dict[Field, Mapping[str, float]] = {SIZE: self.sizes, UNITS: self.units}
         for quantity_field, part in self.parts.items():
             columns[quantity_field] = _joined(quantity_field, part.names, part.read(brought))
-        measured = {name for field_ in self.parts for name in columns[field_]}
-        names = dict.fromkeys(
-            (*order, *(name for trunk in self.trunks for name in trunk.layers), *self.sizes, *measured)
-        )
-        layers = [name for name in names if name]
+        trunks = chain.from_iterable(trunk.layers for trunk in self.trunks)
+        measured = chain.from_iterable(columns[field_] for field_ in self.parts)
+        layers = [name for name in dict.fromkeys(chain(order, trunks, self.sizes, measured)) if name]
         values: Values = {}
         for quantity in _told_by(frozenset(self.parts)):
-            needed = [(field_, columns[field_]) for field_ in quantity.fields]
+            there, rows = layers, []
+            for field_ in quantity.fields:
+                column = columns[field_]
+                there = [name for name in there if name in column]
+            for field_ in quantity.fields:
+                column = columns[field_]
+                rows.append([column[name] for name in there])
             found = {}
-            for name in layers:
-                if all(name in column for _, column in needed):
-                    value = quantity.value({field_: column[name] for field_, column in needed})
-                    if value is not None:
-                        found[name] = value
+            for name, *numbers in zip(there, *rows, strict=True):
+                value = quantity.value(dict(zip(quantity.fields, numbers, strict=True)))
+                if value is not None:
+                    found[name] = value
             if found:
                 values[quantity.name] = found
         found_totals = ((total.name, total.value(columns, self.batch)) for total in TOTALS)
@@ -219,7 +217,7 @@ class Step:
             {
                 name: {t: columns[state][name] for t, state in zip(times, STATES, strict=False)}
                 for name, times in self.times.items()
-                # Of sequences of several lengths t has no one meaning.
+                # With sequences of different lengths t is ambiguous.
                 if columns[PASSES][name] * columns[LENGTH_SQUARE][name] == columns[LENGTH][name] ** 2
             },
             histograms,

@@ -1,4 +1,4 @@
-"""Collects what a training loop does with its gradients, without a framework."""
+"""The recorder: measures gradients in any training loop, with no framework."""
 
 import time
 from collections import Counter
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.gradients import measure
 from unvanish.gradients.connections import Connections
 from unvanish.gradients.hook import Hook
@@ -38,12 +39,12 @@ _OF_EACH_RANK = "DistributedDataParallel leaves them out, so each rank trains it
 class GradientRecorder:
     """Measures the backward passes of any ``nn.Module`` while it trains, layer by layer.
 
-    A layer is a module that owns a weight: a parameter with two axes or more. At every step the norm of dL/dW is read;
-    at the first steps, and then at every ``every_n_steps``-th, hooks are put in place and everything is (see
-    ``quantities``): delta = dL/dz, where z is what the layer returns, its activation, the update of its weights, and
-    for a recurrent layer dL/dh_t. Autograd's graph tells the layers' order, which lie on the trunk, and which call
-    feeds which. Micro-batches whose gradients accumulate count as one batch. What is differentiated by
-    ``torch.autograd.grad`` between two steps counts as well. What cannot be measured is said in ``notes``.
+    A layer is a module that owns a weight: a parameter with two or more axes. The norm of dL/dW is read at every step.
+    At the first steps, and then at every ``every_n_steps``-th, hooks measure everything else (see ``quantities``):
+    delta = dL/dz, where z is the layer's output, its activation, the update of its weights, and dL/dh_t for a
+    recurrent layer. The order of the layers, the trunk, and which call feeds which come from autograd's graph.
+    Micro-batches with accumulated gradients count as one batch. Calls of ``torch.autograd.grad`` between two steps
+    count as well. ``notes`` lists what could not be measured.
 
     The values stay on the device until ``flush`` brings all of them to the host in one transfer::
 
@@ -56,35 +57,33 @@ class GradientRecorder:
                 recorder.after_step()
             records = recorder.flush()
 
-    Under DDP and FSDP2 every rank calls the same methods, and each of them learns of the whole batch. A model that is
-    to be compiled must be compiled, or first called, inside the context; every step of it is measured.
+    Under DDP and FSDP2 every rank calls the same methods, and each gets the values of the whole batch. Compile a model,
+    or call a compiled one for the first time, inside the context; everything is then measured at every step.
 
     Args:
-        model: The module whose layers are recorded; layers that are added or replaced later are found at the next step
-            at which everything is measured.
-        every_n_steps: Steps between two at which everything is measured; for it, the weights and their gradients are
-            copied for a moment.
-        first_steps: Steps at the start at which everything is measured.
-        histogram_every_n_steps: Steps between two histograms; a multiple of ``every_n_steps``.
-        process_group: The ranks that share a batch, where neither a ``DistributedDataParallel`` nor sharded weights
-                tell.
+        model: The module whose layers are recorded. Layers that are added or replaced later are found at the next full
+            step.
+        every_n_steps: Interval of full steps, at which everything is measured. A full step briefly copies the weights
+            and their gradients.
+        first_steps: Number of full steps at the start.
+        histogram_every_n_steps: Interval of histograms; a multiple of ``every_n_steps``.
+        process_group: The ranks that share a batch, if neither ``DistributedDataParallel`` nor sharded weights show
+            which they are.
 
     Raises:
-        ValueError: an interval is below 1, or ``model`` has no weight.
+        ValueError: An interval is below 1, or ``model`` has no weight.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        every_n_steps: int = 20,
+        every_n_steps: PositiveInt = 20,
         *,
         first_steps: int = 10,
-        histogram_every_n_steps: int = 100,
+        histogram_every_n_steps: PositiveInt = 100,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
-        for name, value in (("every_n_steps", every_n_steps), ("histogram_every_n_steps", histogram_every_n_steps)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_bounds(GradientRecorder, locals())
         self.every_n_steps = every_n_steps
         self.first_steps = first_steps
         self.histogram_every_n_steps = histogram_every_n_steps
@@ -108,7 +107,7 @@ class GradientRecorder:
         self._loss: Tensor | None = None
 
     def _find_layers(self) -> None:
-        """Take the model's layers as they are now."""
+        """Find the model's current layers."""
         self._layers = modules, pairs = find_layers(self._model)
         self._structure = Structure(self._model, modules.values())
         if not any(name for name, _ in pairs):
@@ -133,33 +132,33 @@ class GradientRecorder:
 
     @property
     def layers(self) -> list[str]:
-        """The names of the layers from the input to the loss, those that have not run last."""
+        """The names of the layers from the input to the loss; layers that have not run come last."""
         return self._connections.order([*self._layers.modules, *(name for name, _ in self._layers.parameters if name)])
 
     @property
     def activations(self) -> dict[str, str]:
-        """The kind of activation that follows each layer, as far as one was seen; identity where there is none."""
+        """The kind of activation observed after each layer; identity where there is none."""
         return self._watch.activations.kinds
 
     @property
     def notes(self) -> list[str]:
-        """What does not train, and what could not be measured, and why; complete after ``flush``."""
+        """What does not train, what could not be measured, and why. Complete after ``flush``."""
         missing = *self._missing.sentences(), *self._unseen().sentences()
         return [*map(str, self._connections.untrained()), *missing, *self._check.notes]
 
     @property
     def not_measured(self) -> dict[str, dict[str, str]]:
-        """The same by what was not measured and by layer, all of them: those that no gradient has come to as well."""
+        """What was not measured: quantity -> layer -> reason, including layers that no gradient reached."""
         found: dict[str, dict[str, str]] = {what: {} for what in ("dL/dW", "delta")}
         for what, why, names in (*self._missing, *self._unseen()):
             found.setdefault(what, {}).update(dict.fromkeys(names, why))
         for what, measured in (("dL/dW", self._with_gradient), ("delta", self._with_delta)):
             rest = [name for name in self.layers if name not in measured and name not in found[what]]
-            found[what] |= dict.fromkeys(rest, "no gradient has come to it")
+            found[what] |= dict.fromkeys(rest, "no gradient has reached it")
         return found
 
     def _unseen(self) -> Missing:
-        """What the hooks have not seen of layers that have a gradient, and no step after clipping."""
+        """What the hooks missed: layers with a gradient but no delta, compiled layers, unread clipped gradients."""
         told = {name for what, _, names in self._missing if what in ("delta", "what hooks see") for name in names}
         names = [n for n in self._with_gradient if n not in self._with_delta and n not in told]
         why = COMPILED_EARLIER if self._is_compiled and not self._watch.compiled else ""
@@ -177,10 +176,10 @@ class GradientRecorder:
 
     def __enter__(self) -> Self:
         if self._watch.is_attached:
-            raise RuntimeError("this recorder is watching already")
+            raise RuntimeError("this recorder is already active")
         self._watch.clear()
         self._watch.attach()
-        # What clips the gradients has done so by the time that an optimizer begins its step.
+        # Gradients have been clipped by the time an optimizer begins its step.
         see = Hook(self._watch.fail, lambda optimizer, *_: self._updates.clipped(optimizer))
         handle = register_optimizer_step_pre_hook(see)
         self._hooks.callback(handle.remove)
@@ -194,11 +193,11 @@ class GradientRecorder:
         self._latest.of.clear()
 
     def optimizes(self, *optimizers: Optimizer) -> None:
-        """Say which optimizers there are, so that it can be said which parameters none of them changes."""
+        """Register the optimizers, so that parameters that none of them updates can be reported."""
         self._connections.optimizers = optimizers
 
     def before_backward(self, loss: Tensor) -> None:
-        """Read the graph of the loss, which tells more than the model's output; where everything is measured."""
+        """Read the graph of the loss at a full step; it tells more than that of the model's output."""
         if isinstance(loss, Tensor):
             self._loss = loss.detach()
             if self._watch.is_attached and loss.requires_grad:
@@ -217,13 +216,14 @@ class GradientRecorder:
         """Read the gradients once they are complete, before they are clipped and the optimizer uses them.
 
         Args:
-            step: Number of the optimizer step. Where an optimizer evaluates the loss several times a step, as LBFGS
-                does, the first evaluation counts.
-            parameters: Those that this optimizer changes, where it is not all of them.
-            loss_scale: What a gradient scaler has multiplied the loss by.
-            unscaled: Whether the scale has been taken out of ``p.grad`` already.
+            step: Number of the optimizer step. If an optimizer evaluates the loss several times a step, as LBFGS does,
+                only the first evaluation counts.
+            parameters: The parameters of this optimizer; all by default.
+            loss_scale: Factor by which a gradient scaler has multiplied the loss.
+            unscaled: Whether ``p.grad`` has already been divided by it.
             batch_size: Samples in each micro-batch on this rank, for the gradient noise scale.
-            loss: What was differentiated, where ``before_backward`` did not get it; then its numbers tell less.
+            loss: The loss, if ``before_backward`` was not called. Less can be read from its graph after the backward
+                pass.
         """
         chosen = None if parameters is None else frozenset(map(id, parameters))
         if self._open == (step, chosen):
@@ -237,7 +237,7 @@ class GradientRecorder:
         is_new = not self._structure.has_its_layers() or (is_full and not self._structure.is_whole())
         if is_new:
             self._replace_layers()
-            is_full = False  # the next one is, since this is not counted
+            is_full = False  # this step is not counted, so the next one is full
         self._taken[chosen] += not is_new and (is_full or taken > 0)
         (names, tensors, sizes, count), gradients = self._parameters.with_gradient(chosen)
         batch = Batch(batch_size, self._ranks.size if self._ranks else 1)
@@ -266,7 +266,7 @@ class GradientRecorder:
         self._check.take(recorded, names, tensors, loss_scale=loss_scale, scale=scale)
         if self._watch.is_attached or self._watch.compiled:
             self._watch.clear(keep=chosen is not None)
-        # The hooks are in place where any optimizer's next step is due; what is compiled keeps them.
+        # Keep the hooks in place if the next step of any optimizer is a full one; compiled layers always keep them.
         if any(self._is_due(taken) for taken in self._taken.values()):
             self._watch.attach()
             self._check.arm(names, self._watch, is_compiled=self._is_compiled)
@@ -277,7 +277,7 @@ class GradientRecorder:
         return taken < self.first_steps or taken % self.every_n_steps == 0
 
     def _replace_layers(self) -> None:
-        """Go on with the layers that the model has now, the new ones from the next step on."""
+        """Switch to the model's current layers; new ones are measured from the next step on."""
         before = self._layers.modules
         self._find_layers()
         new = [name for name, module in self._layers.modules.items() if before.get(name) is not module]
@@ -286,7 +286,7 @@ class GradientRecorder:
         self._latest.of.clear()
 
     def _take_loss(self, recorded: Step, loss: Tensor | None, taken: int) -> None:
-        """The loss, and what it compares; what the network was fed, in the first steps."""
+        """Take the loss and what it compares, and in the first steps the network's inputs."""
         found = next((one for one in (loss, self._loss, self._watch.loss) if one is not None), None)
         self._loss = None
         if found is not None and found.numel() == 1:
@@ -296,7 +296,7 @@ class GradientRecorder:
             recorded.options = options_of(*self._connections.optimizers)
 
     def _take_passes(self, recorded: Step, loss_scale: Tensor | float, scale: Tensor | float) -> None:
-        """What the hooks have seen since the last step."""
+        """Take what the hooks have measured since the last step."""
         watch, ranks = self._watch, self._ranks
         watch.activations.close()
         watch.look_back()
@@ -305,7 +305,7 @@ class GradientRecorder:
         recorded.astray = watch.astray
         for passes in watch.passes:
             recorded.times |= passes.add_states(watch.twice)
-        # Where nobody knows how many there were, there may be several.
+        # If the number of micro-batches is unknown, assume several.
         watch.has_small_batches = ranks is not None or max(small_batches(watch.passes).values(), default=2) > 1
         parts, by_unit = watch.take()
         if recorded.batch.size is not None and self._sharded:
@@ -324,16 +324,16 @@ class GradientRecorder:
                 recorded.parts[field] = Part(list(units), field.finish([*units.values()]))
 
     def after_clipping(self) -> None:
-        """Read the gradients as the optimizer will see them; whoever uses optimizers of torch need not call this."""
+        """Read the clipped gradients. Only needed where the optimizer is none of ``torch.optim``."""
         self._updates.clipped()
 
     def after_step(self, optimizer: Optimizer | None = None) -> None:
-        """Read how far the optimizer has moved the weights, and its state where it is given; where that is due."""
+        """At a full step, read how far the optimizer has moved the weights, and its state if it is given."""
         self._open = None
         self._updates.end(optimizer)
 
     def flush(self) -> list[Record]:
-        """The records since the last flush, brought to the host in one transfer."""
+        """Bring the records since the last flush to the host, in one transfer."""
         parts = [*(part for step in self._steps for part in step.all_parts), *self._check.parts]
         tensors = [part.values.flatten() for part in parts if isinstance(part.values, Tensor)]
         brought = iter(torch.cat(tensors).tolist() if tensors else ())

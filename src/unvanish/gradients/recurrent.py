@@ -1,4 +1,4 @@
-"""The gradient that reaches a recurrent layer's state at a few times, with torch's fused kernels."""
+"""dL/dh_t of torch's fused recurrent layers, at a few times."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,12 +15,12 @@ from unvanish.gradients.quantities.time import TIMES
 
 
 def chosen_times(length: int) -> list[int]:
-    """The times t in [1, length] that are read, the first and the last among them."""
+    """The times t in [1, length] at which dL/dh_t is read, including the first and the last."""
     return sorted({round(1 + (length - 1) * k / (TIMES - 1)) for k in range(TIMES)})
 
 
 def why_not(module: nn.RNNBase, inputs: Any) -> str | None:
-    """Why the gradient of a layer's state cannot be read; None where it can."""
+    """Why dL/dh_t of a layer cannot be read; None if it can."""
     if isinstance(inputs[0], PackedSequence):
         return "its sequences are packed"
     if module.bidirectional:
@@ -34,15 +34,15 @@ def why_not(module: nn.RNNBase, inputs: Any) -> str | None:
 class RecurrentPass:
     """One forward pass of a recurrent layer, kept until its backward pass has run.
 
-    Weight gradients hide vanishing through time, and a fused kernel hides the states. So what came in and the gradient
-    that came back are kept, and the pass is repeated from them in pieces: the state between two pieces carries the
-    gradient of dL/dh_t. The training's own pass is left as it is. The state of an LSTM is h_t and its cell c_t: what
-    the cell carries has not vanished.
+    Weight gradients hide vanishing through time, and a fused kernel hides the states. So the inputs and the gradients
+    of the outputs are kept, and the pass is repeated from them in pieces; the gradient of the state between two pieces
+    is dL/dh_t. The pass of the training itself is not changed. The state of an LSTM is h_t together with c_t, because
+    a gradient that the cell carries has not vanished.
 
     Args:
-        module: The layer, ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, in one direction.
-        inputs: What it was called with: x, and perhaps the first state.
-        output: What it returned, (y, state).
+        module: The layer, a unidirectional ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``.
+        inputs: Its inputs: x, and optionally the first state.
+        output: Its output, (y, state).
         on_gradient: Registers a hook on a tensor.
     """
 
@@ -74,12 +74,12 @@ class RecurrentPass:
 
     @property
     def has_gradient(self) -> bool:
-        """Whether a backward pass has come through; through what checkpointing repeats, none does."""
+        """Whether the backward pass has run; it never does for checkpointing's recomputation."""
         return any(gradient is not None for gradient in self.gradients)
 
     @property
     def times(self) -> list[int]:
-        """The times t in [1, T] that are read, the first and the last among them."""
+        """The times t in [1, T] at which dL/dh_t is read, including the first and the last."""
         return chosen_times(self.x.shape[self._time_axis])
 
     @property
@@ -87,10 +87,10 @@ class RecurrentPass:
         return 1 if self.module.batch_first and self.x.dim() == 3 else 0
 
     def state_gradients(self) -> Tensor:
-        """|dL/dh_t| of the layer's last sublayer at each of ``times``, (len(times),); of an LSTM |dL/d(h_t, c_t)|.
+        """|dL/dh_t| of the last stacked layer at each of ``times``, (len(times),); of an LSTM |dL/d(h_t, c_t)|.
 
-        h_t reaches the loss through y_t and through h_{t+1}: the gradients of both add up. Of padded texts the short
-        ones have no gradient at late times, so the norm at t is scaled up from those that have one at t or later.
+        h_t reaches the loss through y_t and through h_{t+1}; the gradients of both add up. In a padded batch short
+        sequences have no gradient at late times, so the norm at t is scaled up from those that have one at t or later.
         """
         zeros = (
             torch.zeros(shape, dtype=dtype, device=self.x.device) if gradient is None else gradient
@@ -116,7 +116,7 @@ class RecurrentPass:
         by_sample = []
         for index, direct in enumerate(along_time):
             h, *cell = (gradient[-1] for gradient in through_time[index * len(states[0]) :][: len(states[0])])
-            parts = [h + direct.select(axis, -1), *cell]  # of two sizes where an LSTM projects h
+            parts = [h + direct.select(axis, -1), *cell]  # of different sizes if an LSTM projects h
             by_sample.append(torch.cat([part.reshape(samples, -1) for part in parts], 1))
         norms = torch.as_tensor(measure.norms(by_sample), dtype=measure.accumulator(x.device), device=x.device)
         alive = torch.stack([gradients.ne(0).any(1) for gradients in by_sample]).flip(0).cummax(0).values.flip(0)

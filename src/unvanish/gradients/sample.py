@@ -1,4 +1,4 @@
-"""What some numbers are like, by column: read on the device, told on the host."""
+"""Statistics of data by column, computed on the device and read on the host."""
 
 import math
 from collections.abc import Iterable
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from unvanish.gradients import measure
 
-#: Of data with more columns only what they have in common is kept.
+#: Data with more columns is treated as a single one.
 COLUMNS = 1024
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What some numbers were like, by column.
+    """Statistics of data by column.
 
     Args:
-        count: Rows.
-        smallest: Of all.
-        largest: Of all.
-        binary: How many numbers are 0 or 1.
-        sums: Of each column, the last axis of two or the channels of images; one for all where there are too many.
+        count: Number of rows.
+        smallest: Smallest value.
+        largest: Largest value.
+        binary: How many values are 0 or 1.
+        sums: Sum of each column, which is a feature or a channel; a single sum if there are too many columns.
         squares: Sums of squares.
     """
 
@@ -35,47 +35,47 @@ class Sample:
 
     @property
     def means(self) -> list[float]:
-        """By column."""
+        """Means by column."""
         return [total / self.count for total in self.sums]
 
     @property
     def variances(self) -> list[float]:
-        """By column."""
+        """Variances by column."""
         return [max(s / self.count - m**2, 0.0) for s, m in zip(self.squares, self.means, strict=True)]
 
     @property
     def rms(self) -> float:
-        """The root of the mean square of all."""
+        """Root mean square of all values."""
         return math.sqrt(sum(self.squares) / (self.count * len(self.squares)))
 
     @property
     def mean(self) -> float:
-        """Of all."""
+        """Mean of all values."""
         return sum(self.sums) / (self.count * len(self.sums))
 
     @property
     def std(self) -> float:
-        """Within columns."""
+        """Standard deviation within columns."""
         return math.sqrt(sum(self.variances) / len(self.sums))
 
     @property
     def is_labels(self) -> bool:
-        """Whether all are 0 or 1."""
+        """Whether all values are 0 or 1."""
         return self.binary == self.count * len(self.sums)
 
     @property
     def is_one_hot(self) -> bool:
-        """Whether there is one 1 for each row."""
+        """Whether each row has a single 1."""
         return self.is_labels and len(self.sums) > 1 and sum(self.sums) == self.count
 
     @property
     def frequencies(self) -> list[float]:
-        """Of labels the share of each class."""
+        """Share of each class, for labels."""
         return self.means if len(self.sums) > 1 else [1 - self.mean, self.mean]
 
 
 def pooled(samples: Iterable[Sample | None]) -> Sample | None:
-    """Several as one; None where there is none, or they differ in their columns."""
+    """Pool samples into one; None if there is none or their numbers of columns differ."""
     known = [sample for sample in samples if sample is not None and sample.count]
     if not known or len({len(sample.sums) for sample in known}) > 1:
         return None
@@ -90,7 +90,7 @@ def pooled(samples: Iterable[Sample | None]) -> Sample | None:
 
 
 def columns_of(values: Tensor, axis: int = -1) -> tuple[Tensor, int]:
-    """The numbers of a ``Sample``, (4 + 2 columns,), and how many columns there are."""
+    """The values of a ``Sample``, (4 + 2 columns,), and the number of columns."""
     values = values.detach()
     values = values.to(measure.accumulator(values.device))
     many = values.dim() > 1 and values.shape[axis] <= COLUMNS

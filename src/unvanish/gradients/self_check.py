@@ -1,4 +1,4 @@
-"""The recorder checks itself: now and then a layer's numbers are measured again, by plain torch."""
+"""The recorder checks itself: it occasionally measures a layer again with plain torch."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,22 +22,22 @@ from unvanish.gradients.record import Record, Step
 #: Steps between two checks.
 EVERY = 1000
 _RELATIVE = 1e-4
-#: Numbers that are converted to float64 at once.
+#: Elements that are converted to float64 at once.
 _PIECE = 1 << 20
 
 
 class _Found(NamedTuple):
-    """What was found at a step, still on the device.
+    """The second measurement at a step, still on the device.
 
     Args:
         recorded: The recorder's step.
-        layer: Whose numbers these are.
+        layer: The layer.
         quantity: What was measured again.
-        norms: Those whose squares add up to the layer's.
-        size: Of deltas, how many numbers were seen.
-        counts: And how many the recorder has seen.
-        kept: Whether what earlier backward passes brought was kept, by pass.
-        is_scaled: Whether a gradient scaler skips the step where a number is not finite.
+        norms: Norms whose squares add up to the layer's.
+        size: Number of elements of the deltas seen here.
+        counts: Number of elements of the deltas that the recorder has seen.
+        kept: Whether the gradient of each earlier backward pass was still there at the next.
+        is_scaled: Whether a gradient scaler is used, which skips steps that are not finite.
     """
 
     recorded: Step
@@ -50,7 +50,7 @@ class _Found(NamedTuple):
     is_scaled: bool
 
     def difference(self, record: Record, brought: Iterator[float]) -> str | None:
-        """What differs from the record, in a sentence."""
+        """A sentence on the difference from the record; None if there is none."""
         norms, counts, kept = (part.read(brought) for part in (self.norms, self.counts, self.kept))
         theirs = record.of(self.quantity).get(self.layer)
         if theirs is None or sum(counts) > self.size or not all(kept) or (self.is_scaled and not record.is_finite):
@@ -59,7 +59,7 @@ class _Found(NamedTuple):
         if math.isclose(ours, theirs, rel_tol=_RELATIVE) or (math.isnan(ours) and math.isnan(theirs)):
             return None
         if len(norms) > 1 and not math.isfinite(ours) and not math.isfinite(theirs):
-            return None  # infinity and NaN come together as either
+            return None  # infinities and NaN may add up to either
         what = f"{self.quantity.name} of {self.layer} at step {record.step}"
         return f"{what} was recorded as {theirs:.6g}, but is {ours:.6g} by plain torch: no number here can be trusted"
 
@@ -71,14 +71,14 @@ _NONE = Part([], [])
 class SelfCheck:
     """Measures |dL/dW| and |delta| of one layer again, once in 1,000 steps, each time of the next layer.
 
-    The gradient's norm is that of ``p.grad``, summed in float64; delta is read by a hook of its own. The numbers stay
-    on the device until the recorder's flush. Nothing is compared where a pass counts of which that hook cannot know:
-    where gradients are set to zero within a step, or an output was made before the step began. The first difference is
-    said, and nothing is checked after it.
+    The norm of ``p.grad`` is summed in float64; delta is read by a separate hook. The values stay on the device until
+    the recorder's flush. Nothing is compared if that hook cannot see all passes that count: if gradients are set to
+    zero within a step, or a forward pass ran before the step began. The first difference is reported and ends the
+    checks.
     """
 
     def __init__(self) -> None:
-        #: What differed, or kept this from checking: a sentence at most.
+        #: A sentence on a difference or a failed check, if there was one.
         self.notes: list[str] = []
         self._steps, self._next, self._turn = 0, 0, 0
         self._layer: str | None = None
@@ -87,20 +87,21 @@ class SelfCheck:
         self.forget()
 
     def forget(self) -> None:
-        """Begin a step anew."""
+        """Discard what was measured in this step."""
         self._deltas: list[measure.Number] = []
         self._kept: list[measure.Number] = []
         self._count = 0
-        #: The backward pass that has come to the layer last.
+        #: The latest backward pass through the layer.
         self._task: int | None = None
 
     def arm(self, names: Sequence[str], watch: Watch, *, is_compiled: bool) -> None:
-        """Have the next layer's output watched until the next step, where a check is due.
+        """If a check is due, watch the output of the next layer until the next step.
 
         Args:
             names: The layers of the parameters that had a gradient at the last step; empty for biases and gains.
-            watch: Knows which of them allow hooks.
-            is_compiled: Whether the network is; a hook might have its graph made anew, so that only dL/dW is checked.
+            watch: The recorder's hooks, which know the layers' modules.
+            is_compiled: Whether the network is compiled. Then only dL/dW is checked, as a hook could trigger a
+                recompilation.
         """
         if self.notes or self._steps < self._next or not any(names):
             return
@@ -112,7 +113,7 @@ class SelfCheck:
             self._handle = watch.modules[self._layer].register_forward_hook(Hook(self._fail, self._see))
 
     def disarm(self) -> None:
-        """Take the hook away."""
+        """Remove the hook."""
         if self._handle is not None:
             self._handle.remove()
         self._layer = self._handle = None
@@ -133,7 +134,7 @@ class SelfCheck:
             return
         task = torch._C._current_graph_task_id()
         if self._task is not None and task != self._task:
-            # Two backward passes make one gradient where it was not reset between them.
+            # Gradients of two backward passes add up unless they were reset in between.
             has_gradient = weight is not None and weight.grad is not None
             self._kept.append(measure.number(weight.grad.any()) if has_gradient else 0.0)  # type: ignore[union-attr]
         self._task = task
@@ -149,14 +150,14 @@ class SelfCheck:
         loss_scale: Tensor | float,
         scale: Tensor | float,
     ) -> None:
-        """Measure again what the recorder has just measured, if that is due.
+        """If a check is due, measure the layer again.
 
         Args:
             recorded: The recorder's step.
             names: The layers of the parameters.
-            parameters: Those that have a gradient.
-            loss_scale: What a gradient scaler has multiplied the loss by.
-            scale: What of it is still in ``p.grad``.
+            parameters: The parameters that have a gradient.
+            loss_scale: Factor by which a gradient scaler has multiplied the loss.
+            scale: The part of this factor that is still in ``p.grad``.
         """
         self._steps += 1
         layer, deltas = self._layer, self._deltas
@@ -175,17 +176,17 @@ class SelfCheck:
                     norms, kept = _part(deltas).divided(loss_scale), _part(self._kept)
                     counts = _of_layer(layer, recorded.parts.get(DELTA_COUNT, _NONE))
                     self._found.append(_Found(recorded, layer, DELTA_NORM, norms, self._count, counts, kept, is_scaled))
-        except Exception as error:  # of whatever kind: what is recorded does not depend on it
+        except Exception as error:  # any kind: the records do not depend on the check
             self._fail(error)
         self.forget()
 
     @property
     def parts(self) -> list[Part]:
-        """What is still on the device, in the order in which ``compare`` expects it."""
+        """The values on the device, in the order in which ``compare`` expects them."""
         return [*chain.from_iterable((one.norms, one.counts, one.kept) for one in self._found)]
 
     def compare(self, steps: Sequence[Step], records: Sequence[Record], brought: Iterator[float]) -> None:
-        """Hold the records to what was measured again."""
+        """Compare the records with the second measurements."""
         of = {id(step): record for step, record in zip(steps, records, strict=True)}
         differences = [one.difference(of[id(one.recorded)], brought) for one in self._found]
         self._found.clear()

@@ -1,4 +1,4 @@
-"""The gradients of a step beside those of the step before it."""
+"""Compares the gradients of two successive steps."""
 
 from collections.abc import Hashable, Sequence
 from typing import final
@@ -15,7 +15,7 @@ from unvanish.gradients.weights import Parameters
 
 @final
 class Latest:
-    """Copies of the gradients of each optimizer's step at which everything was measured, for the step after it."""
+    """Copies of the gradients of each optimizer's last full step, for comparison with the step after it."""
 
     def __init__(self) -> None:
         #: The weights' layers, their gradients, and the norms of these.
@@ -30,7 +30,7 @@ class Latest:
         parameters: Parameters,
         scale: Tensor | float,
     ) -> None:
-        """Read what a step's gradients have to do with those that were kept, which are let go of."""
+        """Compare a step's gradients with the copies, and drop the copies."""
         before = self.of.pop(chosen, None)
         if before is not None and before[0] == names:
             recorded.take(Successive(names, *before[1:], gradients, parameters.whole(gradients)), scale)
@@ -38,7 +38,7 @@ class Latest:
     def keep(
         self, chosen: Hashable, names: list[str], gradients: Sequence[Tensor], recorded: Step, scale: Tensor | float
     ) -> None:
-        """Copy a step's gradients, whose norms are recorded, without a scaler's factor."""
+        """Copy a step's gradients, divided by the gradient scaler's factor."""
         copies = [measure.local(gradient).clone() for gradient in gradients]
         if isinstance(scale, Tensor) or scale != 1:
             torch._foreach_div_(copies, scale)

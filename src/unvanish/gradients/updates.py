@@ -1,4 +1,4 @@
-"""What optimizers make of the gradients: clipped before a step, and how far the weights have moved after it."""
+"""Reads clipped gradients before an optimizer's step, and the updates of the weights after it."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _SCALED = "the optimizer takes the gradient scaler's factor out itself"
 
 @dataclass
 class Pending:
-    """What an optimizer is about to change.
+    """A step of an optimizer that has not ended.
 
     Args:
         step: Where it is recorded.
-        names: Of all parameters that have a gradient, weights first.
-        parameters: These.
-        copies: Of the weights, what this rank holds of them.
-        is_unscaled: Whether their gradients are what they seem.
+        names: Layers of all parameters that have a gradient, weights first.
+        parameters: These parameters.
+        copies: The weights before the step; of sharded ones, this rank's shards.
+        is_unscaled: Whether the gradients have been divided by the gradient scaler's factor.
         whole: Reads whole tensors.
         has_begun: Whether the optimizer has begun its step.
     """
@@ -48,7 +48,7 @@ class Pending:
 
 
 def options_of(*optimizers: Optimizer) -> tuple[Mapping[str, Any], ...]:
-    """What the groups of optimizers were told, as far as the host knows it."""
+    """The options of the optimizers' parameter groups that are on the host."""
     return tuple(
         {"optimizer": type(optimizer).__name__}
         | {key: value for key, value in group.items() if isinstance(value, int | float | tuple) and key != "params"}
@@ -59,7 +59,7 @@ def options_of(*optimizers: Optimizer) -> tuple[Mapping[str, Any], ...]:
 
 @final
 class Updates:
-    """The steps of optimizers that are not over, of each that the recorder was told of one at most."""
+    """The open steps, at most one for each optimizer."""
 
     def __init__(self) -> None:
         self._pending: dict[Hashable, Pending] = {}
@@ -67,13 +67,13 @@ class Updates:
         self._has_clipped = False
 
     def begin(self, chosen: Hashable, pending: Pending | None) -> None:
-        """Expect an optimizer's step, where that is measured."""
+        """Expect a step of an optimizer; None if its update is not measured."""
         self._pending.pop(chosen, None)
         if pending is not None:
             self._pending[chosen] = pending
 
     def say(self, missing: Missing) -> None:
-        """Why the gradient after clipping was seen at no step at all."""
+        """Report why the clipped gradient was not read at any step, if it was not."""
         if self._without and not self._has_clipped:
             missing.add("gradient after clipping", ["the network"], self._without)
 
@@ -90,7 +90,11 @@ class Updates:
                     pending.step.take(Clipped(pending.names, gradients, pending.whole.as_they_are))
 
     def end(self, optimizer: Optimizer | None) -> None:
-        """Read how far the weights have moved: of the given optimizer, or of those whose step has begun, or of all."""
+        """Read how far the weights have moved.
+
+        Args:
+            optimizer: Whose step has ended; by default those whose step has begun, or else all.
+        """
         if not self._pending:
             return
         ended = self._of(optimizer) if optimizer else [p for p in self._pending.values() if p.has_begun]
@@ -107,6 +111,6 @@ class Updates:
             self._pending = {key: other for key, other in self._pending.items() if other is not pending}
 
     def _of(self, optimizer: Optimizer | None) -> list[Pending]:
-        """Those of an optimizer; all, where it has none of the model's own parameters, but copies of them."""
+        """The steps of an optimizer; all if it has none of the model's parameters but copies of them."""
         pending = [*self._pending.values()]
         return [one for one in pending if one.is_of(optimizer)] or pending

@@ -19,8 +19,8 @@ class Selection(NamedTuple):
 
     Args:
         names: Their layers; empty for biases and gains.
-        parameters: Those that have a gradient.
-        sizes: How many numbers each layer has in its weights.
+        parameters: The parameters.
+        sizes: Number of elements of each layer's weights.
         weights: How many of the parameters are weights.
     """
 
@@ -44,13 +44,13 @@ def _select(pairs: Iterable[tuple[str, Tensor]]) -> Selection:
 
 @final
 class Parameters:
-    """All parameters of a network, and how to read whole tensors like them.
+    """All parameters of a network, and how to read whole tensors of which ranks hold shards.
 
     Args:
         pairs: Each parameter with its layer's name, which is empty for biases and gains; weights first.
-        ranks: Those that train it together, where there are any.
-        is_sharded: Whether each of them holds a shard of the weights, and not a copy.
-        own: The ids of those that each rank trains for itself, and that may differ.
+        ranks: The ranks that train it together, if there are several.
+        is_sharded: Whether each rank holds a shard of the weights instead of a copy.
+        own: The ids of the parameters that DDP does not synchronize.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Parameters:
         self._ranks = ranks if is_sharded else None
         self._copies = None if is_sharded else ranks
         self._selections: dict[frozenset[int] | None, Selection] = {}
-        #: Reads tensors that are distributed as they seem to be.
+        #: Reads tensors whose shards are those of the tensors themselves.
         self.as_they_are = self.whole()
 
     def with_gradient(self, chosen: frozenset[int] | None) -> tuple[Selection, list[Tensor]]:
-        """The parameters of an optimizer that have a gradient, nearly always all of them, and those gradients."""
+        """The parameters of an optimizer that have a gradient, and their gradients."""
         if chosen not in self._selections:
             self._selections[chosen] = _select((n, p) for n, p in self.pairs if chosen is None or id(p) in chosen)
         known = self._selections[chosen]
@@ -81,7 +81,11 @@ class Parameters:
         return known, found
 
     def whole(self, like: Sequence[Tensor] | None = None) -> Whole:
-        """Reads norms and sums of whole tensors; ``norms`` of those of which this rank holds a part: of ``like``."""
+        """Functions that reduce norms and sums over shards.
+
+        Args:
+            like: Tensors that are sharded like those whose norms are read; those tensors themselves by default.
+        """
 
         def norms(names: list[str], tensors: Sequence[Tensor]) -> Part:
             part = Part(names, measure.norms(tensors))

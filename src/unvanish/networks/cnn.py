@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unvanish.activations import ActivationName
+from unvanish.bounds import PositiveInt
 from unvanish.networks.convolution import Parts, channels_last
 from unvanish.networks.initialization import initialize
 from unvanish.networks.normalization import NormalizationName
@@ -119,9 +120,9 @@ class CNN(ReferenceModule):
     def __init__(
         self,
         input_shape: tuple[int, ...],
-        output_size: int,
+        output_size: PositiveInt,
         num_layers: int = 20,
-        width: int = 16,
+        width: PositiveInt = 16,
         activation: ActivationName = "relu",
         initialization: str = "auto",
         normalization: NormalizationName = "batch",
@@ -135,9 +136,6 @@ class CNN(ReferenceModule):
             raise ValueError(
                 f"input_shape is {tuple(input_shape)}; two stages halve each axis, so it must be 4 or longer"
             )
-        for name, size in (("output_size", output_size), ("width", width)):
-            if size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1")
         if preactivation and not residual:
             raise ValueError(
                 "preactivation is about what stands between two shortcuts, and a plain network has none: before a "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unvanish.activations import ActivationName
+from unvanish.bounds import PositiveInt
 from unvanish.networks.convolution import Parts, channels_last
 from unvanish.networks.initialization import initialize
 from unvanish.networks.normalization import NormalizationName
@@ -70,7 +71,7 @@ class CompactCNN(ReferenceModule):
     def __init__(
         self,
         input_shape: tuple[int, ...],
-        output_size: int,
+        output_size: PositiveInt,
         channels: list[int],
         activation: ActivationName = "relu",
         initialization: str = "auto",
@@ -81,8 +82,6 @@ class CompactCNN(ReferenceModule):
     ) -> None:
         super().__init__(training)
         parts = Parts.fitting(input_shape, activation, normalization)
-        if output_size < 1:
-            raise ValueError(f"output_size is {output_size}; it must be at least 1")
         if not channels or min(channels) < 1:
             raise ValueError(f"channels is {channels}; it needs a stage, and every stage a channel")
         halvings = min(input_shape[1:]).bit_length() - 1

@@ -10,6 +10,7 @@ from typing import final
 from torch import Tensor, nn
 
 from unvanish.activations import ActivationName
+from unvanish.bounds import PositiveInt
 from unvanish.networks.activation import build_activation
 from unvanish.networks.initialization import initialize
 from unvanish.networks.normalization import NormalizationName, build_normalization
@@ -60,7 +61,7 @@ class MLP(ReferenceModule):
     def __init__(
         self,
         input_shape: tuple[int, ...],
-        output_size: int,
+        output_size: PositiveInt,
         hidden_sizes: list[int] | int,
         num_layers: int | None = None,
         activation: ActivationName = "relu",
@@ -71,8 +72,6 @@ class MLP(ReferenceModule):
     ) -> None:
         super().__init__(training)
         sizes = [math.prod(input_shape), *_sizes(hidden_sizes, num_layers)]
-        if output_size < 1:
-            raise ValueError(f"output_size is {output_size}; it must be at least 1")
         if residual and not any(inputs == outputs for inputs, outputs in pairwise(sizes[1:])):
             raise ValueError(
                 f"residual adds a hidden layer's input to its output: two neighbours in hidden_sizes must be equal, "

@@ -13,10 +13,11 @@ from typing import Any, Literal, cast, final
 import torch
 from torch import Tensor, nn
 
+from unvanish.bounds import PositiveInt
 from unvanish.names import lookup
 from unvanish.networks.initialization import find_scheme, initialize
 from unvanish.networks.normalization import NormalizationName, build_normalization
-from unvanish.networks.sizes import check_sequence, check_sizes
+from unvanish.networks.sizes import check_sequence
 from unvanish.training import ReferenceModule, Training
 
 log = logging.getLogger(__name__)
@@ -110,13 +111,13 @@ class Recurrent(ReferenceModule):
     def __init__(
         self,
         input_shape: tuple[int, ...],
-        output_size: int,
-        hidden_size: int = 128,
-        num_layers: int = 1,
+        output_size: PositiveInt,
+        hidden_size: PositiveInt = 128,
+        num_layers: PositiveInt = 1,
         cell: Literal["rnn", "lstm", "gru"] = "lstm",
         bidirectional: bool = False,
-        embedding_dim: int | None = None,
-        vocabulary_size: int | None = None,
+        embedding_dim: PositiveInt | None = None,
+        vocabulary_size: PositiveInt | None = None,
         padding_index: int | None = None,
         activation: Literal["tanh", "relu"] = "tanh",
         initialization: str = "auto",
@@ -126,14 +127,6 @@ class Recurrent(ReferenceModule):
         training: Training = Training(),
     ) -> None:
         super().__init__(training)
-        sizes = {
-            "output_size": output_size,
-            "hidden_size": hidden_size,
-            "num_layers": num_layers,
-            "embedding_dim": embedding_dim,
-            "vocabulary_size": vocabulary_size,
-        }
-        check_sizes(sizes)
         check_sequence(tuple(input_shape), vocabulary_size, padding_index)
         if vocabulary_size is None and embedding_dim is not None:
             raise ValueError("embedding_dim is for tokens, and goes with vocabulary_size")

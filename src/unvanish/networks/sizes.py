@@ -1,17 +1,4 @@
-"""What the families refuse in the same words: sizes below one, and inputs that are no sequences."""
-
-from collections.abc import Mapping
-
-
-def check_sizes(sizes: Mapping[str, int | None]) -> None:
-    """Refuse a size below 1; None is no size.
-
-    Raises:
-        ValueError: naming the argument.
-    """
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise ValueError(f"{name} is {size}; it must be at least 1")
+"""What the families of sequences refuse in the same words: inputs that are none."""
 
 
 def check_sequence(shape: tuple[int, ...], vocabulary_size: int | None, padding_index: int | None) -> None:

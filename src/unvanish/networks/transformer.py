@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unvanish.activations import ActivationName
+from unvanish.bounds import PositiveInt
 from unvanish.names import lookup
 from unvanish.networks.attention import Block, KeysValues
 from unvanish.networks.initialization import find_scheme
 from unvanish.networks.normalization import NormalizationName, build_normalization
 from unvanish.networks.positions import rotation, sinusoids
-from unvanish.networks.sizes import check_sequence, check_sizes
+from unvanish.networks.sizes import check_sequence
 from unvanish.training import ReferenceModule, Training
 
 log = logging.getLogger(__name__)
@@ -78,14 +79,14 @@ class Transformer(ReferenceModule):
     def __init__(
         self,
         input_shape: tuple[int, ...],
-        output_size: int,
-        embedding_dim: int = 128,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        feedforward_dim: int | None = None,
-        vocabulary_size: int | None = None,
+        output_size: PositiveInt,
+        embedding_dim: PositiveInt = 128,
+        num_layers: PositiveInt = 4,
+        num_heads: PositiveInt = 4,
+        feedforward_dim: PositiveInt | None = None,
+        vocabulary_size: PositiveInt | None = None,
         padding_index: int | None = None,
-        patch_size: int | None = None,
+        patch_size: PositiveInt | None = None,
         positions: Literal["learned", "sinusoidal", "rotary"] = "learned",
         activation: ActivationName = "gelu",
         initialization: str = "auto",
@@ -96,16 +97,6 @@ class Transformer(ReferenceModule):
         training: Training = Training(),
     ) -> None:
         super().__init__(training)
-        sizes = {
-            "output_size": output_size,
-            "embedding_dim": embedding_dim,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "feedforward_dim": feedforward_dim,
-            "vocabulary_size": vocabulary_size,
-            "patch_size": patch_size,
-        }
-        check_sizes(sizes)
         lookup("positions", positions, dict.fromkeys(_POSITIONS))
         _check_heads(embedding_dim, num_heads, positions)
         check_sequence(tuple(input_shape), vocabulary_size, padding_index)

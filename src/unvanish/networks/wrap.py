@@ -4,9 +4,6 @@ Shapes: B samples, C outputs, T tokens, V tokens in the vocabulary.
 """
 
 import copy
-import inspect
-import re
-from collections.abc import Mapping
 from typing import Any, final
 
 import torch
@@ -14,10 +11,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from unvanish.names import nearest
 from unvanish.networks.pretrained import pretrained
 from unvanish.training import ReferenceModule, Training
-from unvanish.trust import first_line, resolve
+from unvanish.trust import build_module, first_line
 
 #: Where torchvision's models, and many others, keep their last linear layer, or a sequence that it ends.
 _HEADS = ("fc", "classifier", "heads.head", "head")
@@ -114,25 +110,6 @@ class Wrap(ReferenceModule):
                     f"auxiliary outputs, an argument may turn them off (torchvision: arguments.aux_logits=false)"
                 )
         return tuple(outputs[1].shape)
-
-
-def build_module(path: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """What a dotted path names, called with ``arguments``.
-
-    Raises:
-        ValueError: there is no such thing, it is not allowed, it builds no module, or it cannot be called so.
-    """
-    factory = resolve(path, nn.Module, "module")
-    try:
-        built = factory(**arguments)
-    except Exception as error:  # whatever somebody's class or function raises
-        hint = ""
-        if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
-            hint = nearest(unknown[1], list(inspect.signature(factory).parameters))
-        raise ValueError(f"{path} cannot be built with {dict(arguments)}: {first_line(error)}{hint}") from error
-    if not isinstance(built, nn.Module):
-        raise ValueError(f"{path} gives {type(built).__name__}, not an nn.Module")
-    return built
 
 
 def _replace_head(module: nn.Module, output_size: int) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.names import lookup
 from unvanish.training.brief import brief
 from unvanish.training.class_weights import check_class_weights
@@ -40,7 +41,7 @@ class Training:
     schedule: Schedule = field(default_factory=Schedule)
     class_weights: list[float] | str | None = None
     select_by: str = "auto"
-    early_stopping: int | None = None
+    early_stopping: PositiveInt | None = None
 
     __repr__ = brief
 
@@ -48,8 +49,7 @@ class Training:
         lookup("task", self.task, DEFAULT_LOSS)
         check_class_weights(self.class_weights, self.task)
         objective(self.task, self.select_by)
-        if self.early_stopping is not None and self.early_stopping < 1:
-            raise ValueError(f"early_stopping is {self.early_stopping}; it must be at least 1, or nothing")
+        check_bounds(Training, vars(self))
 
 
 # A checkpoint holds its network's arguments; these classes let it load with weights_only=True.

@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
+from unvanish.bounds import check_bounds
 from unvanish.training.class_weights import weights_of_classes
 from unvanish.training.config import Training
 from unvanish.training.evaluation import CONSTANT, Evaluation, Scores
@@ -36,6 +37,7 @@ class ReferenceModule(L.LightningModule):
     def __init__(self, training: Training) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)  # those of the network: Lightning reads them from the calling frames
+        check_bounds(type(self), self.hparams)
         self.settings = training
         smoothing = training.regularization.label_smoothing
         self.training_loss = training.loss.build(training.task, smoothing)

@@ -1,7 +1,6 @@
 """Optimizers by name, with weight decay on weights only."""
 
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from unvanish.bounds import PositiveFloat, check_bounds
 from unvanish.names import lookup, nearest
 from unvanish.training.brief import brief
 from unvanish.training.muon import MuonWithAdamW, hidden_matrices
@@ -36,14 +36,13 @@ class Optimizer:
     """
 
     name: str = "adam"
-    learning_rate: float = 1e-3
+    learning_rate: PositiveFloat = 1e-3
     options: dict[str, Any] = field(default_factory=dict)
 
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"optimizer.learning_rate is {self.learning_rate}; it must be finite and positive")
+        check_bounds(Optimizer, vars(self), "optimizer.")
 
     def build(self, module: nn.Module, weight_decay: float = 0.0) -> torch.optim.Optimizer:
         """The optimizer of ``module``'s trainable parameters, of which only weights (two axes or more) decay.

@@ -1,6 +1,5 @@
 """Regularization: what is added to the loss, and what is done to the weights after a step."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from unvanish.bounds import HalfOpenUnitInterval, NonNegativeFloat, PositiveFloat, check_bounds
 from unvanish.training.brief import brief
 
 
@@ -26,24 +26,17 @@ class Regularization:
         max_norm: Largest norm of a unit's incoming weights, kept after every step (Srivastava et al. 2014, 5.1).
     """
 
-    l1: float = 0.0
-    l2: float = 0.0
-    weight_decay: float = 0.0
-    dropout: float = 0.0
-    label_smoothing: float = 0.0
-    max_norm: float | None = None
+    l1: NonNegativeFloat = 0.0
+    l2: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+    dropout: HalfOpenUnitInterval = 0.0
+    label_smoothing: HalfOpenUnitInterval = 0.0
+    max_norm: PositiveFloat | None = None
 
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"regularization.{name} is {getattr(self, name)}; it must be finite and not negative")
-        for name in ("dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"regularization.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        if self.max_norm is not None and not 0 < self.max_norm < math.inf:
-            raise ValueError(f"regularization.max_norm is {self.max_norm}; it must be finite and positive")
+        check_bounds(Regularization, vars(self), "regularization.")
 
     @property
     def has_penalty(self) -> bool:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from unvanish.bounds import ClosedUnitInterval, NonNegativeInt, check_bounds
 from unvanish.names import lookup
 from unvanish.training.brief import brief
 
@@ -43,19 +44,16 @@ class Schedule:
     """
 
     name: Literal["constant", "linear", "cosine", "one_cycle"] = "constant"
-    warmup_steps: int = 0
-    final: float = 0.0
+    warmup_steps: NonNegativeInt = 0
+    final: ClosedUnitInterval = 0.0
 
     __repr__ = brief
 
     def __post_init__(self) -> None:
         lookup("schedule", self.name, _SHAPES)
-        if self.warmup_steps < 0:
-            raise ValueError(f"schedule.warmup_steps is {self.warmup_steps}; it must not be negative")
+        check_bounds(Schedule, vars(self), "schedule.")
         if self.warmup_steps and self.name == "one_cycle":
             raise ValueError("schedule.warmup_steps is not for one_cycle, which has a rise of its own")
-        if not 0 <= self.final <= 1:
-            raise ValueError(f"schedule.final is {self.final}; it must lie between 0 and 1")
         if self.final and self.name not in ("linear", "cosine"):
             raise ValueError(f"schedule.final is for linear and cosine; the schedule is {self.name}")
 

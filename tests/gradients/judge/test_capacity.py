@@ -34,6 +34,7 @@ def test_fewer_units_than_what_tells_the_classes_apart(units):
     return run.end, f"all that tells 8 classes apart has to pass 0, which has {name}"
 
 
+@pytest.mark.slow
 @near(BOTTLENECK)
 def test_two_units_through_which_it_learns():
     x, y = eight()
@@ -57,6 +58,7 @@ def signs():
     return x, (x[:, 0] > x[:, 1]).long()
 
 
+@pytest.mark.slow
 @ill(TOO_DEEP)
 def test_forty_plain_layers():
     torch.manual_seed(0)
@@ -69,6 +71,7 @@ def test_forty_plain_layers():
     return run.end, f"40 ReLU layers in line make two inputs that have nothing in common {alike}"
 
 
+@pytest.mark.slow
 @near(TOO_DEEP)
 def test_forty_layers_with_residual_connections():
     torch.manual_seed(0)

@@ -47,6 +47,7 @@ def test_relu_layers_of_four_times_he_s_size():
     return run.end, evidence
 
 
+@pytest.mark.slow
 @near(EXPLODING)
 def test_batch_normalization_without_residual_connections():
     layers = []

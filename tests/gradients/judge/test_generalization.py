@@ -1,5 +1,6 @@
 """What is learnt from the training data, and is of no use for others."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 from trained import CLASSES, COLUMNS, ROWS, adam, ill, mlp, near, noise, trained
@@ -74,6 +75,7 @@ def test_a_network_that_is_too_sure_of_some_wrong_answers_late():
     return run.end
 
 
+@pytest.mark.slow
 @ill(OVERFITTING)
 def test_wrong_labels_that_are_learnt_by_heart_at_last():
     run, found = validated(mlp(width=32), flipped(1, 0.3), flipped(2, 0.3, 1000), 400)

@@ -61,6 +61,7 @@ def test_an_eps_above_all_gradients():
     return found, evidence
 
 
+@pytest.mark.slow
 @near(EPS)
 def test_the_usual_eps_and_a_small_loss():
     model = mlp(1)
@@ -96,6 +97,7 @@ def test_a_dropout_of_nearly_all_units():
     return run.end, "dropout sets 98% of a layer's units to 0 at each step"
 
 
+@pytest.mark.slow
 @near(DROPPED)
 @pytest.mark.parametrize("share", [0.5, 0.8])
 def test_a_dropout_that_lets_it_learn(share):
@@ -127,6 +129,7 @@ def test_batches_of_two():
     return run.end, "each batch has 2 samples, whose mean and variance normalize them"
 
 
+@pytest.mark.slow
 @near(FEW_SAMPLES)
 def test_batches_of_eight():
     torch.manual_seed(0)
@@ -134,6 +137,7 @@ def test_batches_of_eight():
     return trained(model, few(8), F.cross_entropy, adam(model, 0.03), 200).end
 
 
+@pytest.mark.slow
 @ill(APART_IN_EVAL)
 def test_running_averages_that_never_follow():
     torch.manual_seed(0)
@@ -150,6 +154,7 @@ def test_running_averages_that_never_follow():
     )
 
 
+@pytest.mark.slow
 @near(APART_IN_EVAL)
 def test_a_network_that_is_the_same_in_evaluation():
     torch.manual_seed(0)
@@ -166,6 +171,7 @@ def labels_by_chance(step):
     return torch.randn(ROWS, COLUMNS, generator=generator), torch.randint(CLASSES, (ROWS,), generator=generator)
 
 
+@pytest.mark.slow
 @ill(NOISE)
 def test_labels_that_have_nothing_to_do_with_the_inputs():
     torch.manual_seed(0)
@@ -180,6 +186,7 @@ def test_labels_that_have_nothing_to_do_with_the_inputs():
     return run.end, f"the gradient noise scale is {known} samples, and a batch has {ROWS}"
 
 
+@pytest.mark.slow
 @near(NOISE)
 def test_a_network_that_learns_from_micro_batches():
     torch.manual_seed(0)

@@ -37,6 +37,7 @@ def test_labels_that_have_nothing_to_do_with_the_inputs():
     return run.end, f"after {steps} steps the loss is {run.loss():.3g}, and the best constant answer has {constant:.3g}"
 
 
+@pytest.mark.slow
 @ill(STUCK)
 def test_numbers_that_have_nothing_to_do_with_the_inputs():
     def data(step):
@@ -53,6 +54,7 @@ def test_numbers_that_have_nothing_to_do_with_the_inputs():
     )
 
 
+@pytest.mark.slow
 @near(STUCK)
 def test_a_loss_that_falls_slowly_and_without_noise():
     x, y = classes()
@@ -63,6 +65,7 @@ def test_a_loss_that_falls_slowly_and_without_noise():
     return run.end
 
 
+@pytest.mark.slow
 @ill(STUCK)
 @pytest.mark.parametrize("widths", [(5, 11, 11, 1), (5, 1)])
 @pytest.mark.parametrize("end", [nn.Identity, nn.Sigmoid])
@@ -81,6 +84,7 @@ def test_layers_without_an_activation_between_them(widths, end):
     return run.end, f"{told}; no activation is between its layers"
 
 
+@pytest.mark.slow
 @near(STUCK)
 def test_one_unit_that_answers_at_every_position():
     """Each position has a constant of its own, which a unit that is the same at all of them cannot give."""
@@ -105,6 +109,7 @@ def test_one_unit_that_answers_at_every_position():
     return run.end
 
 
+@pytest.mark.slow
 @near(STUCK)
 def test_two_targets_that_were_mixed():
     x, y = classes()
@@ -134,6 +139,7 @@ def test_xor_before_it_has_left_its_plateau():
     return run.end
 
 
+@pytest.mark.slow
 @near(STUCK)
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_weighted_classes_whose_constant_answer_costs_another_loss(reduction):
@@ -145,6 +151,7 @@ def test_weighted_classes_whose_constant_answer_costs_another_loss(reduction):
     return run.end
 
 
+@pytest.mark.slow
 @near(STUCK)
 @pytest.mark.parametrize("of", ["weight", "pos_weight"])
 def test_a_weighted_binary_cross_entropy(of):
@@ -157,6 +164,7 @@ def test_a_weighted_binary_cross_entropy(of):
     return trained(model, (x, (number > 0).float()), loss, sgd(model, 0.01), 200).end
 
 
+@pytest.mark.slow
 @ill(PLATEAU)
 def test_one_unit_where_more_are_needed():
     x = inputs()
@@ -167,6 +175,7 @@ def test_one_unit_where_more_are_needed():
     return run.end, f"the loss has been {fmean(last):.3g} for {len(last)} steps, to three digits"
 
 
+@pytest.mark.slow
 @near(PLATEAU)
 def test_batches_that_differ():
     def data(step):
@@ -200,6 +209,7 @@ def test_a_few_steps_in_which_it_has_only_begun_to_learn():
     return run.end, f"the loss has fallen from {before:.3g} to {after:.3g} over the last 20 steps, and falls on"
 
 
+@pytest.mark.slow
 @near(SLOW)
 def test_a_run_whose_loss_is_well_below_a_constant_s():
     x, y = numbers()
@@ -291,6 +301,7 @@ def test_a_factor_of_the_loss_is_no_penalty():
     assert PENALTY.name not in [finding.name for finding in run.end.findings]
 
 
+@pytest.mark.slow
 @ill(PENALTY)
 def test_a_penalty_that_has_taken_the_weights_at_once():
     torch.manual_seed(0)

@@ -58,6 +58,7 @@ def test_a_quantity_is_reckoned_once_however_many_trunks_and_rules_ask_for_it():
     assert seen.at_first(WEIGHT_NORM) is seen.at_first(WEIGHT_NORM)
 
 
+@pytest.mark.slow
 def test_what_may_be_at_fault_is_what_the_benchmark_of_faults_counts():
     cases = load(HERE / "cases")
     assert {cause for case in cases for cause in case.get("causes") or ()} <= ABOUT

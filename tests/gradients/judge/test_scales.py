@@ -35,6 +35,7 @@ def test_inputs_in_thousands_before_any_training():
     return unvanish.diagnose(mlp(), (1000 * x, y), F.cross_entropy).verdict, of_inputs(1000 * x)
 
 
+@pytest.mark.slow
 @ill(INPUTS)
 def test_inputs_that_were_divided_by_255_twice():
     x, y = classes()
@@ -43,6 +44,7 @@ def test_inputs_that_were_divided_by_255_twice():
     return run.end, f"the data that 0 is fed have a root mean square of {(x / 255).square().mean().sqrt():.2g}"
 
 
+@pytest.mark.slow
 @near(INPUTS)
 def test_inputs_of_a_hundredth():
     x, y = classes()
@@ -118,6 +120,7 @@ def test_prices_that_are_not_learnt():
     return run.end, f"the targets have a mean of {y.mean():.4g} and a standard deviation of {y.std(correction=0):.3g}"
 
 
+@pytest.mark.slow
 @near(TARGETS)
 def test_counts_up_to_20():
     x, y = numbers()
@@ -192,6 +195,7 @@ def test_activations_that_grow_beyond_the_largest_number():
     return run.end, f"the forward pass first leaves the numbers' range in {first}, before any step was made"
 
 
+@pytest.mark.slow
 @near(NAN)
 def test_a_gradient_scaler_that_skips_what_overflows():
     x, y = classes()

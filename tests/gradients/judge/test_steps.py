@@ -3,6 +3,7 @@
 import math
 from statistics import fmean, median
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -48,6 +49,7 @@ def test_a_loop_that_never_sets_gradients_to_zero():
     return run.end, f"at {known} of {known} steps dL/dW of {name} was not 0 before the backward pass"
 
 
+@pytest.mark.slow
 @near(ZERO_GRAD)
 def test_micro_batches_whose_gradients_are_accumulated():
     model = mlp()
@@ -182,6 +184,7 @@ def test_a_line_with_a_learning_rate_above_two_over_the_curvature():
     return run.end, f"the loss has grown from {fmean(run.losses[:10]):.3g} to {fmean(run.losses):.3g}"
 
 
+@pytest.mark.slow
 @near(GROWS)
 def test_a_spike_of_a_few_steps():
     x, y = classes()

@@ -73,6 +73,7 @@ def test_batches_too_small_for_all_classes():
     return trained(model, data, F.cross_entropy, adam(model, 0.03), 100).end
 
 
+@pytest.mark.slow
 @near(ONE_SIDED_BATCHES)
 @pytest.mark.parametrize("rows", [8, 16, 32])
 def test_shuffled_rows_of_which_two_classes_are_rare(rows):

@@ -49,6 +49,7 @@ def test_units_that_the_first_steps_have_killed():
     return run.end, worst(shares, "of the units are never positive") + ", which training has made so"
 
 
+@pytest.mark.slow
 @ill(DEAD)
 def test_no_more_units_than_inputs_are_left():
     torch.manual_seed(0)
@@ -63,6 +64,7 @@ def test_no_more_units_than_inputs_are_left():
     return run.end, worst(shares, "of the units are never positive") + ", which training has made so"
 
 
+@pytest.mark.slow
 @near(DEAD)
 def test_more_units_than_inputs_are_left():
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.gradients.adapters.session import Session
 from unvanish.gradients.judge import Report
 from unvanish.gradients.recorder import GradientRecorder
@@ -39,9 +40,8 @@ class GradientCallback(TrainerCallback):  # type: ignore[misc]
         sinks: Where else to write; any object with the methods of ``Sink``, such as ``Metrics(logger)``.
     """
 
-    def __init__(self, every_n_steps: int = 20, sinks: list[Sink] | None = None) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps is {every_n_steps}; it must be at least 1")
+    def __init__(self, every_n_steps: PositiveInt = 20, sinks: list[Sink] | None = None) -> None:
+        check_bounds(GradientCallback, locals())
         self.every_n_steps = every_n_steps
         self.sinks = sinks or []
         self.report = Report()

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.gradients.adapters.session import Session
 from unvanish.gradients.judge import Report, report_state
 from unvanish.gradients.layers import first_tensor
@@ -50,21 +51,14 @@ class GradientMonitor(L.Callback):
 
     def __init__(
         self,
-        every_n_steps: int = 20,
-        histogram_every_n_steps: int = 100,
-        flush_every_n_steps: int = 100,
+        every_n_steps: PositiveInt = 20,
+        histogram_every_n_steps: PositiveInt = 100,
+        flush_every_n_steps: PositiveInt = 100,
         verbose: bool = True,
         every_layer: bool = False,
         sinks: list[Any] | None = None,
     ) -> None:
-        intervals = {
-            "every_n_steps": every_n_steps,
-            "histogram_every_n_steps": histogram_every_n_steps,
-            "flush_every_n_steps": flush_every_n_steps,
-        }
-        for name, value in intervals.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_bounds(GradientMonitor, locals())
         self.every_n_steps = every_n_steps
         self.histogram_every_n_steps = histogram_every_n_steps
         self.flush_every_n_steps = flush_every_n_steps

@@ -171,9 +171,9 @@ class Seen:
     def constant_of(self, head: Head | None) -> float:
         """The same of one of several things that the loss compares."""
         target = self.target(head) if head else None
-        if head is None or target is None or target.count < ROWS:
-            return math.nan
-        if (values := self.values(head)) and not any(map(math.isfinite, values)):
+        values = self.values(head) if head else []
+        is_weighted = bool(values) and not any(map(math.isfinite, values))
+        if head is None or target is None or target.count < ROWS or is_weighted:
             return math.nan
         # A unit that answers at every position, as of a recurrent network, gives one constant for all of them.
         is_shared = len(target.sums) > 1 and 1 in head.output[1:]

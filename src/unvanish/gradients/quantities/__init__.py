@@ -1,4 +1,4 @@
-"""The table of all measures: what is read, how it comes together, what it is called. One file a measure."""
+"""The table of quantities: what is read, how it is reduced, and its name. One file a quantity."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
@@ -46,7 +46,7 @@ QUANTITIES = (
     *(GRADIENT_COSINE, ACTIVATION_MEAN, ACTIVATION_STD, SATURATED_SHARE, DEAD_SHARE, WEIGHT_NORM, ADAM_RMS, ADAM_STEP),
     *(DESCENT, GAIN, SPREAD, CALLS, GRADIENT_LEFT, TWIN_UNITS, TWIN_INPUTS, DRIFT),
 )
-#: What is told of a step as a whole.
+#: Quantities of a step as a whole.
 TOTALS = (TOTAL_GRADIENT, TOTAL_CLIPPED, LOSS, NOISE_VARIANCE, NOISE_SIGNAL, NOISE_BATCH)
 
 #: What is read at each moment, and whether it is at every step.

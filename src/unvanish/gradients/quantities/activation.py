@@ -9,7 +9,7 @@ TOTAL, SQUARES, COUNT = (Field(is_share=True) for _ in range(3))
 
 
 def _read(moment: Output) -> dict[Field, object]:
-    # Sums add up over calls and ranks; taken around the call's own mean, they keep a sigmoid's tiny variance.
+    # Sums can be added over calls and ranks. Squares around the call's own mean keep a sigmoid's tiny variance.
     mean, spread = measure.moments(moment.activation)
     count = moment.activation.numel()
     return {TOTAL: mean * count, SQUARES: spread * spread + mean * mean * count, COUNT: count}

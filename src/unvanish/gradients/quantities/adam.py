@@ -1,6 +1,6 @@
-"""What Adam knows of a layer: the size of its gradients, sqrt(v_hat), and the step that it makes of its learning rate.
+"""Adam's state by layer: the size of the gradients, sqrt(v_hat), and the effective learning rate.
 
-Kingma and Ba (2015), algorithm 1; as AdamW, NAdam and RAdam keep it too.
+Kingma and Ba (2015), algorithm 1; also AdamW, NAdam and RAdam.
 """
 
 import math
@@ -31,7 +31,7 @@ def _read(moment: Update) -> dict[Field, object]:
         if not isinstance(step, Tensor) and not step:  # skipped by a gradient scaler
             continue
         bias = 1 - group["betas"][1] ** step
-        moves = v > 0  # a weight that has never had a gradient, as behind a dead unit, does not step at all
+        moves = v > 0  # a weight that has never had a gradient, as behind a dead unit, is not updated
         inverse = ((v / bias).sqrt() + group["eps"]).reciprocal().where(moves, 0.0)
         names.append(name)
         seconds.append(state["exp_avg_sq"])

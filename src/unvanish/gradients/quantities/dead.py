@@ -1,4 +1,4 @@
-"""How many units of a ReLU are never positive, over the whole batch and all positions."""
+"""The share of a ReLU's units that are never positive, over the whole batch and all positions."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from unvanish.gradients.quantities.quantity import Field, Output, Quantity, Redu
 
 
 def _never_positive(largest: Sequence[Tensor]) -> Tensor | list[float]:
-    """NaN where no unit is known, as of layers that another rank has run and this one not."""
+    """The share for each layer; NaN if no value is known, as of a layer that only another rank has run."""
     wide = measure.accumulator(largest[0].device)
     is_mixed = len({part.dtype for part in largest}) > 1
     parts = [part.to(wide) if is_mixed else part for part in largest]  # padded, all become the first one's type

@@ -1,4 +1,4 @@
-"""delta = dL/dz, where z is what a layer returns: the gradient on its way back."""
+"""delta = dL/dz, where z is a layer's output: the gradient that backpropagation carries."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Whether an optimizer goes down: the cosine between its step and -dL/dW."""
+"""Whether an optimizer descends: the cosine between its update and -dL/dW."""
 
 import math
 

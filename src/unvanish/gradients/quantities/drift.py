@@ -1,4 +1,4 @@
-"""How far the copies of a layer's weights that the ranks hold are apart."""
+"""How far the ranks' copies of a layer's weights have drifted apart."""
 
 from unvanish.gradients.quantities.quantity import Field, Quantity, Weights
 

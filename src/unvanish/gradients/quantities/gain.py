@@ -1,6 +1,6 @@
-"""By how much a layer's weights multiply the size of inputs that do not depend on one another: sigma_w sqrt(fan_in).
+"""The factor by which a layer's weights scale independent inputs: sigma_w sqrt(fan_in).
 
-It is 1 as LeCun and Xavier start, the root of 2 as He does, and 0.58 as torch does.
+It is 1 for LeCun's and Xavier's initialization, sqrt(2) for He's, and 0.58 for torch's default.
 """
 
 import math
@@ -8,7 +8,7 @@ import math
 from unvanish.gradients.quantities.quantity import Field, Quantity
 from unvanish.gradients.quantities.weight import WEIGHT
 
-#: How many units a layer has; the host knows it.
+#: Number of units; known on the host.
 UNITS = Field()
 
 GAIN = Quantity(

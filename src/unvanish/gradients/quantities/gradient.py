@@ -1,11 +1,11 @@
-"""dL/dW: how large the gradient of a layer's weights is."""
+"""The size of dL/dW, the gradient of a layer's weights."""
 
 import math
 
 from unvanish.gradients.quantities.quantity import Field, Numbers, Quantity, Reduction, Scale, Weights, total_norm
 
 GRADIENT = Field(Reduction.NORM, Scale.GRADIENT)
-#: How many numbers the weights of a layer have; the host knows it.
+#: Number of elements of a layer's weights; known on the host.
 SIZE = Field()
 
 

@@ -1,6 +1,6 @@
-"""What a step's backward pass has found in p.grad: nothing, where the gradients of the step before were set to zero.
+"""The gradient that was in p.grad before a step's backward pass: zero unless ``zero_grad`` is missing.
 
-Seen at one layer, which tells of all that are zeroed together.
+Read at one layer, which stands for all that are set to zero together.
 """
 
 from unvanish.gradients.quantities.quantity import Field, Quantity, Reduction, Scale
@@ -9,7 +9,7 @@ LEFT = Field(Reduction.NORM, Scale.GRADIENT)
 
 GRADIENT_LEFT = Quantity(
     name="gradient_left",
-    title="norm of dL/dW that was there before the backward pass",
+    title="norm of dL/dW before the backward pass",
     unit="loss / weight",
     fields=(LEFT,),
     value=lambda numbers: numbers[LEFT],

@@ -1,4 +1,4 @@
-"""The loss of a step, which is of no layer."""
+"""The loss of a step."""
 
 from unvanish.gradients.quantities.quantity import Field, Total
 

@@ -1,4 +1,4 @@
-"""The gradient noise scale, tr(Sigma) / |G|^2 in samples: how large a batch is worth its while.
+"""The gradient noise scale, tr(Sigma) / |G|^2 in samples: the batch size beyond which larger batches help little.
 
 From the gradients of micro-batches or ranks beside that of the whole batch (McCandlish et al. 2018, appendix A.1).
 """
@@ -6,7 +6,7 @@ From the gradients of micro-batches or ranks beside that of the whole batch (McC
 from unvanish.gradients.quantities.gradient import GRADIENT
 from unvanish.gradients.quantities.quantity import Batch, Columns, Field, Reduction, Scale, Total
 
-#: dL/dW of one micro-batch on one rank, and how many of them there were.
+#: dL/dW of one micro-batch on one rank, and the number of micro-batches.
 SMALL_BATCH, SMALL_BATCHES = Field(Reduction.NORM, Scale.LOSS, is_share=True), Field(is_share=True)
 
 
@@ -27,7 +27,7 @@ def noise_scale(small_square: float, big_square: float, small_batch: float, big_
 
 
 def _noise(columns: Columns, batch: Batch) -> tuple[float, float, int] | None:
-    """tr(Sigma), |G|^2 and the samples of a step, where all layers have seen the same two micro-batches or more.
+    """tr(Sigma), |G|^2 and the samples of a step, if all layers have seen the same micro-batches, at least two.
 
     Gradients of ranks are averaged, those of micro-batches added.
     """

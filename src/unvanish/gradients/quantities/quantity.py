@@ -1,4 +1,4 @@
-"""What a measure is: numbers that stay on the device, how they come together, and what they are on the host."""
+"""What a quantity is: fields that stay on the device, how they are reduced, and its value on the host."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 
 class Reduction(Enum):
-    """How the numbers of one layer come together: those of its calls, micro-batches, weights, shards and ranks."""
+    """How the values of one layer are reduced over calls, micro-batches, weights, shards and ranks."""
 
     NORM = "the root of the sum of squares"
     SUM = "the sum"
@@ -21,23 +21,23 @@ class Reduction(Enum):
 
 
 class Scale(Enum):
-    """What a gradient scaler has multiplied a number by, which is taken out again."""
+    """The factor of a gradient scaler that a value contains and that is divided out."""
 
     NONE = "nothing"
-    LOSS = "the loss's factor: the backward pass shows it always"
-    SHARE = "the same, of a rank's share of the batch, whose loss is averaged with the others'"
-    GRADIENT = "the same, until the scaler has taken it out of the gradients"
+    LOSS = "the loss's factor, always present in the backward pass"
+    SHARE = "the loss's factor times the number of ranks, for a rank's share of the batch"
+    GRADIENT = "the loss's factor, until the scaler has unscaled the gradients"
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A number a layer that is kept on the device until the flush.
+    """A value for each layer, kept on the device until the flush.
 
     Args:
-        reduction: How several of them become one.
-        scale: What a gradient scaler has done to it.
-        is_share: Whether each rank measures it of its own share of the batch.
-        finish: Of a MAX field, which holds a number a unit: what becomes of them in the end, a number a layer.
+        reduction: How several values of a layer become one.
+        scale: The factor of a gradient scaler that it contains.
+        is_share: Whether each rank measures it on its own share of the batch.
+        finish: For a MAX field, which has a value for each unit: reduces each layer's units to one value.
     """
 
     reduction: Reduction = Reduction.SUM
@@ -47,33 +47,33 @@ class Field:
 
 
 class Part(NamedTuple):
-    """Numbers of layers.
+    """Values of layers.
 
     Args:
-        names: The layer of each number; a layer may occur more than once, and then its numbers belong together.
-        values: The numbers, (n,): on the device, or what has come from a CPU on the host.
+        names: The layer of each value. Values of a layer that occurs more than once are reduced later.
+        values: The values, (n,): on the device, or floats if that is the CPU.
     """
 
     names: list[str]
     values: Tensor | list[float]
 
     def divided(self, scale: Tensor | float) -> "Part":
-        """The same without a factor."""
+        """Divide the values by a factor."""
         if isinstance(self.values, Tensor):
             return Part(self.names, self.values / scale)
         return Part(self.names, (torch.tensor(self.values, dtype=torch.float64) / scale).tolist())
 
     def read(self, brought: Iterator[float]) -> list[float]:
-        """The numbers on the host, those of a device from what was brought from there."""
+        """The values on the host; those of a device are taken from ``brought``."""
         return [*islice(brought, self.values.numel())] if isinstance(self.values, Tensor) else self.values
 
 
 class Output(NamedTuple):
-    """A layer's call, seen in the forward pass; it counts once its delta has come.
+    """A call of a layer in the forward pass; it counts once its delta was seen.
 
     Args:
         module: The layer.
-        kind: What its activation is, such as relu.
+        kind: The kind of its activation, such as relu.
         activation: The activation's value.
     """
 
@@ -83,7 +83,7 @@ class Output(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """dL/dz, the gradient of what a layer has returned, as the backward pass brings it."""
+    """dL/dz, the gradient of a layer's output, in the backward pass."""
 
     gradient: Tensor
 
@@ -95,7 +95,13 @@ class Stream(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """Reads whole tensors, of which this rank may hold no more than a shard, or a copy beside other ranks'."""
+    """Reduces over whole tensors, of which this rank may hold only a shard or a copy.
+
+    Args:
+        norms: (layers' names, tensors) -> their norms.
+        sums: (layers' names, a scalar for each tensor, tensors) -> the sums of the scalars.
+        spread: (layers' names, tensors) -> by how much the norms of copies differ; None if there are no copies.
+    """
 
     norms: Callable[[list[str], Sequence[Tensor]], Part]
     sums: Callable[[list[str], Sequence[Tensor | float], Sequence[Tensor]], Part]
@@ -107,7 +113,7 @@ class Initial(NamedTuple):
 
     Args:
         names: Their layers.
-        weights: What this rank holds of them.
+        weights: The weights; of sharded ones this rank's shards.
     """
 
     names: list[str]
@@ -118,11 +124,10 @@ class Weights(NamedTuple):
     """The weights of an optimizer before its step.
 
     Args:
-        names: Their layers; empty for biases and gains, which count in totals alone.
+        names: Their layers; empty for biases and gains, which count only in totals.
         weights: The parameters.
-        gradients: dL/dW, before they are clipped.
-        whole: ``norms(names, tensors)``, ``sums(names, scalars, tensors that they are of)``, and by how much the norms
-            of copies differ from rank to rank, ``spread(names, tensors)``; None where there are no copies.
+        gradients: dL/dW, before clipping.
+        whole: Reduces over shards and copies.
     """
 
     names: list[str]
@@ -132,7 +137,7 @@ class Weights(NamedTuple):
 
 
 class Successive(NamedTuple):
-    """The gradients of a step and copies of those of the step before, with their norms; arguments as of ``Weights``."""
+    """The gradients of a step, and those of the step before with their norms; arguments as in ``Weights``."""
 
     names: list[str]
     previous: Sequence[Tensor]
@@ -142,7 +147,7 @@ class Successive(NamedTuple):
 
 
 class Clipped(NamedTuple):
-    """The gradients as the optimizer will see them; arguments as of ``Weights``."""
+    """The gradients after clipping; arguments as in ``Weights``."""
 
     names: list[str]
     gradients: Sequence[Tensor]
@@ -150,12 +155,12 @@ class Clipped(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What an optimizer's step has done; arguments as of ``Weights``.
+    """The result of an optimizer's step; other arguments as in ``Weights``.
 
     Args:
-        moved: W' - W, of each weight what this rank holds.
-        gradients: dL/dW as the optimizer has left them, as far as it has; likewise.
-        optimizer: Whose step it was, where that is known.
+        moved: W' - W; of sharded weights this rank's shards.
+        gradients: dL/dW after the step, None where it is gone; likewise.
+        optimizer: The optimizer, if known.
     """
 
     names: list[str]
@@ -176,16 +181,16 @@ class Quantity:
     """A measure of each layer.
 
     Args:
-        name: In records, reports, and as the first part of TensorBoard's tags.
-        title: For a chart's head.
-        unit: Of its values; empty for a ratio.
-        moment: When it is read: one of ``Moment``; None for what follows from the fields of others.
-        read: Its fields at that moment: of one call scalars, of weights a ``Part``; empty where it says nothing.
-        value: On the host, from a layer's fields; None where they say nothing.
-        fields: What ``value`` needs. A layer without one of them has no value.
-        every_step: Whether it is read at every step, not only where everything is.
+        name: Its name in records and reports, and the first part of its TensorBoard tags.
+        title: The title of its charts.
+        unit: The unit of its values; empty for a ratio.
+        moment: When it is read, a type of ``Moment``; None if its fields are read by other quantities.
+        read: Reads its fields at that moment: scalars of one call, or a ``Part`` for weights; empty if there are none.
+        value: Computes its value on the host from a layer's fields; None if it is undefined.
+        fields: The fields that ``value`` needs. A layer without one of them has no value.
+        every_step: Whether it is read at every step, not only at full steps.
         charted: Whether TensorBoard gets a curve for each layer.
-        form: How a table prints it.
+        form: The format in which tables print it.
     """
 
     name: str
@@ -204,8 +209,8 @@ class Batch(NamedTuple):
     """The samples of a step.
 
     Args:
-        size: Those of a micro-batch on one rank; None where nobody knows.
-        ranks: How many ranks have shared the batch.
+        size: The number in a micro-batch on one rank; None if unknown.
+        ranks: How many ranks share the batch.
     """
 
     size: int | None
@@ -217,8 +222,8 @@ class Total:
     """A measure of a step as a whole.
 
     Args:
-        name: In ``Record.totals``.
-        value: On the host, from all fields by layer; None where they say nothing.
+        name: Its key in ``Record.totals``.
+        value: Computes its value on the host from all fields by layer; None if it is undefined.
     """
 
     name: str
@@ -226,5 +231,5 @@ class Total:
 
 
 def total_norm(name: str, field: Field) -> Total:
-    """The norm over all parameters, biases and gains among them."""
+    """The norm over all parameters, including biases and gains."""
     return Total(name, lambda columns, _: math.hypot(*columns[field].values()) if field in columns else None)

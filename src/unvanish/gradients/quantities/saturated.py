@@ -1,4 +1,4 @@
-"""How much of a tanh or a sigmoid is at its bound, where the derivative is almost zero."""
+"""The share of a tanh's or sigmoid's values near its bounds, where the derivative is almost zero."""
 
 from unvanish.gradients import measure
 from unvanish.gradients.quantities.quantity import Field, Numbers, Output, Quantity

@@ -1,4 +1,4 @@
-"""The gradient of the residual stream, where a branch has been added to it: the trunk that runs past all branches."""
+"""The gradient of the residual stream at each sum in which a branch joins it."""
 
 from unvanish.gradients import measure
 from unvanish.gradients.quantities.quantity import Field, Quantity, Reduction, Scale, Stream

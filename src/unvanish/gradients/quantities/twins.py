@@ -1,4 +1,4 @@
-"""How alike the units of a layer begin: those that start with the same weights learn the same.
+"""How alike the units of a layer are at the start: units with the same weights learn the same.
 
 Where there is one, it is like no other.
 """

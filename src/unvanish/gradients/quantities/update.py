@@ -1,4 +1,4 @@
-"""How far the optimizer moves a layer's weights, as a share of them: |W' - W| / |W|."""
+"""The size of an update relative to the weights: |W' - W| / |W|."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How large a layer's weights are, before the step."""
+"""The norm of a layer's weights before the step."""
 
 from unvanish.gradients.quantities.quantity import Field, Quantity, Reduction, Weights
 

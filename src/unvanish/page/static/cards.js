@@ -1,4 +1,5 @@
 // What was found in each run: the numbers that show it, why, and what to do.
+import { tone } from "./colours.js";
 import { chip, sorted } from "./runs.js";
 import { h, term } from "./dom.js";
 
@@ -41,7 +42,7 @@ export function cards(state) {
     h(
       "div",
       { class: "cards" },
-      ill.map((run) => h("article", { class: "card", "data-run": run.name }, h("h2", {}, named(run), chip(run)), h("div", { class: "all" }, run.findings.map(card)), notes(run))),
+      ill.map((run) => h("article", { class: `card ${tone(run.verdict)}`, "data-run": run.name }, h("h2", {}, named(run), chip(run)), h("div", { class: "all" }, run.findings.map(card)), notes(run))),
     ),
     well.map((run) => h("p", { class: "well", "data-run": run.name }, named(run), chip(run), " ", run.evidence, notes(run))),
   );
@@ -55,12 +56,13 @@ export function headline(state) {
   const lines = ill.slice(0, 3).map((run) => h("p", {}, h("b", {}, run.name), " ", chip(run), ` ${run.findings[0].evidence}`));
   const unknown = shown.filter((run) => run.verdict === "unknown").length;
   const healthy = shown.length - ill.length - unknown;
-  const rest = [ill.length > 3 ? `${ill.length - 3} more are ill, below` : "", healthy ? `${healthy} of ${shown.length} healthy` : ""];
+  const more = ill.length - 3;
+  const rest = [more > 0 ? `${more} more ${more === 1 ? "has" : "have"} findings, below` : "", healthy ? `${healthy} of ${shown.length} healthy` : ""];
   const others = rest.filter(Boolean).join("; ");
   if (ill.length === 1 && others) lines[0].append(h("span", { class: "quiet" }, ` · ${others}`));
   else if (ill.length && others) lines.push(h("p", { class: "quiet" }, others));
   const well = unknown ? `Nothing was found; of ${unknown} of ${shown.length} too little is known.` : "The gradient reaches every layer that was looked at.";
-  return h("div", { class: ill.length ? "headline" : "headline healthy", role: "status" }, lines.length ? lines : h("p", {}, well));
+  return h("div", { class: `headline ${ill.length ? tone(ill[0].verdict) : "healthy"}`, role: "status" }, lines.length ? lines : h("p", {}, well));
 }
 
 function notes(run) {

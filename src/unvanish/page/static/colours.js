@@ -27,9 +27,9 @@ export function lineLook(index) {
   return { colour: `var(--line-${index % LINES})`, dash: DASHES[turn] };
 }
 
-// Which of the style's colours a verdict has.
+// Which of the style's colours a verdict has; a loss that falls on is no illness.
 export function tone(verdict) {
   if (verdict === "healthy") return "healthy";
-  if (!verdict || verdict === "unknown") return "unknown";
+  if (!verdict || verdict === "unknown" || verdict === "not done yet") return "unknown";
   return verdict.startsWith("exploding") || verdict === "nan" ? "exploding" : "ill";
 }

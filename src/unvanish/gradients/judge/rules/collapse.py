@@ -1,4 +1,4 @@
-"""Representations that have become the same for all samples, as a loss that only compares them with each other allows."""
+"""Representations that have become the same for all samples, where the loss only compares them with each other."""
 
 import math
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ COLLAPSE = Rule(
         "batch normalization at the end",
     ),
     look=_look,
-    source="1 - s^2 is the mean cosine between two samples; Chen and He (2021) on SimSiam without its stop-gradient, Xuan "
-    "et al. (2020) on hard triplets",
+    source="1 - s^2 is the mean cosine between two samples; Chen and He (2021) on SimSiam without its stop-gradient, "
+    "Xuan et al. (2020) on hard triplets",
     near="a regression to values that are far from 0, whose outputs are alike and have come to differ by more",
 )

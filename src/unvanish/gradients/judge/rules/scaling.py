@@ -41,7 +41,7 @@ def _alike(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if not seen.is_stuck:
         return
     # Of words what the embedding makes of them tells.
-    firsts = {[*line][0] for line in seen.lines.values() if line} - seen.inputs.keys()
+    firsts = {next(iter(line)) for line in seen.lines.values() if line} - seen.inputs.keys()
     spreads = [record.of(SPREAD) for record in (*seen.first, *seen.records)]
     same = [name for name in firsts if (s := [of[name] for of in spreads if name in of]) and max(s) < SAME]
     if same:

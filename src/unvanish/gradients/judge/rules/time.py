@@ -1,7 +1,9 @@
 """A gradient that shrinks or grows on its way from the last time step to the first."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from statistics import median
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.rules.depth import status_of
@@ -22,6 +24,8 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         # A gate begins half open, and learns to stay open: its first steps say nothing.
         if is_gated and ratio < 1 and not seen.is_stuck:
             continue
+        if status_of(ratio) != status_of(_usual(norms)):
+            continue  # one leap, as where a layer that blocks share is called in blocks of two kinds
         if f"{status_of(ratio)} through time" == rule.name and badness > worst:
             worst = badness
             evidence = (
@@ -32,6 +36,14 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
             found = rule.found(evidence, [name], where=seen.part, remedies=remedies)
     if found:
         yield found
+
+
+def _usual(norms: Mapping[int, float]) -> float:
+    """The first over the last, if the gradient changed at each step by the median factor."""
+    if 0 in norms.values():
+        return 0.0 if next(iter(norms.values())) == 0 else math.inf
+    changes = [math.log(norms[t] / norms[after]) / (after - t) for t, after in pairwise(norms)]
+    return math.exp(median(changes) * (max(norms) - min(norms)))
 
 
 VANISHING_IN_TIME = Rule(

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.seen import ENOUGH, Seen
+from unvanish.gradients.quantities.activation import ACTIVATION_MEAN, ACTIVATION_STD
 from unvanish.gradients.quantities.dead import DEAD_SHARE
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM
 from unvanish.gradients.quantities.saturated import SATURATED_SHARE
 
 #: Nearly all units of one layer: then no gradient passes it.
@@ -31,8 +33,11 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if not shares:
         return
     line = {name for line in seen.lines.values() for name in line}
+    if seen.is_early and _begins_at_zero(seen):
+        # What is fed by a branch's end that begins at zero, as squeeze and excitation behind it, is not dead.
+        shares = {name: share for name, share in shares.items() if name in line}
     largest = max((share for name, share in shares.items() if name in line), default=0.0)
-    mean = sum(shares.values()) / len(shares)
+    mean = sum(shares.values()) / max(len(shares), 1)
     can_tell = not (seen.is_early or seen.progress > POOR)
     narrow = [name for name in shares if can_tell and name in line and _is_narrow(seen, name, shares[name])]
     if largest < NEARLY_ALL and mean < MOST and not narrow:
@@ -46,6 +51,13 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
         about=("learning_rate", "activation", "depth", "initialization") if killed else (),
         remedies=("a lower learning rate", "leaky ReLU", "batch normalization") if killed else (),
     )
+
+
+def _begins_at_zero(seen: Seen) -> bool:
+    """Whether a layer that is no ReLU returns zeros alone, and gets a gradient by which it will leave them."""
+    means, gradients = seen.initial(ACTIVATION_MEAN), seen.initial(GRADIENT_NORM)
+    still = [name for name, std in seen.initial(ACTIVATION_STD).items() if std == 0 == means.get(name)]
+    return any(seen.kinds.get(name, "relu") != "relu" and gradients.get(name, 0.0) > 0 for name in still)
 
 
 def _is_narrow(seen: Seen, layer: str, share: float) -> bool:

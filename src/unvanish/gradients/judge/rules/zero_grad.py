@@ -13,7 +13,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         return
     left = {name: None for record in seen.records for name in record.of(GRADIENT_LEFT)}
     for name in [*left][:1]:
-        # Nothing is left where it was set to None. An adversary's step finds what the other's has left, every other time.
+        # Where it was set to None nothing is left. An adversary finds at every other step what the other has left.
         steps = [record for record in seen.records if record.step and name in record.of(GRADIENT_NORM)]
         found = sum(record.of(GRADIENT_LEFT).get(name, 0.0) > 0 for record in steps)
         if len(steps) >= 3 and found >= 0.8 * len(steps):
