@@ -1,7 +1,9 @@
 """The order of a network's layers, and which parameters do not train, from autograd's graph."""
 
 import gc
+import inspect
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from types import FunctionType
 from typing import Any, final
 
 from torch import Tensor, nn
@@ -146,7 +148,7 @@ def _frozen(layers: Layers) -> list[Untrained]:
 
 
 def _kept(model: nn.Module) -> set[int]:
-    """The weights that a model's modules keep in lists and dictionaries, where torch does not look for them."""
+    """The weights that a model's modules keep in lists, dictionaries and closures, where torch does not look."""
     found: set[int] = set()
     queue: list[Any] = [value for module in model.modules() for value in vars(module).values()]
     seen = {id(value) for value in queue}
@@ -160,6 +162,8 @@ def _kept(model: nn.Module) -> set[int]:
             inside = value
         elif isinstance(value, dict):
             inside = value.values()
+        elif isinstance(value, FunctionType):
+            inside = inspect.getclosurevars(value).nonlocals.values()
         queue += [one for one in inside if id(one) not in seen]
         seen |= {id(one) for one in inside}
     return found

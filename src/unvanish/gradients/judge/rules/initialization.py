@@ -15,6 +15,8 @@ from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 #: He's gain is 1.4. Through three layers of this one what comes in grows a thousand times.
 LARGE = 8.0
+#: Three decades, as through depth.
+MANY = 1e3
 #: A cross-entropy begins near ln C; this far above it the answers are wrong and sure of it.
 SURE = 3.0
 
@@ -47,7 +49,9 @@ def _scale(rule: Rule, seen: Seen) -> Iterator[Finding]:
         yield rule.found(f"the weights of {listed(large)} begin {size}, and {harm}", large)
     elif (sure := _sure(seen)) and not seen.normalizations and all(s.rms < LARGE for s in seen.inputs.values()):
         own = {name: gains[name] / math.sqrt(2) for name in gains if name in line and gains[name] > math.sqrt(2)}
-        if (times := math.prod(own.values())) > LARGE:
+        deltas = [delta for name, delta in seen.initial(DELTA_NORM).items() if name in own and delta > 0]
+        # Where the gradient explodes as well, that says more of many layers.
+        if (times := math.prod(own.values())) > LARGE and max(deltas) < MANY * min(deltas):
             size = f"{times:.2g} times as large as He's, all together"
             yield rule.found(f"the weights of {listed(own)} begin {size}, and {sure}", own)
         elif seen.is_residual:
