@@ -40,6 +40,8 @@ class Connections:
         #: The parameters that have had a gradient at any step.
         self._reached: set[int] = set()
         self._outside: dict[int, str] = {}
+        #: Weights of the loss that are some other module's: to look for that takes its time.
+        self._foreign: set[int] = set()
         self._parameters: list[nn.Parameter] = []
 
     def order(self, known: Iterable[str]) -> list[str]:
@@ -102,9 +104,10 @@ class Connections:
         without = {id(p) for p in mine if p.requires_grad and p.grad is None} if not gone else set()
         self._without[chosen] = self._without.get(chosen, without) & without
         silent &= {name for name, p in layers.parameters if id(p) in self._without[chosen]}
-        strangers = [*_outside(watch, layers, shown)]
+        strangers = [(index, leaf) for index, leaf in _outside(watch, layers, shown) if index not in self._foreign]
         own = _kept(self._model) | _without_a_module([leaf for _, leaf in strangers]) if strangers else set()
         self._outside = {index: str(tuple(leaf.shape)) for index, leaf in strangers if index in own}
+        self._foreign |= {index for index, _ in strangers} - own
         trained = {id(p): name for name, p in layers.parameters if name and p.requires_grad}
         others = {name for index, name in trained.items() if chosen is not None and index not in chosen}
         self._trunks = tuple(sight.trunks)

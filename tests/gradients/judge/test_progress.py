@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from trained import CLASSES, ROWS, adam, classes, ill, inputs, mlp, near, noise, numbers, sgd, trained
+from trained import CLASSES, COLUMNS, ROWS, adam, classes, ill, inputs, mlp, near, noise, numbers, sgd, trained
 
 from unvanish.gradients.judge.rules import PENALTY, PLATEAU, SLOW, STUCK
 from unvanish.gradients.judge.rules.progress import MUCH, PATIENCE, SHRINKS, SHRUNK
@@ -55,6 +55,47 @@ def test_numbers_that_have_nothing_to_do_with_the_inputs():
 
 
 @pytest.mark.slow
+@ill(STUCK)
+def test_a_network_of_which_the_last_bias_alone_is_trained():
+    model = mlp()
+    for parameter in (*model[0].parameters(), model[2].weight):
+        parameter.requires_grad_(False)
+    run = trained(model, noise(), F.cross_entropy, adam(model), 120)
+    (finding,) = (finding for finding in run.end.findings if finding.name == STUCK.name)
+    assert finding.evidence.endswith("; 2 weights frozen: 0, 2")
+    return run.end, finding.evidence
+
+
+class Variational(nn.Module):
+    """Each sample as two numbers with their noise, and how far these are from the prior."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder, self.decoder = mlp(4), nn.Linear(2, COLUMNS)
+
+    def forward(self, x):
+        mean, log = self.encoder(x).chunk(2, 1)
+        z = mean + torch.randn_like(mean) * (log / 2).exp()
+        return self.decoder(z), (mean.square() + log.exp() - log - 1).sum(1).mean() / 2
+
+
+@ill(PENALTY)
+def test_a_divergence_beside_which_nothing_is_reconstructed():
+    x, model = inputs(), Variational()
+    run = trained(model, (x, x), lambda f, x: F.mse_loss(f[0], x) + 9 * f[1], adam(model), 200)
+    (finding,) = (finding for finding in run.end.findings if finding.name == PENALTY.name)
+    constant = x.var(0, correction=0).mean().item()
+    assert f", where {constant:.3g} is what the best constant answer has, and the loss" in finding.evidence
+    return run.end, finding.evidence
+
+
+@near(PENALTY)
+def test_a_divergence_that_leaves_room():
+    x, model = inputs(), Variational()
+    return trained(model, (x, x), lambda f, x: F.mse_loss(f[0], x) + 0.01 * f[1], adam(model, 0.03), 300).end
+
+
 @near(STUCK)
 def test_a_loss_that_falls_slowly_and_without_noise():
     x, y = classes()

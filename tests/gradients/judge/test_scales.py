@@ -62,6 +62,14 @@ def test_inputs_that_are_the_same_for_every_sample(value):
     return run.end, f"{rows}, and their numbers are {'between 0.1 and 0.1' if value else '0'}"
 
 
+@ill(ALIKE_INPUTS)
+def test_words_that_are_all_unknown():
+    _, y = noise()
+    model = nn.Sequential(nn.EmbeddingBag(9, 7), nn.Linear(7, CLASSES))
+    run = trained(model, (torch.ones(len(y), 4, dtype=torch.long), y), F.cross_entropy, adam(model), 120)
+    return run.end, "what 0 makes of all samples is the same in each batch"
+
+
 @near(ALIKE_INPUTS)
 def test_inputs_of_which_a_single_column_differs():
     x, y = numbers()

@@ -37,24 +37,21 @@ def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.is_stuck and seen.steps >= PATIENCE and not _is_on_its_way(seen):
         now = f"{seen.loss:.3g}" if math.isfinite(seen.loss) else str(seen.loss)
         evidence = f"after {seen.steps} steps the loss is {now}, and the best constant answer has {seen.constant:.3g}"
-        if _is_linear(seen):
-            yield rule.found(
-                f"{evidence}; no activation is between its layers",
-                cause=_LINEAR,
-                remedies=("hidden layers with an activation, such as ReLU, after each", *rule.remedies),
-                about=("layers", "activation", *rule.about),
-            )
-        elif (
-            frozen := next((one for one in seen.latest.untrained if one.kind == "frozen"), None)
-            if seen.latest
-            else None
-        ):
+        untrained = seen.latest.untrained if seen.latest else ()
+        if frozen := next((one for one in untrained if one.kind == "frozen"), None):
             yield rule.found(
                 f"{evidence}; {frozen}",
                 frozen.names,
                 cause="what is frozen has not learnt this task, and what is left to train cannot.",
                 remedies=("requires_grad_(True) for more layers", "weights that were trained on data like these"),
                 about=("layers", *rule.about),
+            )
+        elif _is_linear(seen):
+            yield rule.found(
+                f"{evidence}; no activation is between its layers",
+                cause=_LINEAR,
+                remedies=("hidden layers with an activation, such as ReLU, after each", *rule.remedies),
+                about=("layers", "activation", *rule.about),
             )
         else:
             yield rule.found(evidence)
