@@ -33,7 +33,7 @@ types: .venv/tools  ## Check types
 quick: .venv/tools  ## Run the quick tests of every room, while you work (under 90 seconds on two cores)
 	$(BIN)/pytest -n 2 -m "not slow and not browser and not gpu"
 
-test: .venv/tools  ## Run all tests, before you commit (under 8 minutes on two cores)
+test: .venv/tools  ## Run all tests, before you commit (about 10 minutes on two cores)
 	$(BIN)/pytest -n 2
 
 .venv-minimum/tools: pyproject.toml

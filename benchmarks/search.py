@@ -1,8 +1,8 @@
 """What pruning by the verdict is worth in a search: ``python -m benchmarks.search``, which writes benchmarks/SEARCH.md.
 
 Each trial is trained once and to its end. From its validations it is known when Optuna's MedianPruner would have
-stopped it, from its gradients when the verdict would have: so all are judged by the same trials, and it is seen what
-those that are stopped would have come to.
+stopped it, from its gradients when the verdict would have, and from both when both together: so all are judged by the
+same trials, and it is seen what those that are stopped would have come to.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import optuna
 from unvanish.command.fit import fit
 from unvanish.command.main import answered, quieten
 from unvanish.command.result import Result
+from unvanish.command.search.pruners import STARTUP, WARMUP
 from unvanish.command.search.space import space_of, suggested
 from unvanish.command.verbs import parser
 from unvanish.gradients import GradientMonitor
@@ -111,15 +112,25 @@ def trained(case: Case, values: dict[str, Any], folder: Path) -> Trial:
     return Trial(Result.read(run.parent), watch.step)
 
 
-def by_median(trials: list[Trial]) -> list[float]:
-    """The step at which Optuna's MedianPruner stops each, with its defaults; infinite where it does not."""
+def by_median(trials: list[Trial], startup: int = 5, warmup: float = 0.0, *, sees_verdict: bool = False) -> list[float]:
+    """The step at which Optuna's MedianPruner stops each; infinite where it does not.
+
+    Args:
+        trials: In their order.
+        startup: How many come to their end before one is stopped.
+        warmup: Share of the steps before which none is.
+        sees_verdict: Whether the verdict stops them as well.
+    """
     direction = "maximize" if trials[0].result.mode == "max" else "minimize"
-    study = optuna.create_study(direction=direction, pruner=optuna.pruners.MedianPruner())
+    first = int(warmup * max(trial.result.steps for trial in trials))
+    study = optuna.create_study(direction=direction, pruner=optuna.pruners.MedianPruner(startup, first))
     steps = []
     for trial in trials:
-        asked, step = study.ask(), math.inf
-        for number, point in enumerate(trial.result.curve):
-            asked.report(point[f"val/{trial.result.metric}"], number)
+        asked, step = study.ask(), trial.verdict if sees_verdict else math.inf
+        for point in trial.result.curve:
+            if point["step"] >= step:
+                break
+            asked.report(point[f"val/{trial.result.metric}"], point["step"])
             if asked.should_prune():
                 step = point["step"]
                 break
@@ -144,7 +155,8 @@ def rows(name: str, searches: list[list[Trial]]) -> list[str]:
     stops = {
         "none": [[math.inf] * len(trials) for trials in searches],
         "median": [by_median(trials) for trials in searches],
-        "verdict": [[trial.verdict for trial in trials] for trials in searches],
+        "verdict alone": [[trial.verdict for trial in trials] for trials in searches],
+        "verdict": [by_median(trials, STARTUP, WARMUP, sees_verdict=True) for trials in searches],
     }
     lines = []
     for pruner, ends in stops.items():
@@ -185,8 +197,11 @@ What it is worth that the verdict prunes: {searches} searches a recipe, of {coun
 trial was trained to its end, with a note of the step at which a pruner would have stopped it: the best score that can
 be reached is that without a pruner, and of each trial that was stopped it is known what it would have come to. Scores
 are of the validation split, the median over the searches: accuracy, and for the adding problem the error. The median
-pruner is Optuna's with its defaults, asked after every validation. Seconds are those of training, of a trial that
-was stopped as many as its share of the steps; the machine did other work meanwhile.
+pruner is Optuna's with its defaults, asked after every validation. "Verdict alone" stops what is ill; "verdict", the
+default of `unvanish search`, also what is below the median of those that have come to their end, of which there are
+{STARTUP} or more, after {WARMUP:.0%} of its steps. Both numbers, and the share of the gradient at which vanishing
+stops a trial, were chosen on these searches, so on others the verdict may do worse. Seconds are those of training, of
+a trial that was stopped as many as its share of the steps; the machine did other work meanwhile.
 
 `python -m benchmarks.search --trials {count} --searches {searches}`, {date.today()}
 

@@ -191,6 +191,7 @@ def test_scalings_are_those_of_their_names():
     assert scaled(x, "standard_features").std(0).tolist() == pytest.approx([1, 0])
 
 
+@pytest.mark.slow
 def test_the_cases_of_ours_are_whole():
     cases = load(CASES)
     by_id = {case["id"]: case for case in cases}

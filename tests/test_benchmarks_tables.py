@@ -28,6 +28,7 @@ def test_the_outcome_of_a_file(tmp_path, monkeypatch, change, expected):
     assert tables.outcome("table", "own", 3, tmp_path)[0] == expected
 
 
+@pytest.mark.slow
 def test_errors_and_hangs_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "SECONDS", 1)
 

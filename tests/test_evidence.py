@@ -50,6 +50,7 @@ def test_a_last_bit_tells_where_the_machine_is_the_same_and_no_more_than_1e_9_el
     assert evidence.differences(kept["recipes"], found, exact=False) == said[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", RELEASED, ids=lambda config: "-".join(config.parts[-3:-1]))
 def test_a_run_of_an_earlier_release_is_loaded_and_predicts_what_it_did(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "predictions.csv"

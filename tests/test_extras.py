@@ -52,6 +52,7 @@ def without(missing):
     return find
 
 
+@pytest.mark.slow
 def test_data_that_need_an_extra_say_what_to_install(monkeypatch, workplace, capsys):
     texts = ["a fine day", "no day at all"] * 30
     pd.DataFrame({"text": texts, "label": ["good", "bad"] * 30}).to_csv("t.csv", index=False)

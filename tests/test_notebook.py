@@ -60,6 +60,7 @@ def test_each_is_a_page_a_picture_and_a_line(shown):
         assert "vanishing" in data["text/plain"]
 
 
+@pytest.mark.slow
 def test_none_of_them_makes_a_notebook_large(shown):
     for data in shown:
         assert len(data["text/plain"]) < 200

@@ -77,6 +77,7 @@ def test_the_wheel_trains_elsewhere(installed, workplace):
     assert (workplace / "runs/quickstart/1/checkpoints/best.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_the_wheel_brings_the_series(installed):
     names = {path.name for path in (installed / "unvanish/data/bundled").iterdir()}
     assert names == {"co2.csv", "sunspots.csv", "SOURCES.md"}

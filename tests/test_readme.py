@@ -39,6 +39,7 @@ def test_the_readme_is_short():
     assert len(TEXT.splitlines()) <= 150
 
 
+@pytest.mark.slow
 def test_the_raw_loop_of_the_page_on_training_ends_in_a_verdict(capsys):
     (code,) = re.findall(
         r"```python\n(from unvanish import GradientRecorder\n.*?)```", (ROOT / "docs/MONITOR.md").read_text(), re.DOTALL

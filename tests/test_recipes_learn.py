@@ -18,6 +18,7 @@ NAMES = (
     "mlp/iris",
     "mlp/diabetes",
     "recurrent/sunspots",
+    "recurrent/adding_lstm",
 )
 
 

@@ -159,6 +159,7 @@ def test_their_good_twins_pass_in_silence_and_leave_no_trace(network, data, capf
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_dropout_that_is_refused_and_an_initialization_that_auto_names_are_no_faults():
     class Refuses(ReferenceModule):
         def __init__(self, input_shape, output_size, initialization: str = "auto", training=Training()):
@@ -176,6 +177,7 @@ def test_dropout_that_is_refused_and_an_initialization_that_auto_names_are_no_fa
     check_architecture(Refuses, **TABLE)
 
 
+@pytest.mark.slow
 def test_normalization_over_the_batch_is_torchs_alone():
     class Normalized(nets.Good):
         def __init__(self, input_shape, output_size, training=Training()):

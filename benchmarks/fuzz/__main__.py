@@ -8,6 +8,7 @@ import traceback
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ SECONDS = 20.0
 #: Minutes after which the page is written.
 _WHOLE = 5.0
 _WORDS = """\
-`python -m benchmarks.fuzz --minutes 5 --seed 5000`: good files of each kind with one to four things wrong (bytes
+`python -m benchmarks.fuzz`: good files of each kind with one to four things wrong (bytes
 changed, taken out, doubled or put in), each read as a command reads it: refused in one line, read, or worse.
 What is read otherwise than the file says is counted in [TABLES.md](TABLES.md). Of 17 recipes that name
 what they may not, given to six commands each, none runs anything (`tests/command/test_allowed.py`)."""
@@ -48,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Spoil, read, count; 1 where there is a traceback or a hang, whose file is kept."""
     parser = ArgumentParser("python -m benchmarks.fuzz", description=__doc__, allow_abbrev=False)
     parser.add_argument("--kinds", nargs="+", choices=READERS, default=[*READERS], help="of files; all")
-    parser.add_argument("--minutes", type=float, default=1.0, help="for all kinds together; %(default)s")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of processor time, for all kinds; %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the first file; %(default)s")
     parser.add_argument("--found", type=Path, help="a folder for files with a traceback or a hang")
     given = parser.parse_args(words)
@@ -63,18 +64,20 @@ def main(words: Sequence[str] | None = None) -> int:
             READERS[kind].whole(path)
             wholes[kind] = path.parent, path.read_bytes()
             READERS[kind].read(path)  # a good one is read
-        end, seed = time.monotonic() + 60 * given.minutes, given.seed
-        while time.monotonic() < end:
-            for kind, (folder, whole) in wholes.items():
-                content = spoiled(whole, seed)
-                found, said = outcome(kind, content, folder)
-                counts[kind][found] += 1
-                if found in (TRACEBACK, HANG):
-                    print(f"{kind}, seed {seed}: {found}: {said}", flush=True)
-                    if given.found:
-                        given.found.mkdir(parents=True, exist_ok=True)
-                        (given.found / f"{crc(content)}.{READERS[kind].name}").write_bytes(content)
-            seed += 1
+        start, seed = time.process_time(), given.seed
+        with suppress(KeyboardInterrupt):  # what was counted until then is printed
+            while time.process_time() - start < 60 * given.minutes:
+                for kind, (folder, whole) in wholes.items():
+                    content = spoiled(whole, seed)
+                    found, said = outcome(kind, content, folder)
+                    counts[kind][found] += 1
+                    if found in (TRACEBACK, HANG):
+                        print(f"{kind}, seed {seed}: {found}: {said}", flush=True)
+                        if given.found:
+                            given.found.mkdir(parents=True, exist_ok=True)
+                            (given.found / f"{crc(content)}.{READERS[kind].name}").write_bytes(content)
+                seed += 1
+        print(f"{(time.process_time() - start) / 60:.1f} minutes of processor time, seeds {given.seed} to {seed}\n")
     print(table(counts))
     if given.minutes >= _WHOLE:
         put(FUZZ, f"{_WORDS}\n\n{table(counts)}")

@@ -19,6 +19,7 @@ from unvanish.command import recipes
 from unvanish.command.checkpoint_file import write
 from unvanish.command.checkpoints import KEPT, check_resumable, load_checkpoint
 from unvanish.data import ImageFolder, LabelledText, Loading, Series, Tabular, Text
+from unvanish.data.file_rows import in_memory
 
 _ROWS, _SMALL = 40, Loading(batch_size=2)
 
@@ -109,7 +110,7 @@ def _cached(path: Path, cache: str) -> torch.Tensor:
     folder = path.parent / "kept"
     options = {"cache": cache, "cache_folder": str(folder), "loading": _SMALL}
     data = ImageFolder(path=str(path.parent / "images"), image_size=6, **options)
-    return torch.cat([part[0] for part in data.splits[:3]])
+    return torch.cat([in_memory(part[0]) for part in data.splits[:3]])
 
 
 def _cache(path: Path) -> None:

@@ -70,6 +70,7 @@ def test_a_recipe_that_names_what_it_may_not_is_answered_in_one_line_and_runs_no
     assert "evil" not in sys.modules
 
 
+@pytest.mark.slow
 def test_the_refusal_has_the_line_the_key_and_the_option_and_the_option_is_all_it_takes(stranger, capsys):
     (stranger / "theirs.yaml").write_text(RECIPES["network"] + "hidden: 1")
     assert main(["fit", "theirs.yaml"]) == 2

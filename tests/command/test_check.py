@@ -81,6 +81,7 @@ def test_a_good_network_gets_a_line_for_each_clause_and_0(mine, capsys):
     assert sorted(mine.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_broken_network_gets_the_sentence_and_1(mine, capsys):
     code, _, lines = check(capsys, "mine.Broken --input-shape 7")
     assert [word for word, _ in lines].count("FAILED") == 1
@@ -102,6 +103,7 @@ def test_a_recipe_gives_sizes_and_arguments(mine, capsys):
     assert code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "head"),
     [
@@ -143,6 +145,7 @@ def test_sizes_of_texts(workplace, capsys, words, head):
     assert code == 0
 
 
+@pytest.mark.slow
 def test_arguments_of_a_network_are_options(mine, capsys):
     words = "unvanish.MLP --input-shape 7 --output-size 1 --task=binary --hidden_sizes=[5,5] --model.residual true"
     code, head, lines = check(capsys, f"{words} --training.regularization.dropout=0.2")

@@ -370,6 +370,7 @@ def test_seeds_that_reach_the_target_are_counted_and_numbers_that_are_none_are_s
     assert third[column["verdict"]] == "failed: no memory"
 
 
+@pytest.mark.slow
 def test_an_epoch_has_a_step_for_what_is_left_of_it(workplace):
     assert (
         main(["compare", "mlp/wine", "--data.loading.batch_size=40", "--trainer.accumulate_grad_batches=2", *SMALL])

@@ -90,6 +90,7 @@ def test_each_remedy_is_trained_and_is_worth_what_the_recipe_with_its_changes_is
         assert unchanged["verdict"] == fix["verdict"], name
 
 
+@pytest.mark.slow
 def test_what_a_recipe_has_already_is_not_tried(workplace, capsys):
     words = ["-c", "recurrent/adding_rnn", "--data.samples=500", "--data.length=20", "--data.validation_samples=100"]
     optimizer = ["--model.training.optimizer.name=sgd", "--model.training.optimizer.learning_rate=0.1"]

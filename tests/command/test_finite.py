@@ -43,6 +43,7 @@ def infinite(step, what="loss"):
     return "--trainer.callbacks=" + json.dumps([{"class_path": "test_finite.Infinite", "init_args": arguments}])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradients", [True, False])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_a_run_stops_at_the_step_and_keeps_the_one_before(workplace, capsys, what, gradients):

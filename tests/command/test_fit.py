@@ -72,6 +72,7 @@ def test_runs_are_numbered_and_the_same_seed_gives_the_same_weights(workplace):
     assert not same(first, other)
 
 
+@pytest.mark.slow
 def test_the_gradients_are_recorded_without_changing_the_run(workplace):
     fit("--no-gradients", "--model.training.regularization.dropout=0.5")
     fit("--model.training.regularization.dropout=0.5")
@@ -89,6 +90,7 @@ def test_a_run_s_configuration_repeats_it(workplace):
     assert same(weights(workplace / "runs/mlp/wine/1/checkpoints/last.ckpt"), weights(repeated))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learning_rate", "ties"), [(0.3, False), (0.1, True)])
 def test_the_best_checkpoint_is_the_latest_best_epoch_s_and_the_last_is_the_last_s(workplace, learning_rate, ties):
     fit("--trainer.max_epochs=6", f"--model.training.optimizer.learning_rate={learning_rate}")
@@ -143,6 +145,7 @@ def test_a_checkpoint_of_other_arguments_is_refused_and_a_run_s_own_arguments_ar
     assert float(re.search(r"test/accuracy +([\d.]+)", shown[0])[1]) > 0.5
 
 
+@pytest.mark.slow
 def test_without_validation_the_last_checkpoint_is_used(workplace, capsys):
     fit("--trainer.limit_val_batches=0")
     assert main(["test", "-c", "mlp/wine"]) == 0

@@ -64,6 +64,7 @@ def test_the_seed_decides_what_is_drawn(workplace, capsys):
     assert set(first + other) <= set(LINE)
 
 
+@pytest.mark.slow
 def test_a_recurrent_network_with_byte_pairs_goes_on_too(workplace, capsys):
     train(
         workplace,

@@ -99,16 +99,16 @@ def alone(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [by_lightning, by_slurm])
 def test_two_processes_train_what_one_with_the_whole_batch_does_in_one_folder(workplace, alone, start):
-    train_as_one(start, alone)
+    train_as_one(start, 2, alone)
 
 
 @pytest.mark.slow
-def test_torchrun_s_do_so_too_and_one_goes_on_with_what_they_have_begun(workplace, alone, capsys):
-    config = train_as_one(by_torchrun, alone) / "config.yaml"
+def test_four_do_so_too_and_one_goes_on_with_what_they_have_begun(workplace, alone, capsys):
+    config = train_as_one(by_torchrun, 4, alone) / "config.yaml"
     kept, words = config.read_text(), ["fit", str(config), "--trainer.max_epochs=4", "--trainer.devices=1", "--resume"]
     capsys.readouterr()
     assert main(words) == 2
-    assert "trained with 16 samples a batch, over all processes, and would go on with 8: say" in capsys.readouterr().err
+    assert "trained with 16 samples a batch, over all processes, and would go on with 4: say" in capsys.readouterr().err
     assert config.read_text() == kept
     assert main([*words, "--data.loading.batch_size=16"]) == 0
     longer = [word.replace("max_epochs=3", "max_epochs=4") for word in WORDS]
@@ -116,9 +116,9 @@ def test_torchrun_s_do_so_too_and_one_goes_on_with_what_they_have_begun(workplac
     assert curve(config.parent) == pytest.approx(curve(workplace / "longer/mlp/wine/1"), rel=1e-4)
 
 
-def train_as_one(start, alone):
-    """Train with two that share out the batch, hold all that is kept to what one does, and return the folder."""
-    processes = start(2, [*WORDS, "--data.loading.batch_size=8"], stdout=subprocess.PIPE, text=True)
+def train_as_one(start, count, alone):
+    """Train with processes that share out the batch, hold all that is kept to what one does, and return the folder."""
+    processes = start(count, [*WORDS, f"--data.loading.batch_size={16 // count}"], stdout=subprocess.PIPE, text=True)
     shown = ended(processes)
     assert [process.returncode for process in processes] == [0] * len(processes)
     assert "".join(shown).count("kept in runs/mlp/wine/1") == 1
@@ -158,9 +158,9 @@ def test_two_that_share_the_weights_do_so_too_and_one_goes_on_and_tests(workplac
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("start", "victim"), [(by_lightning, 1), (by_torchrun, 0)])
-def test_where_one_is_killed_the_other_ends_and_says_which(workplace, start, victim):
+def test_where_one_is_killed_the_others_end_and_say_which(workplace, start, victim):
     words = [*WORDS, "--trainer.max_epochs=100000", "--checkpoint-minutes=0.01", "--trainer.enable_progress_bar=false"]
-    (process,) = start(2, words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    (process,) = start(3, words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 200
     while not (workplace / "runs/mlp/wine/1/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -35,6 +35,7 @@ def fit(*words, code=0, recipe="mlp/wine"):
     assert main(["fit", recipe, *SMALL, *words]) == code
 
 
+@pytest.mark.slow
 def test_a_run_that_finishes_keeps_what_came_of_it(workplace, capsys):
     fit("--test", "--seed=5", "--model.training.optimizer.learning_rate=0.1")
     folder = workplace / "runs/mlp/wine/1"
@@ -76,6 +77,7 @@ def test_it_is_plain_json_that_gives_back_nan_and_a_damaged_one_is_refused(tmp_p
         Result.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_why_and_what_it_knows(workplace, monkeypatch):
     monkeypatch.syspath_prepend(os.path.dirname(__file__))
     callback = json.dumps([{"class_path": WHERE, "init_args": {"step": 17}}])

@@ -153,6 +153,7 @@ def test_resume_takes_the_newest_run_of_the_same_configuration_and_may_train_it_
     assert "no run with a checkpoint in runs/mlp/iris" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resume_refuses_data_that_have_changed(workplace, capsys):
     (workplace / "t.csv").write_text("\n".join(["x,y", *(f"{x},{x % 3}" for x in range(90))]))
     words = ["fit", "-c", "mlp/csv", "--data.path=t.csv", "--data.target=y", "--trainer.max_epochs=1"]

@@ -100,6 +100,7 @@ def test_a_grid_s_key_is_no_path(workplace, capsys, stranger):
     assert "name is 'empty/'" in refused(capsys, "compare", "empty.yaml")
 
 
+@pytest.mark.slow
 def test_compare_removes_no_folder_that_no_run_has_made(workplace, capsys):
     folder = workplace / "here/mlp/wine/seed0"
     folder.mkdir(parents=True)
@@ -168,6 +169,7 @@ def test_what_was_refused_before_the_first_step_is_removed_with_its_own_folder_a
     assert (kept / "notes.txt").is_file()
 
 
+@pytest.mark.slow
 def test_what_looks_like_a_number_to_python_alone_does_not_stop_a_fit(workplace, capsys):
     for name in ("²", "①", "x", "-3", "1.5"):
         (workplace / "runs/mlp/wine" / name / "checkpoints").mkdir(parents=True)

@@ -62,6 +62,7 @@ def test_a_model_that_always_says_no_is_told_so_and_its_scores_are_kept_beside_t
     assert any(line.split() == ["yes", *yes, "2"] for line in shown)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_of_the_metric_that_is_asked_for_and_training_ends_when_it_stalls(rare, capsys):
     chosen = ["--model.training.class_weights=balanced", "--model.training.select_by=average_precision"]
     rate = "--model.training.optimizer.learning_rate=0.05"

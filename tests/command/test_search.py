@@ -4,14 +4,16 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import optuna
 import pytest
 import yaml
 
-from unvanish.command.errors import WrongInputError
+from unvanish.command.errors import PrunedError, WrongInputError
 from unvanish.command.main import main
 from unvanish.command.result import Result
+from unvanish.command.search.pruners import MedianPruner
 from unvanish.command.search.space import Between, space_of, suggested
 from unvanish.command.search.study import open_study
 
@@ -91,6 +93,31 @@ def test_a_search_keeps_table_picture_and_the_best_as_a_recipe_and_prunes_what_d
         assert main([*words, "--trials=7", "--model.hidden_sizes=5", word]) == 2
         assert f"here is a search with {told}; --out names a new folder" in capsys.readouterr().err
     assert len(open_study(workplace / "here").trials) == 6
+
+
+def test_what_is_not_ill_is_stopped_below_the_median_once_it_is_under_way(tmp_path):
+    study = open_study(tmp_path, direction="maximize")
+
+    def validated(score, step):
+        trainer = SimpleNamespace(
+            callback_metrics={"val/accuracy": score},
+            sanity_checking=False,
+            global_step=step,
+            estimated_stepping_batches=100,
+        )
+        MedianPruner(tmp_path, len(study.trials) - 1, "accuracy", 3, 0.25).on_validation_end(trainer, None)
+
+    for score in (0.9, 0.7, 0.1):
+        trial = study.ask()
+        for step in (20, 40):
+            validated(score, step)  # of the third, two have come to their end
+        study.tell(trial, score)
+    study.ask()
+    validated(0.6, 20)
+    with pytest.raises(PrunedError, match="pruned after 40 steps: below the median"):
+        validated(0.6, 40)
+    study.ask()
+    validated(0.8, 40)
 
 
 @pytest.mark.slow

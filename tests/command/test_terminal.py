@@ -40,7 +40,7 @@ def screen(width=60, **options):
 
 
 def test_a_sentence_wraps_at_words_on_a_terminal_and_stays_whole_in_a_pipe(capsys):
-    text = "gradients after 10 steps: vanishing: " + "the early layers barely change, " * 5
+    text = ("gradients after 10 steps: vanishing: " + "the early layers barely change, " * 5).strip()
     stream, where = screen(no_color=True, color_system=None)
     terminal.say(text, where)
     lines = stream.getvalue().rstrip("\n").split("\n")
@@ -116,6 +116,7 @@ def fit_on(monkeypatch, where, *words):
     assert main(["fit", "mlp/wine", *SMALL, *words]) == 0
 
 
+@pytest.mark.slow
 def test_on_a_terminal_each_epoch_has_a_row_and_the_best_are_marked(workplace, monkeypatch):
     stream, where = screen(80, color_system=None)
     fit_on(monkeypatch, where)
@@ -171,6 +172,7 @@ def test_without_validation_there_are_no_columns_for_it_and_nan_is_said(workplac
     assert re.search(r"^ +3/3 +nan ", shown, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_end_of_a_run_names_what_to_do_next_with_its_loggers(workplace, capsys):
     assert main(["fit", "mlp/wine", *SMALL, "--trainer.logger=false"]) == 0
     shown = capsys.readouterr().out
@@ -240,6 +242,7 @@ def test_the_values_that_complete_are_those_of_the_annotations():
     assert found["model.num_layers"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "found"),
     [

@@ -94,6 +94,7 @@ def test_a_small_network_is_trained_by_one_thread_and_a_large_one_by_all_and_fit
         assert "on 1 of 4 threads" in log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
 def test_who_has_said_how_many_threads_keeps_them(workplace, four, threads, monkeypatch, capsys, name):
     monkeypatch.setenv(name, "4")

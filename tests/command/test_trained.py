@@ -140,6 +140,7 @@ def test_arrays_are_in_the_order_of_the_columns_and_what_lacks_is_said(workplace
         model.predict(table[:3])
 
 
+@pytest.mark.slow
 def test_images_are_predicted_from_their_files_and_their_pixels(workplace):
     from PIL import Image
 
@@ -164,6 +165,7 @@ def test_images_are_predicted_from_their_files_and_their_pixels(workplace):
         model.predict(np.zeros((1, 3, 9, 9)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", ["word", "bpe"])
 def test_texts_are_predicted_as_they_are(workplace, tokenizer):
     texts = [f"this is {'good' if i % 2 else 'bad'} and number {i % 7}" for i in range(60)]
@@ -179,6 +181,7 @@ def test_texts_are_predicted_as_they_are(workplace, tokenizer):
     assert tested["truth"].tolist() == ["up" if row % 2 else "down" for row in tested["row"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relative", ["true", "false"])
 def test_a_series_goes_on_after_its_last_row(workplace, relative):
     days = pd.date_range("2020-01-01", periods=80).strftime("%Y-%m-%d")

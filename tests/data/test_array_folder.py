@@ -77,6 +77,7 @@ def test_batches_are_those_of_the_same_rows_in_memory_and_each_is_seen_once_an_e
     assert sorted(seen) == [*range(ROWS)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 def test_no_more_than_a_batch_of_a_file_is_resident(tmp_path):
     """64 MiB, which an array that is mapped as a whole has in memory after an epoch."""
@@ -156,6 +157,7 @@ def test_what_cannot_be_used_is_refused_by_its_place(folder):
     late = np.where(np.arange(ROWS)[:, None, None] >= 100, np.nan, x)
     assert refusal("x.npy", late) == f"x.npy: row {min(n for n in train if n >= 100)} is not finite"
     assert refusal("y.npy", np.arange(ROWS) - 1).startswith("y.npy: whole numbers are classes, (N,) from 0")
+    assert refusal("y.npy", np.zeros(ROWS, int)).startswith("y.npy: all rows are of class 0")
     assert (
         refusal("y.npy", np.where(np.arange(ROWS) < 2, np.nan, 1)) == "y.npy: row 0 is not finite, and 1 others are not"
     )

@@ -205,6 +205,7 @@ def test_what_a_crop_adds_is_the_background_after_normalising():
     assert moved.min() == background
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* not empty")
 @pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2}, {"limit_train_batches": 3}], ids=str)
 def test_a_resumed_run_sees_what_an_uninterrupted_one_would(tmp_path, options):
@@ -235,6 +236,7 @@ def test_overfitting_a_batch_repeats_it_unchanged():
     assert all(torch.equal(batch, data.splits.train[0][:400]) for batch in batches)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # Python 3.12
 def test_ranks_vary_apart(tmp_path):
     data = digits(batch_size=100)

@@ -188,6 +188,7 @@ def fit(data, *callbacks, checkpoint=None, **options):
     return model.seen
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* not empty")
 @pytest.mark.parametrize("where", ["memory", "file"])
 def test_a_resumed_run_sees_the_batches_of_an_uninterrupted_one(pets, image_folder, tmp_path, where):

@@ -37,6 +37,7 @@ def answers(clip, known, steps):
     return {"digit": digits, "direction": directions}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "size", "directions"), [(8, 16, 4), (5, 11, 8), (3, 8, 8)])
 @pytest.mark.parametrize("label", ["digit", "direction"])
 def test_a_digit_of_its_split_moves_one_step_a_frame_as_the_label_says(label, frames, size, directions):
@@ -49,6 +50,7 @@ def test_a_digit_of_its_split_moves_one_step_a_frame_as_the_label_says(label, fr
             assert answers(clip, known, steps)[label] == {truth}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "directions", "names"),
     [

@@ -83,7 +83,12 @@ def test_booleans_are_read_in_any_case():
 
 
 @pytest.mark.parametrize(
-    ("last", "word"), [("Total", "'Total' in column 'name'"), ("n7", "is the sum of those above it")]
+    ("last", "word"),
+    [
+        ("Total", "'Total' in column 'name'"),
+        ("Median", "'Median' in column 'name'"),
+        ("n7", "is the sum of those above it"),
+    ],
 )
 def test_a_last_row_that_sums_up_is_refused(last, word):
     amounts = np.arange(1, ROWS) * 1.1
@@ -97,6 +102,9 @@ def test_a_last_row_that_sums_up_is_refused(last, word):
 def test_texts_that_differ_in_case_or_in_kind_of_letters():
     assert differing_in_case(pd.Series(["yes", None, "no", "Yes"])) == ("yes", "Yes", 4)
     assert differing_in_case(pd.Series(["A1", "\uff211"])) == ("A1", "\uff211", 2)
+    assert differing_in_case(pd.Series(["Bonn", "Rome", "Bon\u00adn"])) == ("Bonn", "Bon\u00adn", 3)  # a soft hyphen
+    assert differing_in_case(pd.Series(["yes\u200b", "yes"])) == ("yes\u200b", "yes", 2)  # a blank of no width
+    assert differing_in_case(pd.Series(["New York", "New  York"])) == ("New York", "New  York", 2)
     assert differing_in_case(pd.Series(["yes", "no", "yes"])) is None
 
 

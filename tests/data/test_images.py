@@ -11,8 +11,8 @@ from build import build
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from unvanish.data import Augmentation, Images, Loading
-from unvanish.data.images import SOURCES, digits
+from unvanish.data import Augmentation, Images
+from unvanish.data.images import SOURCES
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_mnist = pytest.mark.skipif(not (SHARED / "MNIST").is_dir(), reason=f"no MNIST in {SHARED}")
@@ -221,13 +221,3 @@ def test_device_resident_data_moves_to_the_device_of_the_trainer():
     )
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         assert {tensor.device.type for tensor in next(iter(loader))} == {"meta"}
-
-
-def test_digits_are_those_of_scikit_learn():
-    bunch, parts = load_digits(), digits(Loading())
-    x, y = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
-    rows = torch.cat([x.flatten(1), y[:, None]], 1)
-    theirs = torch.from_numpy(np.column_stack([bunch.data, bunch.target])).float()
-    assert torch.equal(torch.unique(rows, dim=0), torch.unique(theirs, dim=0))
-    assert len(rows) == len(theirs)
-    assert (x.dtype, y.dtype, x.shape[1:]) == (torch.float32, torch.int64, (1, 8, 8))

@@ -128,6 +128,7 @@ def test_tensors_of_different_lengths_are_refused():
         BatchLoader((torch.zeros(3), torch.zeros(2)), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* not empty")
 @pytest.mark.parametrize("options", [{}, {"limit_train_batches": 3}, {"val_check_interval": 2}, {"max_steps": 12}])
 def test_a_resumed_fit_sees_the_batches_of_an_uninterrupted_one(tmp_path, options):

@@ -293,6 +293,7 @@ trainer: {max_epochs: 15}
 """
 
 
+@pytest.mark.slow
 def test_sunspots_beat_their_baselines_which_are_printed_beside_the_metrics(workplace, capsys):
     (workplace / "sun.yaml").write_text(RECIPE)
     assert main(["fit", "-c", "sun.yaml", "--no-gradients"]) == 0
@@ -305,6 +306,7 @@ def test_sunspots_beat_their_baselines_which_are_printed_beside_the_metrics(work
     assert found["metrics"]["rmse"] < min(expected.values()) * 0.8
 
 
+@pytest.mark.slow
 def test_the_forecast_of_a_file_follows_its_last_row(workplace, save):
     """A line goes on: a linear network of changes forecasts the next steps on the scale of the file."""
     line, newer = (save(table(row=np.arange(ROWS) * 3.0 + low, wave=0.0), f"{low}.csv") for low in (0, 5000))

@@ -68,6 +68,7 @@ def test_copy_recalls_the_ten_symbols_after_the_mark(length):
     assert seen == set(range(8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 11, 300])
 def test_parity_counts_ones(length):
     answers = set()

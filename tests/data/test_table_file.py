@@ -4,7 +4,9 @@ import os
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from unvanish.data import table_file
 from unvanish.data.table_file import TableFormat, read_table
@@ -97,6 +99,28 @@ def test_a_column_as_text_and_a_sign_for_what_is_missing(tmp_path):
     frame = read_table(str(tmp_path / "rows.csv"), TableFormat(na_values=["-9"]), as_text=["a"])
     assert frame["a"].tolist() == ["01", "02"]
     assert np.isnan(frame["b"][0])
+
+
+def test_zeros_that_lead_a_number_are_said(tmp_path, caplog):
+    (tmp_path / "rows.csv").write_text("zip,part,month,a\n10115,0.001,04,7\n00501,1.5,05,8\n")
+    with caplog.at_level(logging.INFO, "unvanish.data"):
+        assert read_table(str(tmp_path / "rows.csv"))["zip"].tolist() == [10115, 501]
+    (said,) = caplog.messages
+    assert said.endswith(
+        "column 'zip' has '00501' in row 2 below the header, which is read as 501; ids are better among categories"
+    )
+    caplog.clear()
+    assert read_table(str(tmp_path / "rows.csv"), as_text=["zip"])["zip"].tolist() == ["10115", "00501"]
+    assert not caplog.messages
+
+
+def test_parquet_whose_text_is_not_utf_8_is_refused(refusal, tmp_path):
+    texts = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff")]
+    )
+    parquet.write_table(pa.table({"kind": texts}), tmp_path / "made")
+    reason = refusal((tmp_path / "made").read_bytes(), "rows.parquet")
+    assert reason == "column 'kind' holds text that is not UTF-8 ('Invalid UTF8 sequence at string index 1')"
 
 
 def test_parquet_keeps_its_named_index_and_whole_numbers_as_names(tmp_path):

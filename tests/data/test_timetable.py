@@ -113,8 +113,28 @@ def test_a_column_that_counts_the_rows_in_disorder_is_a_date_by_any_name():
     ):
         read(rows.assign(Jahr=1900 + np.arange(ROWS)[::-1]))
     assert read(rows.assign(Jahr=1900 + np.arange(ROWS))).columns.tolist() == ["row", "wave", "Jahr"]
-    other = 1900 + 2 * np.arange(ROWS)[::-1]
-    assert read(rows.assign(n=other)).columns.tolist() == ["row", "wave", "n"]
+
+
+@pytest.mark.parametrize("form", ["{0}Q{1}", "Q{1} {0}", "FY{0}-{1}", "{0}0{1}"])
+def test_what_counts_down_is_newest_first_unless_it_is_asked_for_or_there_is_a_date(form):
+    texts = [form.format(1950 + i // 4, i % 4 + 1) for i in range(ROWS)]
+    rows = table().drop(columns="date")
+    quarters = [int(text) for text in texts] if texts[0].isdigit() else texts
+    assert read(rows.assign(when=quarters))["row"].tolist() == [*range(ROWS)]
+    with pytest.raises(ValueError, match=rf"^rows.csv: column 'when' falls .* from {texts[-1]} to {texts[0]}, and"):
+        read(rows.assign(when=quarters[::-1]))
+    left = table().assign(when=np.arange(ROWS)[::-1] * 2)  # to an end, in days
+    assert read(left[["when", "date", "row"]]).columns.tolist() == ["when", "row"]
+    assert read(left.drop(columns="date"), features=["when"])["when"].tolist() == left["when"].tolist()
+
+
+def test_a_text_that_names_each_row_and_is_no_date_is_said(caplog):
+    months = [f"{i % 28 + 1}. {('Januar', 'Mai')[i // 28]}" for i in range(ROWS)]
+    read(table(when=months).drop(columns="date"))
+    assert caplog.messages == [
+        "rows.csv: column 'when' names each row and is no date that can be read (row 1 below the header has "
+        "'1. Januar'); the rows are taken as they stand, which must be oldest first"
+    ]
 
 
 def test_columns_that_are_ignored_are_not_read():

@@ -20,6 +20,7 @@ def kind_of(file):
     return next(kind for kind, reader in READERS.items() if file.name.endswith(f".{reader.name}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", READERS)
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))

@@ -70,6 +70,7 @@ def test_the_text_has_a_line_for_each_layer_and_for_each_time():
     assert f"{found.record.through_time['lstm'][13]:.1e}" in lines[12]
 
 
+@pytest.mark.slow
 def test_resnet18_is_healthy_and_all_its_layers_are_seen():
     torch.manual_seed(0)
     found = unvanish.diagnose(resnet18(num_classes=CLASSES), batch(3, 32, 32), F.cross_entropy)

@@ -112,6 +112,7 @@ def test_nan_and_infinity_are_written_as_such(written):
     assert log.Scalars("gradient_norm/last")[0].value == math.inf  # of float32, which TensorBoard's scalars are
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("total_steps", [100_000, None])
 def test_a_long_run_stays_within_what_tensorboard_keeps(written, total_steps):
     counts = {"a": octave_counts(torch.ones(3)).int().tolist(), "b": [0] * 512}

@@ -215,6 +215,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_model_trains_as_without_a_recorder_and_its_gradients_are_those_of_torch(kind):

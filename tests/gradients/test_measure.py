@@ -115,6 +115,7 @@ def test_octave_counts_of_a_sparse_tensor_are_those_of_the_dense_one():
     assert measure.octave_counts(tensor).tolist() == octaves(tensor.to_dense())
 
 
+@pytest.mark.slow
 def test_the_noise_scale_finds_the_variance_and_the_mean_it_was_made_with():
     torch.manual_seed(0)
     mean = torch.full((29,), 0.3, dtype=torch.float64)

@@ -70,6 +70,7 @@ def series(folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalization", ["none", "batch"])
 @pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2}, {"gradient_clip_val": 1e-3}])
 def test_the_event_file_holds_plain_autograd_s_values_for_every_layer_and_step(tmp_path, options, normalization):
@@ -140,6 +141,7 @@ def test_the_verdict_is_printed_after_ten_steps_and_at_the_end_and_kept_as_json(
     assert (tmp_path / "run" / "gradient_report.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_deep_sigmoid_net_is_judged_vanishing_and_healthy_with_batchnorm_in_train_mode(tmp_path):
     statuses = {}
     for normalization in ("none", "batch"):

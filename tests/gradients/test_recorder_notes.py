@@ -164,6 +164,7 @@ class Unwraps(nn.Module):
         return self.leave(self.enter(x).h.tanh()).h
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True], ids=["", "compiled"])
 @pytest.mark.parametrize("wrap", [Hidden, Slotted])
 def test_layers_that_return_a_dataclass_are_measured(wrap, compiled):

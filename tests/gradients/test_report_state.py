@@ -92,6 +92,7 @@ class Drawn(L.Callback):
             trainer.save_checkpoint(self.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [6, 21, 33])
 def test_in_any_lightning_training_the_report_goes_on_where_the_checkpoint_was_written(tmp_path, steps):
     """With the gradients that the next step's are compared with: everything was measured at steps 5 and 20."""

@@ -102,6 +102,7 @@ def test_each_training_is_the_plain_loop_with_the_remedy():
     assert applied("Adam in place of SGD", model).optimizer(model).defaults["lr"] == 1e-3
 
 
+@pytest.mark.slow
 def test_the_model_its_gradients_and_the_random_numbers_are_left_alone():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(INPUTS, 7), nn.BatchNorm1d(7), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(7, CLASSES))
@@ -139,6 +140,7 @@ def test_one_batch_several_and_a_loader_are_taken_in_turns():
         unvanish.diagnose(net(), [], F.cross_entropy)
 
 
+@pytest.mark.slow
 def test_standardised_targets_are_told_in_their_own_units():
     torch.manual_seed(0)
     x = torch.rand(SAMPLES, INPUTS)
@@ -303,6 +305,7 @@ def test_a_remedy_helps_by_five_per_cent(loss, unchanged, expected):
     assert (Trials(1, trial(unchanged), [trial(loss)], {}).best is not None) == expected
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_comes_last_and_is_in_no_mean():
     def bursts(plan):
         return remedy("ten times the learning rate").apply(plan)

@@ -101,6 +101,7 @@ def test_forward_is_the_formula(shape, normalization, residual, preactivation, t
     assert expected.std(0).min() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("residual", "preactivation"), MODES, ids=NAMES)
 @pytest.mark.parametrize(
     ("num_layers", "count"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)]

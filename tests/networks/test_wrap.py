@@ -101,6 +101,7 @@ def build(path, arguments=None, shape=(3,), outputs=4, **options):
     return Wrap(shape, outputs, path if "." in path else f"{HERE}.{path}", arguments, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", MODULES)
 def test_the_head_of_torchvision_is_made_for_the_data_and_all_else_is_its_own(head):
     path, arguments = MODULES[head]

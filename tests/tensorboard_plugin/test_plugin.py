@@ -229,6 +229,7 @@ def test_a_scalar_that_is_no_layer_is_no_quantity(tmp_path):
     assert run["verdict"] == "unknown"
 
 
+@pytest.mark.slow
 def test_the_package_brings_it_to_tensorboard_which_does_not_wait_for_torch():
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["tensorboard_plugins"]
     assert EntryPoint("gradients", points["gradients"], "tensorboard_plugins").load() is GradientsPlugin

@@ -17,7 +17,6 @@ from unvanish.command.arguments import understood
 from unvanish.command.early import check_early
 from unvanish.command.environment import wait_briefly
 from unvanish.command.errors import FailedError, StoppedError, WrongInputError
-from unvanish.command.later import metrics_come_later
 from unvanish.command.processes import is_first
 from unvanish.command.verbs import parser
 
@@ -34,7 +33,6 @@ def main(argv: list[str] | None = None) -> int:
         0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
     """
     wait_briefly()
-    metrics_come_later()
     words = sys.argv[1:] if argv is None else argv
     return answered(lambda: _main(words), whole="--traceback" in words)
 

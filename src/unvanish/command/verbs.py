@@ -219,7 +219,8 @@ def _add_search(search: argparse.ArgumentParser) -> None:
         "--pruner",
         choices=("verdict", "median", "none"),
         default="verdict",
-        help="what stops a trial: findings that waiting does not cure, or Optuna's median (default: verdict)",
+        help="what stops a trial: findings that waiting does not cure, and of the others the median; or the median "
+        "alone, as Optuna has it (default: verdict)",
     )
     search.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler (default: 0)")
     search.add_argument("--jobs", type=int, default=1, metavar="N", help="trials side by side (default: 1)")

@@ -122,6 +122,8 @@ class ArrayFolder(InMemoryData):
             raise ValueError(
                 f"{where}: whole numbers are classes, (N,) from 0; targets to be measured are of type float"
             )
+        if not found.any():
+            raise ValueError(f"{where}: all rows are of class 0; a network has nothing to tell apart")
         return found.long()
 
     @cached_property

@@ -38,7 +38,9 @@ _OTHERWISE = {  # numbers as they are written elsewhere, and the options that re
     r"[-+]?\d{1,3}([_\u2019\xa0\u202f]\d{3})+([.,]\d*)?": "thousands, the character between the digits, reads",
 }
 _ID = re.compile(r"(?i:(^|[_\W])(id|index|idx|nr|no|number|row)$)|[a-z]I[dD]$")
-_TOTAL = re.compile(r"(grand |sub)?(total|sum|summe|gesamt|somme|average|mean)s?:?", re.IGNORECASE)
+_TOTAL = re.compile(
+    r"(grand |sub)?(total|sum|summe|gesamt|somme|moyenne|average|avg\.?|mean|mittelwert|median)s?:?", re.IGNORECASE
+)
 
 
 def holds_numbers(column: "pd.Series[Any]") -> bool:
@@ -215,10 +217,14 @@ def _refuse_total(table: pd.DataFrame, source: str) -> None:
 
 
 def differing_in_case(column: "pd.Series[Any]") -> tuple[str, str, int] | None:
-    """Two texts of a column that differ in their case or in their kind of letters only, and a row of the second."""
+    """Two texts of a column that look the same but for their case, and a row of the second.
+
+    They differ in capitals, kinds of letters, blanks, or characters that are not seen.
+    """
     seen: dict[str, str] = {}
     for text in map(str, column.dropna().unique()):
-        folded = unicodedata.normalize("NFKC", text).casefold()
+        letters = unicodedata.normalize("NFKC", text).casefold()
+        folded = " ".join("".join(c for c in letters if c.isspace() or unicodedata.category(c)[0] != "C").split())
         if (first := seen.setdefault(folded, text)) != text:
             return first, text, row_of(column.map(str) == text)
     return None

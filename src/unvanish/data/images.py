@@ -4,12 +4,10 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Literal, final
 
-import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -188,11 +186,10 @@ class Images(InMemoryData):
 
 def digits(loading: Loading) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """scikit-learn's (x, y) to train and validate on, and those to test on; x (N, 1, 8, 8) from 0 to 16."""
-    package = find_spec("sklearn")  # the file alone is read: scikit-learn's import takes a second
-    assert package
-    assert package.origin
-    rows = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
-    x, y = torch.from_numpy(rows[:, :-1]).float().reshape(-1, 1, 8, 8), torch.from_numpy(rows[:, -1]).long()
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x, y = torch.from_numpy(bunch.images).float().unsqueeze(1), torch.from_numpy(bunch.target)
     training, test = cut(y, loading.test_share, loading, "digits", DIGITS.split())
     return (x[training], y[training]), (x[test], y[test])
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import logging
+import re
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Collection
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_integer_dtype
 
 from unvanish.data.table_rows import DELIMITERS, checked
 from unvanish.extras import extra
@@ -24,6 +26,7 @@ _UNPACKED = 100  # times its size may a compressed file grow, or up to this many
 _SMALL = 100_000_000
 _PART = 2**18  # rows
 _UNNAMED = "column "
+_ZEROS = re.compile(rb"(?<![\w.:/+-])0[0-9]{2,}(?![\w.:/-])")  # not 04, a month
 _THOUSANDS = (",", ".", " ", "'", "_", "\u2019", "\xa0", "\u202f")
 
 
@@ -134,7 +137,20 @@ def _read_parquet(path: str) -> pd.DataFrame:
         frame = frame.reset_index()
     frame.columns = pd.Index(list(map(str, frame.columns)))
     _refuse_repeated(frame.columns.tolist())
+    _refuse_broken_text(frame)
     return frame.reset_index(drop=True)
+
+
+def _refuse_broken_text(frame: pd.DataFrame) -> None:
+    """Refuse texts that are no UTF-8, which pyarrow reads without a look at them."""
+    import pyarrow as pa
+
+    for name in [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]:
+        try:
+            pa.array(frame[name]).validate(full=True)
+        except pa.ArrowInvalid as error:
+            reason = str(error).partition(": ")[2] or str(error)
+            raise ValueError(f"column {name!r} holds text that is not UTF-8 ({reason[:80]!r})") from error
 
 
 def _read_delimited(path: str, form: TableFormat, as_text: Collection[str]) -> pd.DataFrame:
@@ -151,9 +167,10 @@ def _read_delimited(path: str, form: TableFormat, as_text: Collection[str]) -> p
     parts = _parts(content, options)
     if not all(_is_alike({str(part[name].dtype) for part in parts}) for name in names):
         parts = [pd.read_csv(BytesIO(content), **options)]
-    del content
     frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     del parts
+    _say_zeros(content, frame, options, path)
+    del content
     if len(frame) != rows:
         raise ValueError(f"{rows} rows by one count and {len(frame)} by another; is a quotation mark unpaired?")
     return _without_unnamed(frame, path)
@@ -168,6 +185,21 @@ def _parts(content: bytes, options: dict[str, Any]) -> list[pd.DataFrame]:
 def _is_alike(types: set[str]) -> bool:
     """Whether a column that was read in parts is what it would be if it were read at once."""
     return len(types) == 1 or types == {"int64", "float64"}
+
+
+def _say_zeros(content: bytes, frame: pd.DataFrame, options: dict[str, Any], path: str) -> None:
+    """Log whole numbers that are written like ids, 00501, and are read as 501."""
+    if not _ZEROS.search(content):
+        return
+    names = [str(name) for name in frame if is_integer_dtype(frame[name])]
+    texts = pd.read_csv(BytesIO(content), **options | {"dtype": str, "usecols": names}) if names else frame[[]]
+    for name in texts:
+        if (led := texts[name].str.strip().str.match(r"0\d\d")).any():
+            row = int(led.to_numpy(dtype=bool).argmax())
+            logger.info(
+                "%s: column %r has %r in row %d below the header, which is read as %d; ids are better among categories",
+                *(path, name, texts[name].iloc[row], row + 1, frame[name].iloc[row]),
+            )
 
 
 def _unpacked(path: str) -> bytes:

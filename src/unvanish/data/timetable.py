@@ -4,6 +4,7 @@ import logging
 import re
 import warnings
 from collections.abc import Collection
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from unvanish.names import nearest
 logger = logging.getLogger(__name__)
 
 _DATE_NAMES = ("date", "datetime", "timestamp", "time", "year")  # in letters alone
+_FEW = 10  # rows, of which nothing is concluded
+_DIGITS = re.compile(r"[0-9]+")
 _DATE = re.compile(r"\d{4}[-/]\d{1,2}|\d{1,2}([-/.])\d{1,2}\1\d{4}")
 
 
@@ -34,7 +37,8 @@ def numbers_in_time(
 
     The date column says the order of the rows and is no feature. Without ``date`` it is the first column, not asked for
     as a number, that is called date, datetime, timestamp, time or year, holds text that begins like 1958-03,
-    03/29/1958 or 29.03.1958, or counts the rows, but not in their order. Booleans are the numbers 0 and 1.
+    03/29/1958 or 29.03.1958, or counts the rows, but not in their order. Where there is none, no column may count
+    down, be it as a number, 2029Q4 or FY2029. Booleans are the numbers 0 and 1.
 
     Args:
         table: The rows, oldest first.
@@ -60,7 +64,7 @@ def numbers_in_time(
         raise ValueError(f"{source}: column {both.pop()!r} is ignored, and asked for")
     table = table.drop(columns=list(ignore))
     columns = parsed(table.drop(columns=date or []), source, form, as_number=asked)
-    if date is None and (date := _find_date(columns, asked)) is not None:
+    if date is None and (date := _find_date(columns, asked, source)) is not None:
         table = columns
     if date is not None:
         _check_dates(table[date], source)
@@ -69,6 +73,12 @@ def numbers_in_time(
         asked = [name for name in others if name in targets or _is_number(columns[name])]
         if left := [name for name in others if name not in asked]:
             logger.info("%s: columns without numbers are left out: %s", source, ", ".join(left))
+        if date is None and (names := [name for name in left if len(table) > _FEW and columns[name].is_unique]):
+            logger.warning(
+                "%s: column %r names each row and is no date that can be read (row 1 below the header has %r); "
+                "the rows are taken as they stand, which must be oldest first",
+                *(source, names[0], columns[names[0]].iloc[0]),
+            )
     return pd.DataFrame({name: columns[name].to_numpy(dtype=float, na_value=np.nan) for name in asked})
 
 
@@ -76,7 +86,7 @@ def _is_number(column: "pd.Series[Any]") -> bool:
     return holds_numbers(column) or infer_dtype(column, skipna=True) == "boolean"
 
 
-def _find_date(table: pd.DataFrame, asked: list[str]) -> str | None:
+def _find_date(table: pd.DataFrame, asked: list[str], source: str) -> str | None:
     for name in table:
         column = table[name]
         if name in asked:
@@ -85,13 +95,34 @@ def _find_date(table: pd.DataFrame, asked: list[str]) -> str | None:
         begins = _DATE.match(str(next(iter(column.dropna()), "")))
         if named or (begins and not _is_number(column)) or _counts_in_disorder(column):
             return str(name)
+    for name in table:
+        column = table[name]
+        if name not in asked and _counts_down(column):
+            raise ValueError(
+                f"{source}: column {name!r} falls from row to row, from {column.iloc[0]} to {column.iloc[-1]}, and a "
+                "series is read oldest first; if that is no time, ask for it among features, or ignore it"
+            )
     return None
 
 
 def _counts_in_disorder(column: "pd.Series[Any]") -> bool:
-    if not is_integer_dtype(column) or len(column) <= 10 or column.is_monotonic_increasing:
+    if not is_integer_dtype(column) or len(column) <= _FEW or column.is_monotonic_increasing:
         return False
     return column.is_unique and column.max() - column.min() == len(column) - 1
+
+
+def _counts_down(column: "pd.Series[Any]") -> bool:
+    """Whether whole numbers fall from each row to the next, as do those in texts of one form: 2029Q4 or Q4 2029."""
+    if len(column) <= _FEW or not column.is_unique or column.isna().any():
+        return False
+    if _is_number(column):
+        return column.is_monotonic_decreasing and bool((column % 1 == 0).all())
+    texts = column.astype(str)
+    if texts.str.replace(_DIGITS, "", regex=True).nunique() > 1 or not _DIGITS.search(texts.iloc[0]):
+        return False
+    counts = [tuple(map(int, _DIGITS.findall(text))) for text in texts]
+    backwards = [count[::-1] for count in counts]  # the year comes last
+    return any(all(a > b for a, b in pairwise(keys)) for keys in (counts, backwards))
 
 
 def _check_dates(column: "pd.Series[Any]", source: str) -> None:

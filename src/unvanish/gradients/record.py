@@ -191,16 +191,13 @@ class Step:
         layers = [name for name in dict.fromkeys(chain(order, trunks, self.sizes, measured)) if name]
         values: Values = {}
         for quantity in _told_by(frozenset(self.parts)):
-            there, rows = layers, []
-            for field_ in quantity.fields:
-                column = columns[field_]
+            needed = [(field_, columns[field_]) for field_ in quantity.fields]
+            there = layers
+            for _, column in needed:
                 there = [name for name in there if name in column]
-            for field_ in quantity.fields:
-                column = columns[field_]
-                rows.append([column[name] for name in there])
             found = {}
-            for name, *numbers in zip(there, *rows, strict=True):
-                value = quantity.value(dict(zip(quantity.fields, numbers, strict=True)))
+            for name in there:
+                value = quantity.value({field_: column[name] for field_, column in needed})
                 if value is not None:
                     found[name] = value
             if found:

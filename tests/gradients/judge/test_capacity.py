@@ -24,6 +24,7 @@ def through(units):
     return nn.Sequential(nn.Linear(5, units), nn.ReLU(), nn.Linear(units, 16), nn.ReLU(), nn.Linear(16, 8))
 
 
+@pytest.mark.slow
 @ill(BOTTLENECK)
 @pytest.mark.parametrize("units", [1, 2])
 def test_fewer_units_than_what_tells_the_classes_apart(units):

@@ -30,6 +30,7 @@ def test_sigmoid_layers():
     return run.end, evidence
 
 
+@pytest.mark.slow
 @near(VANISHING)
 def test_ten_layers_of_relu_as_he_begins_them():
     model = mlp(hidden=9, width=32)

@@ -40,6 +40,7 @@ def validated(model, data, others, steps):
     return run, found
 
 
+@pytest.mark.slow
 @ill(USELESS)
 def test_noise_that_is_learnt_by_heart():
     x, y = noise()
@@ -52,6 +53,7 @@ def test_noise_that_is_learnt_by_heart():
     )
 
 
+@pytest.mark.slow
 @ill(USELESS)
 def test_noise_of_which_some_other_rows_were_guessed_by_chance():
     x, y = noise()

@@ -68,6 +68,7 @@ def test_the_usual_eps_and_a_small_loss():
     return trained(model, numbers(), lambda z, t: 1e-4 * F.mse_loss(z, t), adam(model, 0.03), 200).end
 
 
+@pytest.mark.slow
 @ill(SUMMED)
 @pytest.mark.parametrize("rate", [0.2, 1.0], ids=["stuck", "diverged"])
 def test_a_sum_with_a_mean_s_learning_rate(rate):
@@ -90,6 +91,7 @@ def dropping(share: float) -> nn.Module:
     return nn.Sequential(nn.Linear(COLUMNS, 64), nn.ReLU(), nn.Dropout(share), nn.Linear(64, CLASSES))
 
 
+@pytest.mark.slow
 @ill(DROPPED)
 def test_a_dropout_of_nearly_all_units():
     model = dropping(0.98)

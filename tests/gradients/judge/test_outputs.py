@@ -131,6 +131,7 @@ def test_logits_that_are_capped():
     return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 80).end
 
 
+@pytest.mark.slow
 @near(BOUNDED_OUTPUT)
 @pytest.mark.parametrize("is_by_hand", [False, True])
 def test_a_tanh_that_is_multiplied_by_the_bound_of_the_targets(is_by_hand):
@@ -260,6 +261,7 @@ def test_a_column_and_a_row_make_a_table_in_a_binary_cross_entropy_by_hand(flat)
     return run.end, f"{ROWS} predictions and as many targets were compared as a table of {ROWS} x {ROWS}"
 
 
+@pytest.mark.slow
 @near(SHAPES)
 def test_a_loss_over_all_pairs_that_is_meant():
     model = mlp(7)
@@ -310,6 +312,7 @@ def test_a_sigmoid_for_targets_between_0_and_1():
     return trained(model, (x, y.sigmoid()), F.mse_loss, adam(model, 0.03), 100).end
 
 
+@pytest.mark.slow
 @near(BOUNDED_OUTPUT)
 def test_a_relu_for_counts():
     x, y = numbers()

@@ -227,6 +227,7 @@ def test_batches_that_differ():
     return trained(model, data, F.mse_loss, adam(model, 0.3), 300).end
 
 
+@pytest.mark.slow
 @ill(SLOW)
 def test_a_run_that_ends_while_it_learns():
     x, y = numbers()
@@ -355,6 +356,7 @@ def test_a_penalty_that_has_taken_the_weights_at_once():
     return run.end, f"the weights have shrunk to {left:.0%} of what they began with"
 
 
+@pytest.mark.slow
 @near(PENALTY)
 def test_the_end_of_a_run_that_fits_its_data():
     model = mlp()

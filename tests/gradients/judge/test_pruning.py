@@ -22,8 +22,18 @@ def test_the_findings_that_prune_are_the_judge_s():
 
 
 @pytest.mark.parametrize(
-    ("first", "says"), [(1e-13, "no learning rate brings back so little"), (1e-9, ""), (0.5, ""), (math.nan, "nan: ")]
+    ("first", "progress", "says"),
+    [
+        (1e-7, 0.04, "no learning rate brings back so little"),
+        (1e-7, -3.0, "no learning rate brings back so little"),
+        (1e-7, 0.06, ""),  # the last layers learn without the first
+        (1e-7, math.nan, ""),
+        (1e-5, 0.0, ""),
+        (0.5, 0.0, ""),
+        (math.nan, 0.5, "nan: "),
+    ],
 )
-def test_ten_steps_are_enough_where_nothing_can_change(first, says):
+def test_ten_steps_are_enough_where_nothing_can_change(monkeypatch, first, progress, says):
+    monkeypatch.setattr(Report, "progress", lambda self, steps: progress)
     why = hopeless(report(10, first))
     assert (says in why) if says else why == ""

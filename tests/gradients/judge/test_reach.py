@@ -1,5 +1,6 @@
 """Weights that nothing will ever change."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -99,6 +100,7 @@ class Blind(nn.Module):
         return self.second(x if self.is_teacher else h.tanh())
 
 
+@pytest.mark.slow
 @ill(DISCONNECTED)
 def test_a_layer_under_no_grad_that_an_optimizer_is_to_change():
     model = Blind()

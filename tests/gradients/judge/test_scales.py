@@ -52,6 +52,7 @@ def test_inputs_of_a_hundredth():
     return trained(model, (x / 100, y), F.cross_entropy, adam(model, 0.1), 200).end
 
 
+@pytest.mark.slow
 @ill(ALIKE_INPUTS)
 @pytest.mark.parametrize("value", [0.0, 0.1])
 def test_inputs_that_are_the_same_for_every_sample(value):

@@ -37,6 +37,7 @@ class Adapted(nn.Module):
         return self.leave((self.base(x) + self.b(self.a(x))).tanh())
 
 
+@pytest.mark.slow
 @near(TWINS)
 def test_an_adapter_that_begins_at_0():
     model = Adapted()
@@ -73,6 +74,7 @@ class Flow(nn.Module):
         return 0.5 * (kept**2 + other**2) - volume
 
 
+@pytest.mark.slow
 @near(TWINS)
 def test_couplings_of_a_flow_that_begin_at_0():
     angles = torch.rand(64, 1, generator=torch.Generator().manual_seed(1)) * 3

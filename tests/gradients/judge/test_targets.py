@@ -173,6 +173,7 @@ def test_a_sigmoid_that_is_sure_and_wrong_under_the_squared_error():
 XOR = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]]), torch.tensor([[0.0], [1], [1], [0]])
 
 
+@pytest.mark.slow
 @near(SQUARED_LABELS)
 def test_xor_with_a_sigmoid_and_the_squared_error():
     model = nn.Sequential(nn.Linear(2, 7), nn.Tanh(), nn.Linear(7, 1), nn.Sigmoid())

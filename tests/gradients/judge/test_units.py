@@ -78,6 +78,7 @@ def test_more_units_than_inputs_are_left():
     return run.end
 
 
+@pytest.mark.slow
 @near(DEAD)
 def test_positive_inputs_with_one_column():
     x = torch.rand(64, 1, generator=torch.Generator().manual_seed(1))
@@ -99,6 +100,7 @@ def test_a_layer_whose_activation_is_flat():
     return run.end, "|delta| is exactly 0 in 2 of 4 layers, the deepest of them 2"
 
 
+@pytest.mark.slow
 @near(SILENT)
 def test_a_weight_that_begins_at_0_by_design():
     model = mlp(hidden=3)
@@ -152,6 +154,7 @@ def test_tanh_units_that_the_first_steps_have_driven_to_their_bounds():
     return run.end, worst(shares, "of the activations are at their bound") + ", which training has made so"
 
 
+@pytest.mark.slow
 @near(SATURATED)
 def test_a_sigmoid_on_the_output_that_is_right_and_sure():
     x, number = numbers()

@@ -12,8 +12,7 @@ from typing import Any
 from unvanish.command.compare.task import Step, Task, work
 
 #: What a run needs first, imported once.
-_OURS = [f"unvanish.{name}" for name in ("command.compare.preloaded", "command.fit", "networks", "data")]
-_PRELOADED = [*_OURS, "pandas", "sklearn.preprocessing"]
+_PRELOADED = ["unvanish.command.fit", "unvanish.networks", "unvanish.data", "pandas", "sklearn.preprocessing"]
 
 
 def warm() -> BaseContext:

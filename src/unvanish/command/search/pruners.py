@@ -1,5 +1,6 @@
 """What watches a trial, and stops it where it is not worth going on with."""
 
+import math
 from pathlib import Path
 from typing import Any, final
 
@@ -8,6 +9,10 @@ import lightning as L
 from unvanish.command.errors import PrunedError
 from unvanish.gradients import GradientMonitor
 from unvanish.gradients.judge.pruning import MOMENTS, hopeless
+
+#: Beside the verdict: of trials that are not ill, those that come to their end before one is stopped for being worse,
+#: and the share of its steps before which it is not.
+STARTUP, WARMUP = 4, 0.25
 
 
 @final
@@ -31,16 +36,19 @@ class VerdictPruner(L.Callback):
 
 @final
 class MedianPruner(L.Callback):
-    """Stops a trial that is worse than the median of those before it at the same epoch, as Optuna's has it.
+    """Stops a trial that is worse than the median of those before it at the same step, as Optuna's has it.
 
     Args:
         folder: The study's.
         number: The trial's.
         metric: The metric of a validation.
+        startup: Trials that come to their end before any is stopped.
+        warmup: Share of a trial's steps before which it is not stopped.
     """
 
-    def __init__(self, folder: Path, number: int, metric: str) -> None:
+    def __init__(self, folder: Path, number: int, metric: str, startup: int = 5, warmup: float = 0.0) -> None:
         self.folder, self.number, self.metric = folder, number, metric
+        self.startup, self.warmup = startup, warmup
         self._trial: Any = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -53,8 +61,10 @@ class MedianPruner(L.Callback):
 
             from unvanish.command.search.study import open_study
 
-            study = open_study(self.folder, pruner=optuna.pruners.MedianPruner())
+            steps = trainer.estimated_stepping_batches
+            first = int(self.warmup * steps) if steps < math.inf else 0
+            study = open_study(self.folder, pruner=optuna.pruners.MedianPruner(self.startup, first))
             self._trial = optuna.trial.Trial(study, study.trials[self.number]._trial_id)
-        self._trial.report(float(score), trainer.current_epoch)
+        self._trial.report(float(score), trainer.global_step)
         if self._trial.should_prune():
             raise PrunedError(f"pruned after {trainer.global_step} steps: below the median of the trials before it")

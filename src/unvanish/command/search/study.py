@@ -21,7 +21,7 @@ from unvanish.command.recipes import flat
 from unvanish.command.result import FINISHED, PRUNED, Result
 from unvanish.command.run_folder import new_folder, write_text
 from unvanish.command.search.picture import picture
-from unvanish.command.search.pruners import MedianPruner, VerdictPruner
+from unvanish.command.search.pruners import STARTUP, WARMUP, MedianPruner, VerdictPruner
 from unvanish.command.search.space import Space, space_of, suggested
 from unvanish.command.stopping import terminable
 from unvanish.command.terminal import say
@@ -100,9 +100,11 @@ def _run(
     threads = share_of_threads(options.jobs)
 
     def pruner(number: int) -> tuple[Any, ...]:
+        of = folder.absolute(), number, objective.metric
         if options.pruner == "median":
-            return (MedianPruner(folder.absolute(), number, objective.metric),)
-        return (VerdictPruner(),) if options.pruner == "verdict" else ()
+            return (MedianPruner(*of),)
+        # What is ill is stopped at once, so that few are left to be compared, and those not before they are under way.
+        return (VerdictPruner(), MedianPruner(*of, STARTUP, WARMUP)) if options.pruner == "verdict" else ()
 
     def tasks() -> Iterator[Task]:
         while waiting or len(study.trials) < options.trials:

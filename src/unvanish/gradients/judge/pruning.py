@@ -1,6 +1,7 @@
 """Whether a run that has just begun is worth going on with."""
 
 from unvanish.gradients.judge.report import Report
+from unvanish.gradients.judge.seen import STUCK as NOT_LEARNT
 
 #: Steps after which a run is looked at.
 MOMENTS = (10, 100)
@@ -19,8 +20,9 @@ STUCK = {
     "diverging": "steps of this size make the loss larger, and they stay of this size",
     "steps too large": "steps of this size jump over what they aim at, and they stay of this size",
 }
-#: A share of the last layer's gradient that no learning rate brings back, nor Adam's division, whose eps is 1e-8.
-_GONE = 1e-12
+#: A share of the last layer's gradient that no learning rate brings back, nor Adam's division, whose eps is 1e-8: where
+#: that gradient is about 1e-2 a weight, this share of it is no more than eps.
+_GONE = 1e-6
 
 
 def hopeless(report: Report) -> str:
@@ -33,9 +35,11 @@ def hopeless(report: Report) -> str:
     for name, why in LOST.items():
         if name in found:
             return f"{name}: {found[name]}; {why}"
-    if "vanishing" in found and report.end.first_over_last < _GONE:
+    is_lost = report.end.first_over_last < _GONE and report.progress(MOMENTS[0]) < NOT_LEARNT
+    if "vanishing" in found and is_lost:
         return (
-            f"vanishing: {found['vanishing']}; no learning rate brings back so little, nor does Adam, whose eps is 1e-8"
+            f"vanishing: {found['vanishing']}; no learning rate brings back so little, nor does Adam, whose eps is "
+            "1e-8, and without it the loss is not below that of the best constant answer"
         )
     if report.steps >= MOMENTS[-1] and "no better than a constant" in found:
         for name, why in STUCK.items():
