@@ -35,7 +35,7 @@ def screen(width=60, **options):
 
 
 def test_a_sentence_wraps_at_words_on_a_terminal_and_stays_whole_in_a_pipe(capsys):
-    text = "gradients after 10 steps: vanishing: " + "the early layers barely change, " * 5
+    text = ("gradients after 10 steps: vanishing: " + "the early layers barely change, " * 5).strip()
     stream, where = screen(no_color=True, color_system=None)
     terminal.say(text, where)
     lines = stream.getvalue().rstrip("\n").split("\n")

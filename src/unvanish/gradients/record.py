@@ -81,6 +81,7 @@ class Record:
         gated: The recurrent layers with gates.
         normalizations: The classes of the normalization layers, such as LayerNorm.
         dropout: The largest dropout probability of any module.
+        mixed: The number of samples whose answers change with another sample; only ``diagnose`` looks.
     """
 
     step: int
@@ -100,6 +101,7 @@ class Record:
     gated: tuple[str, ...] = ()
     normalizations: tuple[str, ...] = ()
     dropout: float = 0.0
+    mixed: int = 0
 
     def __repr__(self) -> str:
         names = dict.fromkeys(layer for layers in self.values.values() for layer in layers)

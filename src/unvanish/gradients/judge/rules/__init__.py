@@ -11,6 +11,7 @@ from unvanish.gradients.judge.rules.dropped import DROPPED
 from unvanish.gradients.judge.rules.generalization import OVERFITTING, USELESS
 from unvanish.gradients.judge.rules.initialization import LARGE_START, TWINS
 from unvanish.gradients.judge.rules.labels import BINARY_OF_MANY, CONSTANT_LABELS, LABELS_OUTSIDE, SQUARED_LABELS
+from unvanish.gradients.judge.rules.mixed_samples import MIXED_SAMPLES
 from unvanish.gradients.judge.rules.nan import NAN
 from unvanish.gradients.judge.rules.no_logarithm import NO_LOGARITHM
 from unvanish.gradients.judge.rules.noise import NOISE
@@ -37,15 +38,16 @@ RULES = (
         NOT_OPTIMIZED,
         ONE_OUTPUT,
         BATCH_SOFTMAX,
+        MIXED_SAMPLES,
         NO_LOGARITHM,
         SQUASHED_LOGITS,
         SHAPES,
         BOUNDED_OUTPUT,
     ),
     *(LABELS_OUTSIDE, CONSTANT_LABELS, SQUARED_LABELS, BINARY_OF_MANY, UPWARDS, ZERO_GRAD, CLIPPING, STILL_WEIGHTS),
-    *(ONE_SIDED_BATCHES, MOMENTUM, FEW_SAMPLES, SUMMED, DROPPED),
+    *(ONE_SIDED_BATCHES, MOMENTUM, FEW_SAMPLES, SUMMED, DROPPED, PENALTY),
     *(ALIKE_INPUTS, INPUTS, TARGETS, TWINS, LARGE_START, NAN, DEAD, SILENT, SATURATED, EXPLODING, VANISHING),
-    *(EXPLODING_IN_TIME, VANISHING_IN_TIME, EPS, PENALTY, GROWS, TOO_LARGE, TOO_SMALL),
+    *(EXPLODING_IN_TIME, VANISHING_IN_TIME, EPS, GROWS, TOO_LARGE, TOO_SMALL),
     *(NOISE, BOTTLENECK, STUCK, APART_IN_EVAL, USELESS, TOO_DEEP, PLATEAU, OVERFITTING, SLOW),
 )
 #: All that may be found, in the same order; "dead" is told in two ways.
