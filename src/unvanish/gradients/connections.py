@@ -16,6 +16,8 @@ from unvanish.gradients.missing import Missing, Untrained
 from unvanish.gradients.passes import small_batches
 from unvanish.gradients.record import Step
 
+#: Full steps by which all optimizers have stepped, if they are not declared.
+_LOOKS = 10
 _GONE = "its gradient was gone before the step: an optimizer stepped in the backward pass"
 
 
@@ -32,6 +34,9 @@ class Connections:
         self._model = model
         self._missing = missing
         self.optimizers: tuple[Optimizer, ...] = ()
+        #: Whether these are all; otherwise those that have begun a step, with any of the model's parameters.
+        self.are_declared = False
+        self._looks = 0
         self._distance: dict[str, float] = {}
         self._order: dict[str, None] = {}
         self._trunks: tuple[Trunk, ...] = ()
@@ -51,13 +56,22 @@ class Connections:
         placed = sorted((name for name in run if name in self._distance), key=lambda name: -self._distance[name])
         return list(dict.fromkeys([*placed, *self._order, *known]))
 
+    def see(self, optimizer: Optimizer) -> None:
+        """Note an optimizer that begins a step."""
+        if self.are_declared or any(optimizer is known for known in self.optimizers):
+            return
+        own = {id(p) for p in self._model.parameters()}
+        if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            self.optimizers += (optimizer,)
+
     def untrained(self) -> list[Untrained]:
         """What seems to be trained and is not."""
         trained = [p for p in self._parameters or self._model.parameters() if p.requires_grad]
         without = set().union(*self._without.values()).intersection(map(id, trained))
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
         # A parameter with neither optimizer nor gradient, such as a target network's, is frozen by intent.
-        left = {id(p) for p in trained if self.optimizers and id(p) not in taken} & self._reached
+        is_known = self.are_declared or self._looks > _LOOKS
+        left = {id(p) for p in trained if self.optimizers and is_known and id(p) not in taken} & self._reached
         # named_parameters is slow.
         named = [(plain_path(name), id(p)) for name, p in self._model.named_parameters()] if without or left else []
         found = (
@@ -83,6 +97,7 @@ class Connections:
             chosen: The ids of the optimizer's parameters; None for all.
             recorded: Gets its trunks, its unreached and untrained parameters, and the name of its part.
         """
+        self._looks += 1
         # A pass that skips layers, as stochastic depth does, says nothing about their place.
         if watch.seen.keys() >= self._order.keys():
             self._order = watch.seen

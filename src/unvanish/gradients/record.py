@@ -83,6 +83,7 @@ class Record:
         normalizations: The classes of the normalization layers, such as LayerNorm.
         dropout: The largest dropout probability of any module.
         astray: Softmaxes over another axis than the one that their numbers are then summed over.
+        mixed: The number of samples whose answers change with another sample; only ``diagnose`` looks.
     """
 
     step: int
@@ -103,6 +104,7 @@ class Record:
     normalizations: tuple[str, ...] = ()
     dropout: float = 0.0
     astray: tuple[Astray, ...] = ()
+    mixed: int = 0
 
     def __repr__(self) -> str:
         names = dict.fromkeys(layer for layers in self.values.values() for layer in layers)

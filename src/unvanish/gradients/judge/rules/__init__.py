@@ -19,6 +19,7 @@ from unvanish.gradients.judge.rules.labels import (
     LABELS_WITHOUT_SIGN,
     SQUARED_LABELS,
 )
+from unvanish.gradients.judge.rules.mixed_samples import MIXED_SAMPLES
 from unvanish.gradients.judge.rules.nan import NAN
 from unvanish.gradients.judge.rules.no_logarithm import NO_LOGARITHM
 from unvanish.gradients.judge.rules.noise import NOISE
@@ -46,6 +47,7 @@ RULES = (
         ONE_OUTPUT,
         BATCH_SOFTMAX,
         ATTENTION_AXIS,
+        MIXED_SAMPLES,
         NO_LOGARITHM,
         SQUASHED_LOGITS,
         SHAPES,
@@ -53,9 +55,9 @@ RULES = (
     ),
     *(LABELS_OUTSIDE, LABELS_WITHOUT_SIGN, CONSTANT_LABELS, SQUARED_LABELS, BINARY_OF_MANY),
     *(UPWARDS, ZERO_GRAD, CLIPPING, STILL_WEIGHTS),
-    *(ONE_SIDED_BATCHES, MOMENTUM, FEW_SAMPLES, SUMMED, DROPPED),
+    *(ONE_SIDED_BATCHES, MOMENTUM, FEW_SAMPLES, SUMMED, DROPPED, PENALTY),
     *(ALIKE_INPUTS, INPUTS, TARGETS, TWINS, LARGE_START, NAN, DEAD, SILENT, SATURATED, EXPLODING, VANISHING),
-    *(EXPLODING_IN_TIME, VANISHING_IN_TIME, EPS, PENALTY, COLLAPSE, GROWS, TOO_LARGE, TOO_SMALL),
+    *(EXPLODING_IN_TIME, VANISHING_IN_TIME, EPS, COLLAPSE, GROWS, TOO_LARGE, TOO_SMALL),
     *(NOISE, BOTTLENECK, STUCK, APART_IN_EVAL, USELESS, TOO_DEEP, PLATEAU, OVERFITTING, SLOW),
 )
 #: All that may be found, in the same order; "dead" is told in two ways.
