@@ -84,7 +84,10 @@ def test_parameters_in_no_optimizer_are_said():
 
 def test_a_head_that_was_replaced_after_the_optimizer_was_made_is_noticed_by_the_optimizer_s_steps():
     model = nn.Sequential(mlp(outputs=7), nn.Linear(7, 2))
-    optimizer, other = torch.optim.SGD(model.parameters(), lr=0.1), torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1)
+    optimizer, other = (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1),
+    )
     model[1] = nn.Linear(7, 2)
     with GradientRecorder(model, every_n_steps=1) as recorder:
         for step in range(11):

@@ -10,7 +10,7 @@ from unvanish.gradients import measure
 from unvanish.gradients.quantities.activation import SQUARES
 from unvanish.gradients.quantities.quantity import Field, Numbers, Output, Quantity
 
-BETWEEN, CALLED = Field(is_share=True), Field()
+BETWEEN, SAMPLES, CALLED = Field(is_share=True), Field(is_share=True), Field()
 
 
 def _read(moment: Output) -> dict[Field, object]:
@@ -18,11 +18,12 @@ def _read(moment: Output) -> dict[Field, object]:
     if moment.kind != "identity" or z.dim() < 2 or len(z) < 2:
         return {}
     norm = measure.norm(z - z.mean(0))
-    return {BETWEEN: norm * norm, CALLED: 1}
+    return {BETWEEN: norm * norm, SAMPLES: len(z), CALLED: 1}
 
 
 def _spread(numbers: Numbers) -> float | None:
-    return math.sqrt(numbers[BETWEEN] / numbers[SQUARES]) if numbers[SQUARES] > 0 else None
+    is_compared = numbers[SAMPLES] > 0 and numbers[SQUARES] > 0
+    return math.sqrt(numbers[BETWEEN] / numbers[SQUARES]) if is_compared else None
 
 
 SPREAD = Quantity(
@@ -31,7 +32,7 @@ SPREAD = Quantity(
     unit="",
     moment=Output,
     read=_read,
-    fields=(BETWEEN, SQUARES),
+    fields=(BETWEEN, SAMPLES, SQUARES),
     value=_spread,
     charted=False,
     form=".1e",

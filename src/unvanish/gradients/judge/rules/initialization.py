@@ -54,7 +54,7 @@ def _scale(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if (times := math.prod(own.values())) > LARGE and max(deltas) < MANY * min(deltas):
             size = f"{times:.2g} times as large as He's, all together"
             yield rule.found(f"the weights of {listed(own)} begin {size}, and {sure}", own)
-        elif seen.is_residual:
+        elif seen.is_residual and seen.is_stuck:  # a sum of twenty sigmoids begins as high, and learns
             yield rule.found(f"each branch adds to what comes in, and {sure}", cause=_ADDED, remedies=_BRANCHES)
 
 

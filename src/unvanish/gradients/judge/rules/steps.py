@@ -12,7 +12,7 @@ from unvanish.gradients.judge.seen import USUAL, Seen
 from unvanish.gradients.missing import listed
 from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
 from unvanish.gradients.quantities.delta import DELTA_NORM
-from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM, GRADIENT_RMS
 from unvanish.gradients.quantities.update import UPDATE_RATIO
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
@@ -22,6 +22,8 @@ STILL = 0.1
 THROWN = 0.1
 #: A loss that leaps so far has lost what the initialization had given.
 LEAP = 10
+#: Of a float32, what ten units in its last place are.
+FELT = 1e-6
 #: Successive gradients that point against each other tell of steps across a valley.
 AGAINST = -0.3
 
@@ -141,13 +143,14 @@ def _still(rule: Rule, seen: Seen) -> Iterator[Finding]:
     weights = seen.medians(WEIGHT_NORM)
     sizes = {name: gradients[name] / weights[name] for name in moved if weights.get(name)}
     enough = min((size for name, size in sizes.items() if moved[name]), default=math.inf)
+    sizes = {name: size for name, size in sizes.items() if size >= enough and _is_felt(seen, name, size)}
     records = (*seen.first, *seen.records)
     ever = {name for record in records for name, ratio in record.of(UPDATE_RATIO).items() if ratio}
     # What is frozen may have a gradient of a time before, which is the same at all steps.
     still = [
         name
-        for name, size in sizes.items()
-        if name not in ever and size >= enough and len({record.of(GRADIENT_NORM).get(name) for record in records}) > 1
+        for name in sizes
+        if name not in ever and len({record.of(GRADIENT_NORM).get(name) for record in records}) > 1
     ]
     if still and not seen.part and all(rate is None or rate > 0 for rate in rates):
         yield rule.found(
@@ -156,6 +159,13 @@ def _still(rule: Rule, seen: Seen) -> Iterator[Finding]:
             cause="no optimizer knows them: it was made before they were, or of another part of the model.",
             remedies=("an optimizer that is made of model.parameters() after the last change of the model",),
         )
+
+
+def _is_felt(seen: Seen, name: str, size: float) -> bool:
+    """Whether a step of any of the optimizers would change a layer whose gradient has this size beside its weights."""
+    entry = seen.medians(GRADIENT_RMS).get(name, math.inf)
+    # Adam and its like divide by the gradient's size and eps.
+    return all(entry > o["eps"] if o.get("eps") else size * o.get("lr", math.inf) > FELT for o in seen.options)
 
 
 def _sum(rule: Rule, seen: Seen) -> Iterator[Finding]:
