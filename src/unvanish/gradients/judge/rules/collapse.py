@@ -18,8 +18,9 @@ LEFT = 0.3
 
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    if seen.is_early or seen.steps < PATIENCE or seen.constant > 0:
-        return  # a constant answer is told by its loss, where that is known
+    # A constant answer to targets is told by the loss, where that is known.
+    if seen.is_early or seen.steps < PATIENCE or seen.constant > 0 or not seen.losses:
+        return
     began, now = seen.at_first(SPREAD), seen.medians(SPREAD)
     before, after = _sizes(seen, is_first=True), _sizes(seen, is_first=False)
     ends = [name for name in now if name in seen.outputs and seen.units(name) != 1]

@@ -47,7 +47,7 @@ def _scale(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if large and (harm := _harm(seen)):
         size = f"{max(gains[name] for name in large) / math.sqrt(2):.2g} times as large as He's"
         yield rule.found(f"the weights of {listed(large)} begin {size}, and {harm}", large)
-    elif (sure := _sure(seen)) and not seen.normalizations and all(s.rms < LARGE for s in seen.inputs.values()):
+    elif (sure := begins_high(seen)) and not seen.normalizations and all(s.rms < LARGE for s in seen.inputs.values()):
         own = {name: gains[name] / math.sqrt(2) for name in gains if name in line and gains[name] > math.sqrt(2)}
         deltas = [delta for name, delta in seen.initial(DELTA_NORM).items() if name in own and delta > 0]
         # Where the gradient explodes as well, that says more of many layers.
@@ -58,7 +58,7 @@ def _scale(rule: Rule, seen: Seen) -> Iterator[Finding]:
             yield rule.found(f"each branch adds to what comes in, and {sure}", cause=_ADDED, remedies=_BRANCHES)
 
 
-def _sure(seen: Seen) -> str:
+def begins_high(seen: Seen) -> str:
     """What shows that the first answers are wrong and sure of it."""
     values = [h.value for r in (seen.first or seen.records)[:1] for h in r.heads if h.loss == "cross-entropy"]
     head = seen.heads[0] if seen.heads else None
@@ -72,7 +72,7 @@ def _harm(seen: Seen) -> str:
     """What shows that the weights are too large."""
     if any(not record.is_finite for record in seen.records):
         return "a number has left the range of its format"
-    if sure := _sure(seen):
+    if sure := begins_high(seen):
         return sure
     if seen.is_stuck:
         return "the loss does not fall below that of a constant answer"

@@ -73,10 +73,10 @@ def _is_on_its_way(seen: Seen) -> bool:
     """Whether the loss falls, beyond its noise, so fast that as many steps again would leave the constant behind."""
     half = len(seen.losses) // 2
     before, after = seen.losses[:half], seen.losses[half : 2 * half]
-    if half < 32 or not all(map(math.isfinite, (*before, *after))):
+    if half < 32 or not _falls(before, after):
         return False
     fall = fmean(before) - fmean(after)
-    return fall > SIGMAS * noise(before, after) and seen.progress + fall / half * seen.steps / seen.constant > STUCK_AT
+    return seen.progress + fall / half * seen.steps / seen.constant > STUCK_AT
 
 
 def _grows(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -137,6 +137,9 @@ def _beside(seen: Seen) -> str:
         return ""
     (head,), constant = compared, seen.constant_of(compared[0])
     values = seen.values(head)
+    end = seen.losses[len(seen.losses) // 2 :]
+    if _falls(end[: len(end) // 2], end[len(end) // 2 :]):
+        return ""  # of two comparisons, as Dice's beside a cross-entropy, one comes after the other
     if not values or not constant > 0 or not fmean(values) > (1 - STUCK_AT) * constant:
         return ""
     first = [(r.totals.get(LOSS.name, math.nan), h.value) for r in seen.first for h in r.heads if h.loss]
@@ -169,6 +172,12 @@ def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if is_far or (now > LEFT * seen.constant and again > MUCH * seen.constant and is_sure):
         evidence = f"the loss has fallen from {began:.3g} to {now:.3g} over the last {2 * half} steps"
         yield rule.found(evidence if is_far else f"{evidence}, and falls on")
+
+
+def _falls(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Whether a loss has fallen by more than its noise."""
+    is_known = bool(before and after) and all(map(math.isfinite, (*before, *after)))
+    return is_known and fmean(before) - fmean(after) > SIGMAS * noise(before, after)
 
 
 def noise(before: Sequence[float], after: Sequence[float]) -> float:
