@@ -110,6 +110,10 @@ class Twin:
             a = flat(tensors)
             found["activation_mean"][name] = a.mean().item()
             found["activation_std"][name] = a.std(unbiased=False).item()
+            if kind == "identity":
+                apart = [(t - t.mean(0)).square().sum() for t in tensors]
+                found["spread"][name] = (sum(apart) / a.square().sum()).sqrt().item()
+                found["calls"][name] = len(tensors)
             if kind == "tanh":
                 found["saturated_share"][name] = (a.abs() > 0.99).double().mean().item()
             if kind == "sigmoid":

@@ -210,7 +210,11 @@ def train(make, model, steps, activations, recorder=None, clip=None, small_batch
             factor = min(1.0, clip / (whole + 1e-6))
             nn.utils.clip_grad_norm_(model.parameters(), clip)
         small = small_batches(parts) if small_batches else parts
-        noise = twin_of(make, model, small).noise() if len(small) > 1 else {}
+        of_small = twin_of(make, model, small)
+        noise = of_small.noise() if len(small) > 1 else {}
+        if small_batches:  # samples are compared within a call, and calls are counted in one process alone
+            values["spread"] = of_small.values(activations)["spread"]
+            values.pop("calls")
         optimizer.step()
         if recorder is not None:
             recorder.after_step()
@@ -240,9 +244,9 @@ def assert_equal(values, expected, rel=1e-5):
 
     The residual stream has tests of its own.
     """
-    assert values.keys() - {"stream_norm"} == expected.keys()
+    assert values.keys() - {"stream_norm"} == expected.keys(), values.keys() ^ expected.keys()
     for quantity, layers in expected.items():
-        assert values[quantity].keys() == layers.keys(), quantity
+        assert values[quantity].keys() == layers.keys(), (quantity, values[quantity].keys() ^ layers.keys())
         for name, value in layers.items():
             std = expected.get("activation_std", {}).get(name, 0)
             scale = {"activation_mean": std, "gradient_cosine": 1.0, "descent": 1.0}

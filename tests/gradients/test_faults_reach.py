@@ -82,6 +82,35 @@ def test_parameters_in_no_optimizer_are_said():
     assert recorder.notes == ["8 parameters in no optimizer: a.0.weight, a.0.bias, a.2.weight and 5 more"]
 
 
+def test_a_head_that_was_replaced_after_the_optimizer_was_made_is_noticed_by_the_optimizer_s_steps():
+    model = nn.Sequential(mlp(outputs=7), nn.Linear(7, 2))
+    optimizer, other = (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1),
+    )
+    model[1] = nn.Linear(7, 2)
+    with GradientRecorder(model, every_n_steps=1) as recorder:
+        for step in range(11):
+            assert recorder.notes == []  # another optimizer may be yet to step
+            model(x_of(SAMPLES, INPUTS)).sum().backward()
+            recorder.before_step(step)
+            optimizer.step()
+            other.step()  # of a network beside this one
+            recorder.after_step()
+    assert recorder.notes == ["2 parameters in no optimizer: 1.weight, 1.bias"]
+
+
+def test_weights_that_a_loop_changes_itself_need_no_optimizer():
+    model, other = mlp(), torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1)
+    with GradientRecorder(model, every_n_steps=1) as recorder:
+        for step in range(11):
+            model(x_of(SAMPLES, INPUTS)).sum().backward()
+            recorder.before_step(step)
+            other.step()
+            recorder.after_step()
+    assert not [note for note in recorder.notes if "in no optimizer" in note]
+
+
 def with_target(detached, first):
     def run(m, x, other):
         target = m.target(other) if first else None

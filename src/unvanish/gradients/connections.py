@@ -1,7 +1,10 @@
 """The order of a network's layers, and which parameters do not train, from autograd's graph."""
 
+import gc
+import inspect
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import final
+from types import FunctionType
+from typing import Any, final
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,6 +16,8 @@ from unvanish.gradients.missing import Missing, Untrained
 from unvanish.gradients.passes import small_batches
 from unvanish.gradients.record import Step
 
+#: Full steps by which all optimizers have stepped, if they are not declared.
+_LOOKS = 10
 _GONE = "its gradient was gone before the step: an optimizer stepped in the backward pass"
 
 
@@ -29,6 +34,9 @@ class Connections:
         self._model = model
         self._missing = missing
         self.optimizers: tuple[Optimizer, ...] = ()
+        #: Whether these are all; otherwise those that have begun a step, with any of the model's parameters.
+        self.are_declared = False
+        self._looks = 0
         self._distance: dict[str, float] = {}
         self._order: dict[str, None] = {}
         self._trunks: tuple[Trunk, ...] = ()
@@ -37,6 +45,8 @@ class Connections:
         #: The parameters that have had a gradient at any step.
         self._reached: set[int] = set()
         self._outside: dict[int, str] = {}
+        #: Weights of the loss that are some other module's: to look for that takes its time.
+        self._foreign: set[int] = set()
         self._parameters: list[nn.Parameter] = []
 
     def order(self, known: Iterable[str]) -> list[str]:
@@ -46,13 +56,22 @@ class Connections:
         placed = sorted((name for name in run if name in self._distance), key=lambda name: -self._distance[name])
         return list(dict.fromkeys([*placed, *self._order, *known]))
 
+    def see(self, optimizer: Optimizer) -> None:
+        """Note an optimizer that begins a step."""
+        if self.are_declared or any(optimizer is known for known in self.optimizers):
+            return
+        own = {id(p) for p in self._model.parameters()}
+        if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            self.optimizers += (optimizer,)
+
     def untrained(self) -> list[Untrained]:
         """What seems to be trained and is not."""
         trained = [p for p in self._parameters or self._model.parameters() if p.requires_grad]
         without = set().union(*self._without.values()).intersection(map(id, trained))
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
         # A parameter with neither optimizer nor gradient, such as a target network's, is frozen by intent.
-        left = {id(p) for p in trained if self.optimizers and id(p) not in taken} & self._reached
+        is_known = self.are_declared or self._looks > _LOOKS
+        left = {id(p) for p in trained if self.optimizers and is_known and id(p) not in taken} & self._reached
         # named_parameters is slow.
         named = [(plain_path(name), id(p)) for name, p in self._model.named_parameters()] if without or left else []
         found = (
@@ -78,6 +97,7 @@ class Connections:
             chosen: The ids of the optimizer's parameters; None for all.
             recorded: Gets its trunks, its unreached and untrained parameters, and the name of its part.
         """
+        self._looks += 1
         # A pass that skips layers, as stochastic depth does, says nothing about their place.
         if watch.seen.keys() >= self._order.keys():
             self._order = watch.seen
@@ -99,7 +119,10 @@ class Connections:
         without = {id(p) for p in mine if p.requires_grad and p.grad is None} if not gone else set()
         self._without[chosen] = self._without.get(chosen, without) & without
         silent &= {name for name, p in layers.parameters if id(p) in self._without[chosen]}
-        self._outside = {i: str(tuple(leaf.shape)) for i, leaf in _outside(watch, layers, shown)}
+        strangers = [(index, leaf) for index, leaf in _outside(watch, layers, shown) if index not in self._foreign]
+        own = _kept(self._model) | _without_a_module([leaf for _, leaf in strangers]) if strangers else set()
+        self._outside = {index: str(tuple(leaf.shape)) for index, leaf in strangers if index in own}
+        self._foreign |= {index for index, _ in strangers} - own
         trained = {id(p): name for name, p in layers.parameters if name and p.requires_grad}
         others = {name for index, name in trained.items() if chosen is not None and index not in chosen}
         self._trunks = tuple(sight.trunks)
@@ -108,7 +131,7 @@ class Connections:
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
         meant = {name for name, p in layers.parameters if name not in sight.blind or id(p) in taken}
         recorded.unreached = tuple(name for name in sight.cut if name in (silent - others) & meant)
-        recorded.untrained = tuple(self.untrained())
+        recorded.untrained = *self.untrained(), *_frozen(layers)
         if others and chosen is not None:
             names = [name for name, p in layers.parameters if name and id(p) in chosen]
             recorded.part = common_path(names) or names[0] if names else ""
@@ -131,6 +154,47 @@ def _outside(watch: Watch, layers: Layers, shown: dict[int, str]) -> Iterator[tu
         is_weight = isinstance(leaf, nn.Parameter) or (leaf.shape in shapes and not watch.sight.is_data(leaf))
         if index not in shown and is_weight:
             yield index, leaf
+
+
+def _frozen(layers: Layers) -> list[Untrained]:
+    """The weights that want no gradient, where they are more than half of all numbers."""
+    weights = [(name, p) for name, p in layers.parameters if name]
+    frozen = [(name, p.numel()) for name, p in weights if not p.requires_grad]
+    if 2 * sum(count for _, count in frozen) <= sum(p.numel() for _, p in weights):
+        return []
+    return [Untrained("frozen", tuple(name for name, _ in frozen))]
+
+
+def _kept(model: nn.Module) -> set[int]:
+    """The weights that a model's modules keep in lists, dictionaries and closures, where torch does not look."""
+    found: set[int] = set()
+    queue: list[Any] = [value for module in model.modules() for value in vars(module).values()]
+    seen = {id(value) for value in queue}
+    for value in queue:
+        inside: Iterable[Any] = ()
+        if isinstance(value, Tensor):
+            found.add(id(value))
+        elif isinstance(value, nn.Module):
+            found |= {id(parameter) for parameter in value.parameters()} if value is not model else set()
+        elif isinstance(value, list | tuple | set):
+            inside = value
+        elif isinstance(value, dict):
+            inside = value.values()
+        elif isinstance(value, FunctionType):
+            inside = inspect.getclosurevars(value).nonlocals.values()
+        queue += [one for one in inside if id(one) not in seen]
+        seen |= {id(one) for one in inside}
+    return found
+
+
+def _without_a_module(leaves: Sequence[Tensor]) -> set[int]:
+    """Those that no module holds, such as a layer's that is made anew in each forward pass.
+
+    What another module holds is its own affair: an adversary's weights, or a judge's, of which the loss is made.
+    """
+    tables = (by.values() for by in gc.get_referrers(*leaves) if isinstance(by, dict))
+    of_modules = (table for table in tables if all(p is None or isinstance(p, nn.Parameter) for p in table))
+    return {id(leaf) for leaf in leaves} - {id(p) for table in of_modules for p in table}
 
 
 def _without_layers(trunk: Trunk, others: set[str]) -> Trunk | None:

@@ -39,6 +39,7 @@ class Look(NamedTuple):
         times: Of calls of a layer that feed later ones of it: their number in that sequence, from 1.
         leaves: The tensors that want a gradient, with their distance.
         cut: The nodes of calls that do not reach the loss, nor does anything before them.
+        nodes: All, from the loss on.
     """
 
     distance: dict[str, int]
@@ -47,6 +48,7 @@ class Look(NamedTuple):
     times: dict[Node, int]
     leaves: list[tuple[Tensor, int]]
     cut: list[Node]
+    nodes: Sequence[Node]
 
 
 def look(roots: Iterable[Node], calls: Mapping[Node, str], over: Mapping[int, str]) -> Look | None:
@@ -79,6 +81,7 @@ def look(roots: Iterable[Node], calls: Mapping[Node, str], over: Mapping[int, st
         _times(order, position, points),
         [(n.variable, distance[index]) for index, n in enumerate(order) if not used[n] and _is_leaf(n)],
         [n for n, name in calls.items() if n not in position and name not in layers and not _meets(n, position)],
+        order,
     )
 
 

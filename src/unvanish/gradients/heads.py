@@ -12,20 +12,17 @@ from torch.nn.functional import softplus
 from unvanish.gradients import measure
 from unvanish.gradients.graph import Node
 from unvanish.gradients.layers import VIEWS, node_name
+from unvanish.gradients.margins import label_of
 from unvanish.gradients.sample import COLUMNS, Sample, columns_of
 
 #: Nodes to look at between the loss and a layer.
 NEAR = 512
 #: What a node of autograd's graph compares a prediction with a target by.
 LOSSES = {
-    "NllLoss": "cross-entropy",
-    "NllLoss2D": "cross-entropy",
-    "BinaryCrossEntropy": "binary cross-entropy",
-    "BinaryCrossEntropyWithLogits": "binary cross-entropy",
-    "MseLoss": "squared error",
-    "L1Loss": "absolute error",
-    "SmoothL1Loss": "absolute error",
-    "HuberLoss": "absolute error",
+    **dict.fromkeys(("NllLoss", "NllLoss2D"), "cross-entropy"),
+    **dict.fromkeys(("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"), "binary cross-entropy"),
+    **dict.fromkeys(("L1Loss", "SmoothL1Loss", "HuberLoss"), "absolute error"),
+    **{"MseLoss": "squared error", "SoftMarginLoss": "margin"},
 }
 #: What has weights, or mixes samples: the way from a loss ends there.
 _ENDS = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Cudnn", "Native", "Embedding", "Linear", "Compiled")
@@ -44,7 +41,7 @@ class Head:
     """What compares a prediction with a target, and what lies between it and a layer.
 
     Args:
-        loss: cross-entropy, binary cross-entropy, squared error or absolute error; empty where none of these was seen.
+        loss: cross-entropy, binary cross-entropy, margin, squared or absolute error; empty where none was seen.
         is_logits: Whether the loss makes probabilities of what it is given.
         path: What was done to the layer's output, from the loss on, as autograd's graph names it.
         layer: The layer; empty where none was found.
@@ -130,6 +127,8 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
     if name == "LogSigmoid":
         return "binary cross-entropy"
     sides = [None if n is None else n.next_functions for n, _ in node.next_functions]
+    if label_of(node) is not None:
+        return "margin"
     is_own = _is_product(node) and sides[0] == sides[1]  # of a difference with itself
     is_square = is_own or (name == "Pow" and node._saved_exponent == 2)
     if is_square and before and set(before) <= {"Sub", "Rsub"}:
@@ -276,6 +275,8 @@ def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor 
         weights = (_saved(core, f"_saved_{of}") for of in ("weight", "pos_weight"))
         weight = next((found for found in weights if found is not None), None)
         return _saved(core, "_saved_self"), _saved(core, "_saved_target"), weight
+    if (label := label_of(core)) is not None:
+        return label, label, None  # what it is multiplied by is not kept
     if name in ("Log", "LogSoftmax"):
         product = next(filter(_is_product, reversed(above)), None)
         prediction = _saved(core, "_saved_self" if name == "Log" else "_saved_result")
@@ -339,7 +340,7 @@ def _numbers(
             value = -(t * p.log().clamp(min=-100) + (1 - t) * (1 - p).log().clamp(min=-100)).mean()
         elif loss == "cross-entropy":
             value = -(t * (p.log() if core == "Log" else p)).sum(-1).mean()
-        else:
+        elif loss != "margin":
             value = ((p - t).square() if loss == "squared error" else (p - t).abs()).mean()
     elif target is None and loss in ("squared error", "absolute error"):
         value = (p.square() if loss == "squared error" else p.abs()).mean()

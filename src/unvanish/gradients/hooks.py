@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from unvanish.gradients import graph, measure
 from unvanish.gradients.activations import Activations
+from unvanish.gradients.attention import Astray, astray
 from unvanish.gradients.ends import Ends
 from unvanish.gradients.hook import Hook, Tap, is_transformed, with_first_tensor
 from unvanish.gradients.layers import ACTIVATIONS, all_tensors, first_tensor
@@ -24,6 +25,8 @@ from unvanish.gradients.sight import Sight, storage
 #: Keys of the hooks on all activations, on all weights, and on the model; other keys are names of layers.
 _ACTIVATIONS, _WEIGHTS, _MODEL = "activations:", "weights:", "model:"
 
+#: The steps whose graphs are searched for softmaxes: a network does not change them.
+_FIRST = 3
 _GATED = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
 
 
@@ -72,6 +75,8 @@ class Watch:
         self._calls = Calls()
         self.passes: list[Passes] = []
         self._step = 0
+        #: As the first steps' graphs have shown them.
+        self.astray: tuple[Astray, ...] = ()
         self.cover(modules, parameters)
         self.clear()
 
@@ -291,6 +296,8 @@ class Watch:
             self.missing.add("order and residual stream", ["the network"], why)
         else:
             self.sight.learn(found, self._calls.open)
+            if self._step < _FIRST:
+                self.astray = tuple(dict.fromkeys(astray(found.nodes)))
         return found
 
     def _forget_sums(self) -> None:

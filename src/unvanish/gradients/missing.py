@@ -40,6 +40,7 @@ class Untrained(NamedTuple):
 
     Args:
         kind: gradient: they get none. outside: they are no parameters of the model. optimizer: no optimizer has them.
+            frozen: they want no gradient, and are most of the model.
         names: The parameters' names; for weights outside of the model, their shapes.
     """
 
@@ -51,6 +52,7 @@ class Untrained(NamedTuple):
             "gradient": ("parameter", "without a gradient"),
             "outside": ("weight", "of the loss that the model does not know"),
             "optimizer": ("parameter", "in no optimizer"),
+            "frozen": ("weight", "frozen"),
         }[self.kind]
         return f"{len(self.names)} {noun}{'s' * (len(self.names) > 1)} {what}: {listed(self.names, 'more')}"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unvanish.gradients.attention import Astray
 from unvanish.gradients.ends import Ends, Given
 from unvanish.gradients.graph import Trunk
 from unvanish.gradients.heads import Head
@@ -81,6 +82,8 @@ class Record:
         gated: The recurrent layers with gates.
         normalizations: The classes of the normalization layers, such as LayerNorm.
         dropout: The largest dropout probability of any module.
+        astray: Softmaxes over another axis than the one that their numbers are then summed over.
+        mixed: The number of samples whose answers change with another sample; only ``diagnose`` looks.
     """
 
     step: int
@@ -100,6 +103,8 @@ class Record:
     gated: tuple[str, ...] = ()
     normalizations: tuple[str, ...] = ()
     dropout: float = 0.0
+    astray: tuple[Astray, ...] = ()
+    mixed: int = 0
 
     def __repr__(self) -> str:
         names = dict.fromkeys(layer for layers in self.values.values() for layer in layers)
@@ -157,6 +162,7 @@ class Step:
     gated: tuple[str, ...] = ()
     normalizations: tuple[str, ...] = ()
     dropout: float = 0.0
+    astray: tuple[Astray, ...] = ()
 
     def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
         """Read the quantities of this moment, and divide gradients by the gradient scaler's factor."""
@@ -225,6 +231,7 @@ class Step:
             self.gated,
             self.normalizations,
             self.dropout,
+            self.astray,
         )
 
     def _histograms(self, brought: Iterator[float]) -> dict[str, list[int]]:

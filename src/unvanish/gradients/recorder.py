@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from contextlib import ExitStack
-from typing import Self, final
+from typing import Any, Self, final
 
 import torch
 import torch.distributed as dist
@@ -179,9 +179,7 @@ class GradientRecorder:
             raise RuntimeError("this recorder is already active")
         self._watch.clear()
         self._watch.attach()
-        # Gradients have been clipped by the time an optimizer begins its step.
-        see = Hook(self._watch.fail, lambda optimizer, *_: self._updates.clipped(optimizer))
-        handle = register_optimizer_step_pre_hook(see)
+        handle = register_optimizer_step_pre_hook(Hook(self._watch.fail, self._see_optimizer))
         self._hooks.callback(handle.remove)
         return self
 
@@ -192,9 +190,18 @@ class GradientRecorder:
         self._check.disarm()
         self._latest.of.clear()
 
+    def _see_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
+        """Take note of an optimizer that begins its step, by when gradients have been clipped."""
+        self._connections.see(optimizer)
+        self._updates.clipped(optimizer)
+
     def optimizes(self, *optimizers: Optimizer) -> None:
-        """Register the optimizers, so that parameters that none of them updates can be reported."""
-        self._connections.optimizers = optimizers
+        """Register all optimizers, so that parameters that none of them updates can be reported from the first step.
+
+        Otherwise optimizers of ``torch.optim`` are noticed by their steps, and parameters are reported after the first
+        steps.
+        """
+        self._connections.optimizers, self._connections.are_declared = optimizers, True
 
     def before_backward(self, loss: Tensor) -> None:
         """Read the graph of the loss at a full step; it tells more than that of the model's output."""
@@ -302,6 +309,7 @@ class GradientRecorder:
         watch.look_back()
         recorded.activations = dict(watch.activations.kinds)
         recorded.gated, recorded.normalizations, recorded.dropout = watch.gated, watch.normalizations, watch.dropout
+        recorded.astray = watch.astray
         for passes in watch.passes:
             recorded.times |= passes.add_states(watch.twice)
         # If the number of micro-batches is unknown, assume several.

@@ -50,6 +50,24 @@ def test_an_input_of_a_weight_s_shape_that_wants_a_gradient_itself():
     return trained(model, lambda step: (x.clone().requires_grad_(), y), F.cross_entropy, adam(model, 0.03), 80).end
 
 
+@ill(UNKNOWN_WEIGHTS)
+def test_a_layer_that_is_made_anew_in_each_forward_pass():
+    model = Parts(lambda m, h: nn.Linear(WIDTH, WIDTH)(h).relu())
+    shapes = f"({WIDTH}, {WIDTH}), ({WIDTH},)"
+    run = trained(model, classes(), F.cross_entropy, sgd(model))
+    return run.end, f"2 weights of the loss that the model does not know: {shapes}"
+
+
+@near(UNKNOWN_WEIGHTS)
+def test_a_generator_whose_loss_an_adversary_tells():
+    judge = mlp()
+    model = nn.Sequential(nn.Linear(COLUMNS, WIDTH), nn.ReLU(), nn.Linear(WIDTH, COLUMNS))
+    x, y = classes()
+    run = trained(model, (x, y), lambda z, y: F.cross_entropy(judge(z), y), adam(model, 0.03), 80)
+    assert judge[0].weight.grad.any()
+    return run.end
+
+
 @ill(DISCONNECTED)
 def test_an_argmax_between_layers():
     model = Parts(lambda m, h: F.one_hot(h.argmax(-1), WIDTH).float())

@@ -35,6 +35,24 @@ def test_inputs_in_thousands_before_any_training():
     return unvanish.diagnose(mlp(), (1000 * x, y), F.cross_entropy).verdict, of_inputs(1000 * x)
 
 
+@ill(INPUTS)
+def test_pixels_from_0_to_255_in_the_first_steps():
+    x, y = classes()
+    x = 255 * (x - x.min()) / (x.max() - x.min())
+    model = mlp()
+    run = trained(model, (x, y), F.cross_entropy, adam(model, 0.01), 10)
+    assert run.losses[0] > 3 * math.log(CLASSES)
+    return run.end, of_inputs(x)
+
+
+@near(INPUTS)
+def test_pixels_from_0_to_255_of_which_a_network_has_learnt():
+    x, y = classes()
+    x = 255 * (x - x.min()) / (x.max() - x.min())
+    model = mlp()
+    return trained(model, (x, y), F.cross_entropy, adam(model, 0.01), 200).end
+
+
 @pytest.mark.slow
 @ill(INPUTS)
 def test_inputs_that_were_divided_by_255_twice():
@@ -61,6 +79,14 @@ def test_inputs_that_are_the_same_for_every_sample(value):
     run = trained(model, (torch.full_like(x, value), y), F.cross_entropy, adam(model), 120)
     rows = f"all {10 * len(x)} rows that 0 was fed in the first steps are alike"
     return run.end, f"{rows}, and their numbers are {'between 0.1 and 0.1' if value else '0'}"
+
+
+@ill(ALIKE_INPUTS)
+def test_words_that_are_all_unknown():
+    _, y = noise()
+    model = nn.Sequential(nn.EmbeddingBag(9, 7), nn.Linear(7, CLASSES))
+    run = trained(model, (torch.ones(len(y), 4, dtype=torch.long), y), F.cross_entropy, adam(model), 120)
+    return run.end, "what 0 makes of all samples is the same in each batch"
 
 
 @near(ALIKE_INPUTS)
@@ -109,6 +135,15 @@ def test_prices_before_any_training():
     y = 300_000 + 80_000 * y
     evidence = f"the targets have a mean of {y.mean():.4g} and a standard deviation of {y.std(correction=0):.3g}"
     return unvanish.diagnose(mlp(1), (x, y), F.mse_loss).verdict, evidence
+
+
+@ill(TARGETS)
+def test_targets_near_minus_2700_in_the_first_steps():
+    x, y = numbers()
+    y = 100 * y / y.std() - 2700
+    model = mlp(1)
+    run = trained(model, (x, y), F.mse_loss, adam(model, 0.01), 10)
+    return run.end, f"the targets have a mean of {y.mean():.4g} and a standard deviation of {y.std(correction=0):.3g}"
 
 
 @ill(TARGETS)

@@ -109,6 +109,50 @@ def test_weights_of_many_times_he_s_size():
     )
 
 
+@ill(LARGE_START)
+def test_layers_that_are_too_large_together():
+    x, y = classes()
+    torch.manual_seed(0)
+    model = mlp(hidden=3, width=32)
+    for parameter in model.parameters():
+        nn.init.uniform_(parameter)
+    begin = F.cross_entropy(model(x), y).item()
+    layers = model[::2]
+    sizes = [layer.weight.double().norm().item() / layer.out_features**0.5 / math.sqrt(2) for layer in layers]
+    assert max(sizes) < LARGE / math.sqrt(2)
+    run = trained(model, (x, y), F.cross_entropy, sgd(model, 1e-6), 20)
+    large = ", ".join(str(2 * i) for i, size in enumerate(sizes) if size > 1)
+    return run.end, (
+        f"the weights of {large} begin {math.prod(s for s in sizes if s > 1):.2g} times as large as He's, all "
+        f"together, and the loss begins at {begin:.3g}, where ln {CLASSES} is {math.log(CLASSES):.3g}"
+    )
+
+
+@ill(LARGE_START)
+def test_branches_that_add_up():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.enter, self.leave = nn.Linear(COLUMNS, WIDTH), nn.Linear(WIDTH, CLASSES)
+            self.branches = nn.ModuleList(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()) for _ in range(9))
+            for branch in self.branches:
+                nn.init.kaiming_normal_(branch[0].weight)
+
+        def forward(self, x):
+            h = self.enter(x)
+            for branch in self.branches:
+                h = h + branch(h)
+            return self.leave(h)
+
+    x, y = classes()
+    model = Sum()
+    begin = F.cross_entropy(model(x), y).item()
+    run = trained(model, (x, y), F.cross_entropy, sgd(model, 1e-6), 20)
+    log = f"ln {CLASSES} is {math.log(CLASSES):.3g}"
+    return run.end, f"each branch adds to what comes in, and the loss begins at {begin:.3g}, where {log}"
+
+
 @near(LARGE_START)
 def test_an_embedding_of_variance_1():
     words = torch.arange(13).repeat(5)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from trained import CLASSES, adam, classes, ill, mlp, near, noise, numbers, sgd, trained
+from trained import CLASSES, WIDTH, adam, classes, ill, mlp, near, noise, numbers, sgd, trained
 
+from unvanish.gradients import GradientRecorder, Report
 from unvanish.gradients.judge.rules import CLIPPING, GROWS, STILL_WEIGHTS, TOO_LARGE, TOO_SMALL, UPWARDS, ZERO_GRAD
 from unvanish.gradients.judge.rules.clipping import LEFT, USUAL
-from unvanish.gradients.judge.rules.steps import STILL, THROWN
+from unvanish.gradients.judge.rules.steps import LEAP, STILL, THROWN
 from unvanish.gradients.judge.rules.upwards import UP
 
 
@@ -78,6 +79,79 @@ def test_a_bound_far_below_the_gradient_s_norm():
 def test_adam_whose_steps_do_not_depend_on_the_gradient_s_size():
     model = mlp()
     return trained(model, classes(), F.cross_entropy, adam(model, 0.03), 80, prepare=clipped(model)).end
+
+
+@near(ZERO_GRAD)
+def test_what_another_loss_has_left_of_an_adversary_s_gradient():
+    x, y = classes()
+    model = nn.ModuleDict({"maker": mlp(x.shape[1]), "judge": mlp()})
+    optimizers = [adam(model[name], 0.03) for name in model]
+    report = Report()
+    with GradientRecorder(model, every_n_steps=1) as recorder:
+        for step in range(160):
+            optimizer = optimizers[step % 2]
+            optimizer.zero_grad()
+            made = model["maker"](x)
+            # The judge learns from what is made and from what is not, one after the other.
+            for shown in [made] if step % 2 == 0 else [made.detach(), x]:
+                loss = F.cross_entropy(model["judge"](shown), y)
+                recorder.before_backward(loss)
+                loss.backward()
+            recorder.before_step(step)
+            optimizer.step()
+            recorder.after_step(optimizer)
+        report.add(recorder.flush())
+    left = [record.values.get("gradient_left") for record in report.last]
+    assert any(left)
+    return report.end
+
+
+@ill(STILL_WEIGHTS)
+def test_a_layer_that_was_put_in_after_the_optimizer_was_made():
+    model = mlp()
+    optimizer = sgd(model)
+    model[2] = nn.Linear(model[2].in_features, model[2].out_features)
+    report = Report()
+    x, y = classes()
+    with GradientRecorder(model, every_n_steps=1) as recorder:
+        for step in range(20):
+            model.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            recorder.before_backward(loss)
+            loss.backward()
+            recorder.before_step(step)
+            optimizer.step()
+            recorder.after_step(optimizer)
+        report.add(recorder.flush())
+    return report.end, "1 of 2 layers have a gradient and stay as they are: 2"
+
+
+@near(STILL_WEIGHTS)
+def test_a_frozen_layer_whose_gradient_is_of_a_time_before():
+    model = mlp()
+    x, y = classes()
+    F.cross_entropy(model(x), y).backward()
+    model[0].requires_grad_(False)
+    return trained(model, (x, y), F.cross_entropy, adam(model[2], 0.1), 200).end
+
+
+@ill(STILL_WEIGHTS)
+def test_gradients_that_are_thrown_away_before_the_step():
+    model = mlp()
+    optimizer = sgd(model)
+    report = Report()
+    x, y = noise()
+    with GradientRecorder(model, every_n_steps=1) as recorder:
+        for step in range(120):
+            loss = F.cross_entropy(model(x), y)
+            recorder.before_backward(loss)
+            loss.backward()
+            optimizer.zero_grad()
+            recorder.before_step(step)
+            optimizer.step()
+            recorder.after_step(optimizer)
+        report.add(recorder.flush())
+    return report.end, "dL/dz comes to all layers, and dL/dW is gone before the step"
 
 
 @ill(STILL_WEIGHTS)
@@ -153,6 +227,22 @@ def test_the_first_steps_of_a_warmup():
         optimizer.param_groups[0]["lr"] = 1e-6 * (step + 1)
 
     return trained(model, classes(), F.cross_entropy, optimizer, 10, prepare=follow).end
+
+
+@ill(TOO_LARGE)
+def test_a_first_step_that_is_longer_than_the_weights():
+    model = nn.Sequential(*mlp()[:2], nn.Linear(WIDTH, CLASSES))
+    optimizer = adam(model, 3.0)
+
+    def slow_down(step):
+        optimizer.param_groups[0]["lr"] = 3.0 if step < 2 else 0.001
+
+    run = trained(model, noise(), F.cross_entropy, optimizer, 110, prepare=slow_down)
+    leap = median(run.seen["moved"][0].values())
+    higher = max(run.losses[:10]) / run.losses[0]
+    assert leap > 1
+    assert higher > LEAP
+    return run.end, f"the first steps made the loss {higher:.2g} times as large, and the weights {leap:.2g} times"
 
 
 @ill(TOO_LARGE)

@@ -13,6 +13,7 @@ from unvanish.gradients.judge.rules import (
     BINARY_OF_MANY,
     CONSTANT_LABELS,
     LABELS_OUTSIDE,
+    LABELS_WITHOUT_SIGN,
     ONE_SIDED_BATCHES,
     SQUARED_LABELS,
 )
@@ -46,6 +47,27 @@ def test_soft_labels():
     model = mlp(1)
     y = 0.05 + 0.9 * (number > 0)
     return trained(model, (x, y), F.binary_cross_entropy_with_logits, adam(model, 0.03), 100).end
+
+
+def hinge(f, y):
+    return (1 - y * f).relu().mean()
+
+
+@ill(LABELS_WITHOUT_SIGN)
+@pytest.mark.parametrize("loss", [F.soft_margin_loss, hinge])
+def test_labels_0_and_1_of_a_margin_loss(loss):
+    x, number = numbers()
+    model = mlp(1)
+    run = trained(model, (x, (number > 0).float()), loss, sgd(model))
+    return run.end, f"of {20 * ROWS} labels of a margin loss all are 0 or 1, and none is -1"
+
+
+@near(LABELS_WITHOUT_SIGN)
+@pytest.mark.parametrize("loss", [F.soft_margin_loss, hinge])
+def test_labels_minus_1_and_1_of_a_margin_loss(loss):
+    x, number = numbers()
+    model = mlp(1)
+    return trained(model, (x, number.sign()), loss, adam(model, 0.03), 100).end
 
 
 def in_order(step, classes_=4, rows=32):

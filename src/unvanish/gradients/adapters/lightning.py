@@ -262,7 +262,8 @@ class GradientMonitor(L.Callback):
         if self.session is None:
             return
         self.session.run(self._take_chain)
-        self.session.close(is_done=is_done)
+        # The sizes of batches are taken at a step.
+        self.session.close(is_done=is_done, has_run=bool(self._batch_sizes))
         self._hooks.close()
         self.session = None
 

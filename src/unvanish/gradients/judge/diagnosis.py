@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from unvanish.gradients.judge.mixing import mixed
 from unvanish.gradients.judge.notebook import Displayed
 from unvanish.gradients.judge.plan import Batch, Loss, Plan, calls_of
 from unvanish.gradients.judge.report import as_dict, json_number, theory_dict, verdict_on
@@ -115,6 +116,8 @@ def diagnose(
 ) -> Diagnosis:
     """One forward and one backward pass of ``model`` in train mode; with ``steps``, remedies tried by training copies.
 
+    Two forward passes in evaluation mode then show whether answers depend on other samples of the batch.
+
     The model, its gradients, its buffers and torch's random numbers are what they were afterwards.
 
     Args:
@@ -178,7 +181,8 @@ def _diagnose(model: nn.Module, batch: Batch, loss: Loss) -> Diagnosis:
         value.backward()  # type: ignore[no-untyped-call]
         recorder.before_step(0)
         (record,) = recorder.flush()
-        return Diagnosis(record, recorder.activations, probe.chain(), recorder.notes)
+    record = replace(record, mixed=mixed(model, x, y))
+    return Diagnosis(record, recorder.activations, probe.chain(), recorder.notes)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from unvanish.gradients.attention import Astray
 from unvanish.gradients.ends import Given
 from unvanish.gradients.graph import Trunk
 from unvanish.gradients.heads import Head
@@ -15,7 +16,7 @@ from unvanish.gradients.record import Record
 from unvanish.gradients.sample import Sample
 from unvanish.gradients.theory import Chain
 
-_KINDS = {kind.__name__: kind for kind in (Chain, Given, Head, Record, Sample, Trunk, Untrained)}
+_KINDS = {kind.__name__: kind for kind in (Astray, Chain, Given, Head, Record, Sample, Trunk, Untrained)}
 #: Numbers, as they are: most of a report.
 _PLAIN = {"values", "totals", "histograms"}
 

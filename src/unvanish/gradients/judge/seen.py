@@ -163,30 +163,35 @@ class Seen:
         """What the loss compares, where it is one thing."""
         return self.heads[0] if len(self.heads) == 1 and not self.part else None
 
-    @property
-    def _is_weighted(self) -> bool:
-        """Whether the loss is a number, and what is compared is not told to be one: with weights it is another."""
-        values = [head.value for record in self.sound if record.is_finite for head in record.heads]
-        return bool(values) and not any(map(math.isfinite, values))
-
     @cached_property
     def constant(self) -> float:
         """The loss of the best constant answer; NaN where that is not known."""
-        target = self.target(self.head) if self.head else None
-        if self.head is None or target is None or target.count < ROWS or self._is_weighted:
+        return self.constant_of(self.head)
+
+    def constant_of(self, head: Head | None) -> float:
+        """The same of one of several things that the loss compares."""
+        target = self.target(head) if head else None
+        values = self.values(head) if head else []
+        is_weighted = bool(values) and not any(map(math.isfinite, values))
+        if head is None or target is None or target.count < ROWS or is_weighted:
             return math.nan
         # A unit that answers at every position, as of a recurrent network, gives one constant for all of them.
-        is_shared = len(target.sums) > 1 and 1 in self.head.output[1:]
-        if self.head.loss == "squared error":
+        is_shared = len(target.sums) > 1 and 1 in head.output[1:]
+        if head.loss == "squared error":
             return target.rms**2 - target.mean**2 if is_shared else fmean(target.variances)
-        if self.head.loss == "absolute error":
+        if head.loss == "absolute error":
             return min(target.frequencies) if target.is_labels else math.nan
-        if not target.is_labels:
+        if not target.is_labels or head.loss == "margin":
             return math.nan  # soft labels have an entropy of their own, below which no loss comes
-        if self.head.loss == "binary cross-entropy":
+        if head.loss == "binary cross-entropy":
             means = [target.mean] if is_shared else target.means
             return fmean(entropy([1 - mean, mean]) for mean in means)
         return entropy(target.means) if len(target.sums) > 1 else math.nan
+
+    def values(self, head: Head) -> list[float]:
+        """The loss of one comparison at the steps that are judged; with weights it is told to be no number."""
+        key = key_of(head)
+        return [h.value for record in self.sound if record.is_finite for h in record.heads if key_of(h) == key]
 
     @cached_property
     def is_summed(self) -> bool:

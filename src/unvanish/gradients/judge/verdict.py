@@ -68,7 +68,7 @@ class Verdict(Displayed):
             return self.findings[0].cause
         if self.name == "unknown":
             return "fewer than two layers say nothing of the gradient's way."
-        missing = ", ".join(map(str, self.untrained))
+        missing = ", ".join(str(one) for one in self.untrained if one.kind != "frozen")
         if missing:
             return f"but not all that seems to train does: {missing}."
         return f"{_HEALTHY}{'' if self.is_loss_seen else _NO_LOSS}."

@@ -1,16 +1,25 @@
 """The judge's rules, one kind of fault a file: what is nearest to the cause comes first."""
 
+from unvanish.gradients.judge.rules.attention_axis import ATTENTION_AXIS
 from unvanish.gradients.judge.rules.batch_norm import APART_IN_EVAL, FEW_SAMPLES
 from unvanish.gradients.judge.rules.batch_softmax import BATCH_SOFTMAX
 from unvanish.gradients.judge.rules.bounded_output import BOUNDED_OUTPUT
 from unvanish.gradients.judge.rules.capacity import BOTTLENECK, TOO_DEEP
 from unvanish.gradients.judge.rules.clipping import CLIPPING
+from unvanish.gradients.judge.rules.collapse import COLLAPSE
 from unvanish.gradients.judge.rules.depth import EXPLODING, SILENT, VANISHING
 from unvanish.gradients.judge.rules.drift import RANKS_APART
 from unvanish.gradients.judge.rules.dropped import DROPPED
 from unvanish.gradients.judge.rules.generalization import OVERFITTING, USELESS
 from unvanish.gradients.judge.rules.initialization import LARGE_START, TWINS
-from unvanish.gradients.judge.rules.labels import BINARY_OF_MANY, CONSTANT_LABELS, LABELS_OUTSIDE, SQUARED_LABELS
+from unvanish.gradients.judge.rules.labels import (
+    BINARY_OF_MANY,
+    CONSTANT_LABELS,
+    LABELS_OUTSIDE,
+    LABELS_WITHOUT_SIGN,
+    SQUARED_LABELS,
+)
+from unvanish.gradients.judge.rules.mixed_samples import MIXED_SAMPLES
 from unvanish.gradients.judge.rules.nan import NAN
 from unvanish.gradients.judge.rules.no_logarithm import NO_LOGARITHM
 from unvanish.gradients.judge.rules.noise import NOISE
@@ -37,15 +46,18 @@ RULES = (
         NOT_OPTIMIZED,
         ONE_OUTPUT,
         BATCH_SOFTMAX,
+        ATTENTION_AXIS,
+        MIXED_SAMPLES,
         NO_LOGARITHM,
         SQUASHED_LOGITS,
         SHAPES,
         BOUNDED_OUTPUT,
     ),
-    *(LABELS_OUTSIDE, CONSTANT_LABELS, SQUARED_LABELS, BINARY_OF_MANY, UPWARDS, ZERO_GRAD, CLIPPING, STILL_WEIGHTS),
-    *(ONE_SIDED_BATCHES, MOMENTUM, FEW_SAMPLES, SUMMED, DROPPED),
+    *(LABELS_OUTSIDE, LABELS_WITHOUT_SIGN, CONSTANT_LABELS, SQUARED_LABELS, BINARY_OF_MANY),
+    *(UPWARDS, ZERO_GRAD, CLIPPING, STILL_WEIGHTS),
+    *(ONE_SIDED_BATCHES, MOMENTUM, FEW_SAMPLES, SUMMED, DROPPED, PENALTY),
     *(ALIKE_INPUTS, INPUTS, TARGETS, TWINS, LARGE_START, NAN, DEAD, SILENT, SATURATED, EXPLODING, VANISHING),
-    *(EXPLODING_IN_TIME, VANISHING_IN_TIME, EPS, PENALTY, GROWS, TOO_LARGE, TOO_SMALL),
+    *(EXPLODING_IN_TIME, VANISHING_IN_TIME, EPS, COLLAPSE, GROWS, TOO_LARGE, TOO_SMALL),
     *(NOISE, BOTTLENECK, STUCK, APART_IN_EVAL, USELESS, TOO_DEEP, PLATEAU, OVERFITTING, SLOW),
 )
 #: All that may be found, in the same order; "dead" is told in two ways.

@@ -15,6 +15,8 @@ from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
 #: He's gain is 1.4. Through three layers of this one what comes in grows a thousand times.
 LARGE = 8.0
+#: Three decades, as through depth.
+MANY = 1e3
 #: A cross-entropy begins near ln C; this far above it the answers are wrong and sure of it.
 SURE = 3.0
 
@@ -40,29 +42,46 @@ def _scale(rule: Rule, seen: Seen) -> Iterator[Finding]:
     gains = seen.initial(GAIN)
     line = {name for line in seen.lines.values() for name in line}
     large = [name for name, gain in gains.items() if gain > LARGE and name in line]
-    if not large or seen.learns:
+    if seen.learns:
         return
-    harm = _harm(seen)
-    if harm:
+    if large and (harm := _harm(seen)):
         size = f"{max(gains[name] for name in large) / math.sqrt(2):.2g} times as large as He's"
         yield rule.found(f"the weights of {listed(large)} begin {size}, and {harm}", large)
+    elif (sure := begins_high(seen)) and not seen.normalizations and all(s.rms < LARGE for s in seen.inputs.values()):
+        own = {name: gains[name] / math.sqrt(2) for name in gains if name in line and gains[name] > math.sqrt(2)}
+        deltas = [delta for name, delta in seen.initial(DELTA_NORM).items() if name in own and delta > 0]
+        # Where the gradient explodes as well, that says more of many layers.
+        if (times := math.prod(own.values())) > LARGE and max(deltas) < MANY * min(deltas):
+            size = f"{times:.2g} times as large as He's, all together"
+            yield rule.found(f"the weights of {listed(own)} begin {size}, and {sure}", own)
+        elif seen.is_residual and seen.is_stuck:  # a sum of twenty sigmoids begins as high, and learns
+            yield rule.found(f"each branch adds to what comes in, and {sure}", cause=_ADDED, remedies=_BRANCHES)
+
+
+def begins_high(seen: Seen) -> str:
+    """What shows that the first answers are wrong and sure of it."""
+    values = [h.value for r in (seen.first or seen.records)[:1] for h in r.heads if h.loss == "cross-entropy"]
+    head = seen.heads[0] if seen.heads else None
+    classes = head.prediction[1] if head and len(head.prediction) > 1 else 0
+    if values and classes > 1 and values[0] > SURE * math.log(classes):
+        return f"the loss begins at {values[0]:.3g}, where ln {classes} is {math.log(classes):.3g}"
+    return ""
 
 
 def _harm(seen: Seen) -> str:
     """What shows that the weights are too large."""
     if any(not record.is_finite for record in seen.records):
         return "a number has left the range of its format"
-    values = [h.value for r in (seen.first or seen.records)[:1] for h in r.heads if h.loss == "cross-entropy"]
-    head = seen.heads[0] if seen.heads else None
-    classes = head.prediction[1] if head and len(head.prediction) > 1 else 0
-    if values and classes > 1 and values[0] > SURE * math.log(classes):
-        return f"the loss begins at {values[0]:.3g}, where ln {classes} is {math.log(classes):.3g}"
+    if sure := begins_high(seen):
+        return sure
     if seen.is_stuck:
         return "the loss does not fall below that of a constant answer"
     full = [n for n, share in seen.initial(SATURATED_SHARE).items() if share > 0.9 and n not in seen.outputs]
     return f"the activations of {listed(full)} are at their bound from the start" if full else ""
 
 
+_ADDED = "a sum of branches is larger than what came in, block by block, so that the first answers are huge."
+_BRANCHES = ("layer normalization in front of each branch", "branches whose last layer begins at zero")
 TWINS = Rule(
     name="units that are all alike",
     about=("initialization",),

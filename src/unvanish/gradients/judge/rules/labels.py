@@ -14,6 +14,15 @@ def _outside(rule: Rule, seen: Seen) -> Iterator[Finding]:
             yield rule.found(f"the targets of the binary cross-entropy reach {reach}", head.layers)
 
 
+def _without_sign(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    for head in seen.heads:
+        target = seen.target(head)
+        if head.loss == "margin" and target is not None and target.is_labels and min(target.means) < 1:
+            yield rule.found(
+                f"of {target.count:.0f} labels of a margin loss all are 0 or 1, and none is -1", head.layers
+            )
+
+
 def _constant(rule: Rule, seen: Seen) -> Iterator[Finding]:
     # One of several heads may have one label, as a critic's has that is shown what is real.
     target = seen.target(seen.head) if seen.head else None
@@ -57,6 +66,15 @@ LABELS_OUTSIDE = Rule(
     look=_outside,
     source="-y ln p - (1 - y) ln(1 - p) has no lower bound for y outside [0, 1]",
     near="soft labels such as 0.9",
+)
+LABELS_WITHOUT_SIGN = Rule(
+    name="labels 0 and 1 in a margin loss",
+    about=("labels", "loss"),
+    cause="y f is 0 where y is 0, whatever the answer f is, so that one of both classes teaches nothing.",
+    remedies=("labels -1 and 1, as of 2 y - 1", "the binary cross-entropy"),
+    look=_without_sign,
+    source="max(0, 1 - y f) and ln(1 + e^-yf) are losses of y = -1 and y = 1 (Cortes and Vapnik 1995)",
+    near="a batch of which all labels are 1",
 )
 CONSTANT_LABELS = Rule(
     name="constant targets",

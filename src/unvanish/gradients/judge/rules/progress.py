@@ -27,6 +27,8 @@ LEFT = 0.4
 SHRUNK = 0.5
 #: The same where they are nine times what they were added to.
 SHRINKS = 0.75
+#: A tenth of the loss is no rounding.
+FELT = 0.1
 #: Where the loss is as many times what it compares at all steps, nothing was added to it.
 SAME = 1e-5
 
@@ -35,7 +37,16 @@ def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.is_stuck and seen.steps >= PATIENCE and not _is_on_its_way(seen):
         now = f"{seen.loss:.3g}" if math.isfinite(seen.loss) else str(seen.loss)
         evidence = f"after {seen.steps} steps the loss is {now}, and the best constant answer has {seen.constant:.3g}"
-        if _is_linear(seen):
+        untrained = seen.latest.untrained if seen.latest else ()
+        if frozen := next((one for one in untrained if one.kind == "frozen"), None):
+            yield rule.found(
+                f"{evidence}; {frozen}",
+                frozen.names,
+                cause="what is frozen has not learnt this task, and what is left to train cannot.",
+                remedies=("requires_grad_(True) for more layers", "weights that were trained on data like these"),
+                about=("layers", *rule.about),
+            )
+        elif _is_linear(seen):
             yield rule.found(
                 f"{evidence}; no activation is between its layers",
                 cause=_LINEAR,
@@ -53,17 +64,19 @@ def _is_linear(seen: Seen) -> bool:
     is_known = seen.kinds.keys() >= seen.medians(WEIGHT_NORM).keys()
     # What follows the last layer only maps a plane's height to an answer.
     inner = {kind for name, kind in seen.kinds.items() if name not in seen.outputs}
-    return not bends and is_known and inner <= {"identity"}
+    # Products of what layers return bend too: in attention or behind a gate not all layers are in one line.
+    is_line = any(seen.medians(WEIGHT_NORM).keys() <= line.keys() for line in seen.lines.values())
+    return not bends and is_known and is_line and inner <= {"identity"}
 
 
 def _is_on_its_way(seen: Seen) -> bool:
     """Whether the loss falls, beyond its noise, so fast that as many steps again would leave the constant behind."""
     half = len(seen.losses) // 2
     before, after = seen.losses[:half], seen.losses[half : 2 * half]
-    if half < 32 or not all(map(math.isfinite, (*before, *after))):
+    if half < 32 or not _falls(before, after):
         return False
     fall = fmean(before) - fmean(after)
-    return fall > SIGMAS * noise(before, after) and seen.progress + fall / half * seen.steps / seen.constant > STUCK_AT
+    return seen.progress + fall / half * seen.steps / seen.constant > STUCK_AT
 
 
 def _grows(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -76,6 +89,9 @@ def _grows(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 
 def _penalty(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    if not seen.is_early and seen.steps >= PATIENCE and (evidence := _beside(seen)):
+        yield rule.found(evidence, cause=_OTHER, remedies=_LESS, about=("loss", *rule.about))
+        return
     if seen.is_early or not seen.head or not seen.progress < ENOUGH:
         return
     before, now = seen.initial(WEIGHT_NORM), seen.medians(WEIGHT_NORM)
@@ -114,6 +130,25 @@ def is_apart(options: Mapping[str, Any]) -> bool:
     return bool(options.get("decoupled_weight_decay")) or str(options.get("optimizer")) in ("AdamW", "Lion", "Muon")
 
 
+def _beside(seen: Seen) -> str:
+    """What shows that a comparison has come to nothing beside another part of the loss."""
+    compared = [head for head in seen.heads if head.loss]
+    if len(compared) != 1 or len(seen.heads) < 2 or seen.part:
+        return ""
+    (head,), constant = compared, seen.constant_of(compared[0])
+    values = seen.values(head)
+    end = seen.losses[len(seen.losses) // 2 :]
+    if _falls(end[: len(end) // 2], end[len(end) // 2 :]):
+        return ""  # of two comparisons, as Dice's beside a cross-entropy, one comes after the other
+    if not values or not constant > 0 or not fmean(values) > (1 - STUCK_AT) * constant:
+        return ""
+    first = [(r.totals.get(LOSS.name, math.nan), h.value) for r in seen.first for h in r.heads if h.loss]
+    if not fmean((total - value) / total if total else 0.0 for total, value in first or [(1.0, 1.0)]) > FELT:
+        return ""
+    best = f"{constant:.3g} is what the best constant answer has"
+    return f"the {head.loss} is {fmean(values):.3g}, where {best}, and the loss has another part"
+
+
 def _added(seen: Seen, records: Sequence[Record]) -> float:
     """The share of the loss that is no comparison; NaN where that is not known."""
     totals = [(r.totals.get(LOSS.name, math.nan), h.value) for r in records for h in r.heads]
@@ -139,6 +174,12 @@ def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:
         yield rule.found(evidence if is_far else f"{evidence}, and falls on")
 
 
+def _falls(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Whether a loss has fallen by more than its noise."""
+    is_known = bool(before and after) and all(map(math.isfinite, (*before, *after)))
+    return is_known and fmean(before) - fmean(after) > SIGMAS * noise(before, after)
+
+
 def noise(before: Sequence[float], after: Sequence[float]) -> float:
     """The standard error of the difference between the means of two stretches of losses."""
     return math.hypot(pstdev(before) / math.sqrt(len(before)), pstdev(after) / math.sqrt(len(after)))
@@ -155,6 +196,14 @@ def _flat(rule: Rule, seen: Seen) -> Iterator[Finding]:
 _LINEAR = (
     "layers without an activation between them are one linear layer, whose answer is a plane; what is not near one, as "
     "XOR or rings are not, is out of its reach."
+)
+_OTHER = (
+    "the other part asks for the same of all samples, as a VAE's divergence from its prior does, and is heard alone."
+)
+_LESS = (
+    "a tenth of the other part",
+    "its weight from 0 upwards over the first steps",
+    "no other part on the first runs",
 )
 PLATEAU = Rule(
     name="plateau",

@@ -4,15 +4,22 @@ import math
 from collections.abc import Iterator
 
 from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.rules.initialization import begins_high
 from unvanish.gradients.judge.rules.units import is_blocked
 from unvanish.gradients.judge.seen import ROWS, Seen
+from unvanish.gradients.missing import listed
+from unvanish.gradients.quantities.spread import SPREAD
 
 #: Below this the first layer learns a thousand times more slowly than the others.
 SMALL = 0.03
 #: Initializations expect inputs with a mean square of 1; the loss's curvature grows with it.
 LARGE = 10.0
+#: Beside the best constant answer's, a loss that is that much larger is of targets three deviations from 0 and more.
+FAR = 9.0
 #: Of a column's mean square, what rounding may leave of a variance of 0.
 ALIKE = 1e-12
+#: The same of what a layer returns, over its size, in float32.
+SAME = 1e-5
 
 
 def _inputs(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -36,6 +43,12 @@ _TOO_SMALL = "the first layer's gradients are that much smaller than the others'
 def _alike(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if not seen.is_stuck:
         return
+    # Of words what the embedding makes of them tells.
+    firsts = {next(iter(line)) for line in seen.lines.values() if line} - seen.inputs.keys()
+    spreads = [record.of(SPREAD) for record in (*seen.first, *seen.records)]
+    same = [name for name in firsts if (s := [of[name] for of in spreads if name in of]) and max(s) < SAME]
+    if same:
+        yield rule.found(f"what {listed(same)} makes of all samples is the same in each batch", same)
     for layer, data in seen.inputs.items():
         if data.count >= ROWS and all(
             v <= ALIKE * (m * m + v) for v, m in zip(data.variances, data.means, strict=True)
@@ -56,9 +69,16 @@ def _targets(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 
 def _suffers(seen: Seen) -> bool:
-    """Whether anything shows that it harms: no progress, a loss that is no number, units that pass nothing on."""
+    """Whether anything shows that it harms: a loss that begins far above a constant answer's, no progress, a loss that
+    is no number, units that pass nothing on.
+    """
     is_broken = any(not math.isfinite(loss) for loss in seen.losses) or not all(r.is_finite for r in seen.records)
-    return seen.is_stuck or is_broken or is_blocked(seen)
+    return seen.is_stuck or is_broken or is_blocked(seen) or (seen.is_early and _begins_far(seen))
+
+
+def _begins_far(seen: Seen) -> bool:
+    """Whether the first steps go to undo what unscaled numbers make of the loss; many a network learns after all."""
+    return bool(begins_high(seen)) or -math.inf < seen.progress < -FAR
 
 
 ALIKE_INPUTS = Rule(

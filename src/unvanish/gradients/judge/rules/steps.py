@@ -9,8 +9,10 @@ from typing import Any
 from unvanish.gradients.judge.finding import Finding, Rule
 from unvanish.gradients.judge.rules.progress import PATIENCE
 from unvanish.gradients.judge.seen import USUAL, Seen
+from unvanish.gradients.missing import listed
 from unvanish.gradients.quantities.cosine import GRADIENT_COSINE
-from unvanish.gradients.quantities.gradient import GRADIENT_NORM
+from unvanish.gradients.quantities.delta import DELTA_NORM
+from unvanish.gradients.quantities.gradient import GRADIENT_NORM, GRADIENT_RMS
 from unvanish.gradients.quantities.update import UPDATE_RATIO
 from unvanish.gradients.quantities.weight import WEIGHT_NORM
 
@@ -18,6 +20,10 @@ from unvanish.gradients.quantities.weight import WEIGHT_NORM
 STILL = 0.1
 #: A step by more of the weights than this undoes what the steps before it have learnt.
 THROWN = 0.1
+#: A loss that leaps so far has lost what the initialization had given.
+LEAP = 10
+#: Of a float32, what ten units in its last place are.
+FELT = 1e-6
 #: Successive gradients that point against each other tell of steps across a valley.
 AGAINST = -0.3
 
@@ -64,15 +70,26 @@ def _large(rule: Rule, seen: Seen) -> Iterator[Finding]:
     ratios, began = _ratios(seen), seen.at_first(UPDATE_RATIO)
     weights = seen.at_first(WEIGHT_NORM)
     started = [value for name, value in began.items() if math.isfinite(value) and weights.get(name, 0.0) > 0]
+    weighs = {name for name, norm in seen.initial(WEIGHT_NORM).items() if norm > 0}
+    leaps = [v for name, v in seen.initial(UPDATE_RATIO).items() if name in weighs and math.isfinite(v)]
     cosines = [value for value in seen.medians(GRADIENT_COSINE).values() if math.isfinite(value)]
     evidence = ""
     if ratios and median(ratios.values()) > THROWN:
         evidence = f"a step moves the weights by {100 * median(ratios.values()):.2g} % of their norm"
     elif started and max(started) > 5 * THROWN and (seen.is_stuck or _wild(seen)):
         evidence = f"the first steps moved weights by {100 * max(started):.2g} % of their norm"
+    elif (
+        leaps and median(leaps) > 1 and math.isfinite(seen.progress) and max(seen.opening) > LEAP * seen.opening[0] > 0
+    ):
+        higher = max(seen.opening) / seen.opening[0]
+        evidence = (
+            f"the first steps made the loss {higher:.2g} times as large, and the weights {median(leaps):.2g} times"
+        )
     elif cosines and median(cosines) < AGAINST and _is_usual(ratios) and (seen.is_stuck or _wild(seen)):
         evidence = f"successive gradients point against each other: their cosine is {median(cosines):.2f}"
-    elif seen.progress < -0.5 and math.isfinite(seen.progress) and not (seen.opening and seen.loss < min(seen.opening)):
+    elif (
+        seen.constant > 0 and -math.inf < seen.progress < -0.5 and not (seen.opening and seen.loss < min(seen.opening))
+    ):
         evidence = f"the loss is {seen.loss:.3g}, where the best constant answer has {seen.constant:.3g}"
     if evidence:
         yield rule.found(evidence, remedies=_rates(seen, 0.1) + rule.remedies[1:])
@@ -108,10 +125,47 @@ def _rates(seen: Seen, factor: float) -> tuple[str, ...]:
 def _still(rule: Rule, seen: Seen) -> Iterator[Finding]:
     ratios, gradients = seen.medians(UPDATE_RATIO), seen.medians(GRADIENT_NORM)
     moved = {name: ratio for name, ratio in ratios.items() if gradients.get(name, 0.0) > 0}
-    if len(seen.records) > 2 and moved and not any(moved.values()):
-        rates = {options.get("lr") for options in seen.options}
+    if len(seen.records) > 2 and not gradients and seen.medians(DELTA_NORM) and seen.is_stuck:
+        yield rule.found(
+            "dL/dz comes to all layers, and dL/dW is gone before the step",
+            cause="what the backward pass has found is set to zero before the optimizer has used it.",
+            remedies=("zero_grad() after optimizer.step(), or in front of the backward pass",),
+            about=("optimizer", "zero_grad_missing"),
+        )
+    if len(seen.records) <= 2 or not moved:
+        return
+    rates = {options.get("lr") for options in seen.options}
+    if not any(moved.values()):
         told = f", with a learning rate of {rates.pop():g}" if len(rates) == 1 and rates != {None} else ""
         yield rule.found(f"all {len(moved)} layers have a gradient, and none has moved{told}")
+        return
+    # A gradient that is too small to change a float vanishes; beside it others that are no larger change theirs.
+    weights = seen.medians(WEIGHT_NORM)
+    sizes = {name: gradients[name] / weights[name] for name in moved if weights.get(name)}
+    enough = min((size for name, size in sizes.items() if moved[name]), default=math.inf)
+    sizes = {name: size for name, size in sizes.items() if size >= enough and _is_felt(seen, name, size)}
+    records = (*seen.first, *seen.records)
+    ever = {name for record in records for name, ratio in record.of(UPDATE_RATIO).items() if ratio}
+    # What is frozen may have a gradient of a time before, which is the same at all steps.
+    still = [
+        name
+        for name in sizes
+        if name not in ever and len({record.of(GRADIENT_NORM).get(name) for record in records}) > 1
+    ]
+    if still and not seen.part and all(rate is None or rate > 0 for rate in rates):
+        yield rule.found(
+            f"{len(still)} of {len(moved)} layers have a gradient and stay as they are: {listed(still)}",
+            still,
+            cause="no optimizer knows them: it was made before they were, or of another part of the model.",
+            remedies=("an optimizer that is made of model.parameters() after the last change of the model",),
+        )
+
+
+def _is_felt(seen: Seen, name: str, size: float) -> bool:
+    """Whether a step of any of the optimizers would change a layer whose gradient has this size beside its weights."""
+    entry = seen.medians(GRADIENT_RMS).get(name, math.inf)
+    # Adam and its like divide by the gradient's size and eps.
+    return all(entry > o["eps"] if o.get("eps") else size * o.get("lr", math.inf) > FELT for o in seen.options)
 
 
 def _sum(rule: Rule, seen: Seen) -> Iterator[Finding]:

@@ -37,10 +37,13 @@ UNKNOWN_WEIGHTS = Rule(
     name="weights that the model does not know",
     about=("layers",),
     cause="model.parameters() does not list them, so no optimizer changes them and no checkpoint keeps them.",
-    remedies=("nn.ModuleList or nn.ParameterList in place of a python list", "register_parameter"),
+    remedies=(
+        "layers that are made in __init__ and kept as attributes, several of them in nn.ModuleList or nn.ParameterList",
+        "register_parameter",
+    ),
     look=lambda rule, seen: _look("outside", rule, seen),
     source="autograd's graph: leaves that are not among the model's parameters",
-    near="an input that wants a gradient itself",
+    near="an input that wants a gradient itself; the weights of an adversary, which is another module's affair",
 )
 NOT_OPTIMIZED = Rule(
     name="parameters in no optimizer",

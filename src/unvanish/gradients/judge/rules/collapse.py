@@ -1,0 +1,63 @@
+"""Representations that have become the same for all samples, where the loss only compares them with each other."""
+
+import math
+from collections.abc import Iterator
+
+from unvanish.gradients.judge.finding import Finding, Rule
+from unvanish.gradients.judge.rules.progress import PATIENCE
+from unvanish.gradients.judge.seen import Seen
+from unvanish.gradients.missing import listed
+from unvanish.gradients.quantities.activation import ACTIVATION_MEAN, ACTIVATION_STD
+from unvanish.gradients.quantities.spread import CALLS, SPREAD
+
+#: The mean cosine between two samples is above 0.96.
+ALIKE = 0.2
+#: What is left of how far they were apart: a network that answers 1000 +- 10 has come to differ by more, not by less.
+#: One that is called twice is compared with itself, by cosines perhaps, for which sizes do not matter.
+LEFT = 0.3
+
+
+def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
+    # A constant answer to targets is told by the loss, where that is known.
+    if seen.is_early or seen.steps < PATIENCE or seen.constant > 0 or not seen.losses:
+        return
+    began, now = seen.at_first(SPREAD), seen.medians(SPREAD)
+    before, after = _sizes(seen, is_first=True), _sizes(seen, is_first=False)
+    ends = [name for name in now if name in seen.outputs and seen.units(name) != 1]
+    alike = [
+        name
+        for name in ends
+        if now[name] < ALIKE < began.get(name, 0.0)
+        and (
+            now[name] * after[name] < LEFT * began[name] * before.get(name, math.nan)
+            or seen.medians(CALLS).get(name, 1) > 1
+        )
+    ]
+    if alike and alike == ends:
+        name = alike[0]
+        evidence = f"what {listed(alike)} returns differs by {now[name]:.2g} of its size from sample to sample"
+        yield rule.found(f"{evidence}, and by {began[name]:.2g} in the first steps", alike)
+
+
+def _sizes(seen: Seen, *, is_first: bool) -> dict[str, float]:
+    """The root mean square of each layer's outputs."""
+    of = seen.at_first if is_first else seen.medians
+    means, deviations = of(ACTIVATION_MEAN), of(ACTIVATION_STD)
+    return {name: math.hypot(means[name], deviations[name]) for name in deviations}
+
+
+COLLAPSE = Rule(
+    name="representations that collapse",
+    about=("loss",),
+    cause="the loss compares what the network makes of samples with each other, and is content with one answer to all.",
+    remedies=(
+        "a stop-gradient on one side, detach()",
+        "negatives, or a penalty on a variance that falls",
+        "a lower learning rate",
+        "batch normalization at the end",
+    ),
+    look=_look,
+    source="1 - s^2 is the mean cosine between two samples; Chen and He (2021) on SimSiam without its stop-gradient, "
+    "Xuan et al. (2020) on hard triplets",
+    near="a regression to values that are far from 0, whose outputs are alike and have come to differ by more",
+)
