@@ -11,7 +11,8 @@ from unvanish.exercises.chapters import Exercise
 LEVELS = 3
 _OPERATORS = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
-    ast.MatMult: "@", ast.USub: "-", ast.Invert: "~", ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "==",
+    ast.MatMult: "@", ast.USub: "-", ast.Invert: "~",
+    ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "==",
 }  # fmt: skip
 
 
