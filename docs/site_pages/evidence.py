@@ -37,7 +37,8 @@ def write(folder: Path) -> None:
         words = title[1] if title else page.stem
         rows.append(f"| [{words}](../../benchmarks/{page.name}) | `{COMMANDS[page.stem]}` | {_day(page)} |")
     for words, (command, link) in PRINTED.items():
-        rows.append(f"| [{words}]({link}) | `{command}` | {_day((ROOT / "docs" / "generated" / link).resolve())} |")
+        day = _day((ROOT / "docs" / "generated" / link).resolve())
+        rows.append(f"| [{words}]({link}) | `{command}` | {day} |")
     text = (
         "# What was measured\n\nEach page is written by one command, or its numbers are printed by one. "
         "The day is the last that the page names, or the day of its last commit.\n\n"
