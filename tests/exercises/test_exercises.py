@@ -110,7 +110,7 @@ def test_an_exercise_is_begun_checked_solved_and_kept(workplace, capsys):
 
 def test_hint_and_solution(capsys):
     assert main(["exercise", "5e", "--hint", "2"]) == 0
-    assert capsys.readouterr().out == "It is made of where.\n"
+    assert capsys.readouterr().out == "It uses where, <=.\n"
     assert main(["exercise", "5e", "--solution"]) == 0
     assert "return torch.where(z <= 0, 0, z)" in capsys.readouterr().out
 

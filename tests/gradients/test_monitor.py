@@ -141,6 +141,35 @@ def test_the_verdict_is_printed_after_ten_steps_and_at_the_end_and_kept_as_json(
     assert (tmp_path / "run" / "gradient_report.png").read_bytes().startswith(b"\x89PNG")
 
 
+class Told:
+    """Keeps after how many steps a sink is told the verdict."""
+
+    def __init__(self):
+        self.steps = []
+
+    def write(self, record, summary):
+        pass
+
+    def tell(self, report):
+        self.steps.append(report.steps)
+
+    def close(self, report):
+        pass
+
+
+class SavedAtEachStep(L.Callback):
+    def on_train_batch_end(self, trainer, *rest):
+        trainer.callbacks[0].state_dict()
+
+
+@pytest.mark.parametrize(("flush", "callbacks"), [(100, []), (3, []), (100, [SavedAtEachStep()])])
+def test_when_a_run_is_judged_depends_on_its_steps_alone(tmp_path, flush, callbacks):
+    told = Told()
+    monitor = GradientMonitor(flush_every_n_steps=flush, verbose=False, sinks=[told])
+    fit(tmp_path, network(), monitor, *callbacks, max_epochs=9)
+    assert told.steps == [10, 40, 45]
+
+
 @pytest.mark.slow
 def test_a_deep_sigmoid_net_is_judged_vanishing_and_healthy_with_batchnorm_in_train_mode(tmp_path):
     statuses = {}

@@ -60,7 +60,8 @@ class Series(InMemoryData):
         targets: The columns of ``path`` to forecast.
         features: The columns in x; the targets join them. None for every column of numbers.
         date: The column of dates, which must grow and are no feature. None finds one that is called date, datetime,
-            timestamp, time or year, or whose text begins like 1958-03, 03/29/1958 or 29.03.1958.
+            timestamp, time or year, or that holds dates like 1958-03, 03/29/1958, 29.03.1958 or 19580329. Where it
+            repeats itself, columns called month, day, hour and alike say the rest.
         ignore: Columns that are not read.
         delimiter: Between two fields; None: a comma, in .tsv a tab.
         decimal: Of numbers, a point or a comma.

@@ -81,19 +81,11 @@ class Session:
         missing = self.report.window - self.report.steps
         due = self.flush_every_n_steps if missing <= 0 else min(missing, self.flush_every_n_steps)
         if recorder.pending_steps >= due:
-            self._write(recorder)
+            self._flush(recorder)
 
     def after_epoch(self) -> None:
         """Write what has been recorded: an epoch is short, or its end is worth the wait for the device."""
-        self.run(lambda recorder: self._write(recorder) if recorder.pending_steps else None)
-
-    def _write(self, recorder: GradientRecorder) -> None:
-        missing = self.report.window - self.report.steps
-        self._flush(recorder)
-        if self.report.steps >= self._next_verdict:
-            # Four times as many steps from one to the next are enough for 2.6 million, with ten verdicts.
-            self._next_verdict = 4 * self.report.steps
-            self._tell(aloud=missing > 0)
+        self.run(self._flush)
 
     def close(self, *, is_done: bool, has_run: bool = False) -> None:
         """Write the rest and the report; the second time, nothing.
@@ -182,6 +174,11 @@ class Session:
             if self.sinks:
                 found = summary(record, self.report)
                 self._to_sinks(lambda sink, record=record, found=found: sink.write(record, found))  # type: ignore[misc]
+            if self.report.steps >= self._next_verdict:
+                # By the steps alone, not by when they are written: a finding is dated by the verdict that is the first
+                # to have it. Four times as many from one to the next are ten verdicts in 2.6 million.
+                self._next_verdict = 4 * self.report.steps
+                self._tell(aloud=self.report.steps == self.report.window)
 
     def _tell(self, *, aloud: bool) -> None:
         if not self.report.steps:
