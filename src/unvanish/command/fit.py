@@ -111,7 +111,7 @@ def _conclude(run: Run, built: Built, folder: Path, runs: str) -> None:
 
 
 def _tell_best(run: Run, built: Built) -> None:
-    """What the best epoch is worth, and whether a constant answer is worth as much."""
+    """What the best epoch is worth, and whether a constant prediction is worth as much."""
     if run.best.best_model_score is not None:
         print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
     if (scores := run.best.scores) is not None:

@@ -121,7 +121,7 @@ def warnings_of(
             most = counts.index(max(counts))
             what = f"always answering {class_names[most] if class_names else most!r}"
         elif kind == CONSTANT:
-            what = "the best constant answer"
+            what = "the best constant prediction"
         both = ", ".join(f"{name} {found[name]:.4g} to {scores.baselines[kind][name]:.4g}" for name in names)
         yield f"no better than {what}: {both}"
 

@@ -119,7 +119,7 @@ class Evaluation:
 
     Args:
         task: What the logits are of.
-        loss: The name of the loss, of which the constant answer's is known for the tasks' own and for mae.
+        loss: The name of the loss, of which the constant prediction's is known for the tasks' own and for mae.
         selected: A metric that is wanted beside the usual ones.
         is_whole: Whether every metric is wanted.
     """
@@ -209,7 +209,7 @@ class Evaluation:
         return Scores(values, found, confusion)
 
     def _answers(self, scale: Tensor | None) -> tuple[Answers, Tensor | None]:
-        """What was collected, and the loss of the constant answer where that is known."""
+        """What was collected, and the loss of the constant prediction where that is known."""
         # torchmetrics takes the axes off a tensor of one number.
         first, truth, *scores = (tensor.cpu().reshape(tensor.shape or (1,)) for tensor in self._kept[0].compute())
         if self._classes:
