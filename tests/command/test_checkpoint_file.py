@@ -40,7 +40,7 @@ def test_every_changed_byte_is_refused_and_so_is_every_cut(tmp_path):
         if place in range(len(whole) - 80, len(whole) - 64):
             assert has_checksum(bad) is None
         else:
-            with pytest.raises(WrongInputError, match=r"bad.ckpt is damaged: its checksum is another one"):
+            with pytest.raises(WrongInputError, match=r"bad.ckpt is damaged: its checksum does not match"):
                 read(bad)
     for length in range(0, len(whole) - 82, 11):
         bad.write_bytes(whole[:length])
@@ -146,7 +146,7 @@ ODD = {
     "numbers for weights": (put(state_dict={"hidden.0.linear.weight": 3.0}), "state_dict is of type dict"),
     "weights by number": (put(state_dict={0: torch.ones(3)}), "state_dict is of type dict"),
     "no table": (None, "it holds list, not a dict"),
-    "code": (put(extra=Foreign()), "Foreign, which is more than numbers and names"),
+    "code": (put(extra=Foreign()), "Foreign, which is not plain data"),
     "an optimizer of two": (put(optimizer_states=[{}, {}]), "cannot be gone on from: "),
     "an optimizer of another": (put(optimizer_states=[{"state": {}, "param_groups": []}]), "cannot be gone on from: "),
     "a bare loop": (put(loops={"fit_loop": {"epoch_progress": 3}}), "cannot be gone on from: "),
@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_of_a_run_names_the_good_one_which_can_be_gone_on_f
     words = [*TRAIN, "--trainer.max_epochs=3", "--resume"]
     assert main(words) == 2
     good = "runs/mlp/wine/1/checkpoints/best.ckpt"
-    answer = f"unvanish: {last} is damaged: its checksum is another one; the newest good one beside it is {good}: "
+    answer = f"unvanish: {last} is damaged: its checksum does not match; the newest good one beside it is {good}: "
     assert capsys.readouterr().err == f"{answer}--ckpt_path {good}\n"
     assert main([*words, f"--ckpt_path={good}"]) == 0
     assert read(last)["global_step"] == 24

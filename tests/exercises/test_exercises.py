@@ -121,7 +121,7 @@ def test_hint_and_solution(capsys):
         (["5ee"], "unknown exercise '5ee'; did you mean '5e'?; `unvanish exercise` lists all 91"),
         (["5e", "--hint", "4"], "there are hints of level 1 to 3, not 4"),
         (["--hint"], "--hint and --solution are of one exercise"),
-        (["--check"], "there is no exercise to check here"),
+        (["--check"], "there is no exercise here to check"),
         (["--check", "5e"], "there is no exercises/exercise_5e.py; `unvanish exercise 5e` writes it"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a network is worth: the table that is printed, and what is kept beside the run."""
+"""A network's scores: the table that is printed, and the files in the run's folder."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
