@@ -32,8 +32,8 @@ _WIDTH, _HEIGHT, _GAP, _STEP = 168, 52, 20, 104
 _PAGE = """\
 # Design
 
-The parts of the package and which of them imports which, drawn from the code when this page was built. No arrow goes up, and
-`make lint` makes sure of it.
+The parts of the package and which of them imports which, drawn from the code when this page was built. No arrow goes
+up, and `make lint` makes sure of it.
 
 ```{{raw}} html
 {drawing}
@@ -43,10 +43,10 @@ The parts of the package and which of them imports which, drawn from the code wh
 
 ## What happens in a run
 
-`command` turns a recipe into a data module, a network and a trainer. Batches (x, y) go forward through the network to logits and
-the loss, and back (`training`). `GradientMonitor` reads this backward pass, one record per step (`gradients`): quantities
-are computed on the device, transferred together, judged by rules, and shown as text, JSON, event files and a page
-(`page`), which TensorBoard's tab shows too.
+`command` turns a recipe into a data module, a network and a trainer. Batches (x, y) go forward through the network to
+logits and the loss, and back (`training`). `GradientMonitor` reads this backward pass, one record per step
+(`gradients`): quantities are computed on the device, transferred together, judged by rules, and shown as text, JSON,
+event files and a page (`page`), which TensorBoard's tab shows too.
 
 What each part holds, and the rules for changing it: [Contributing](../../CONTRIBUTING.md#layout).
 """
