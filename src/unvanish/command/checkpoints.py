@@ -15,6 +15,32 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 #: Under this name a checkpoint holds what Lightning does not keep.
 KEPT = "unvanish"
 
+_COUNTS = {which: {"ready": int, "completed": int} for which in ("current", "total")}
+#: Of what kind must be what a run is resumed from: what Lightning passes over in silence where it is missing as well.
+_RESUMABLE: dict[str, Any] = {
+    "optimizer_states": [{"state": dict, "param_groups": [{"params": list}]}],
+    "lr_schedulers": list,
+    "pytorch-lightning_version": str,
+    "global_step": int,
+    "epoch": int,
+    "loops": {
+        "fit_loop": {
+            "state_dict": dict,
+            "epoch_progress": _COUNTS,
+            "epoch_loop.state_dict": dict,
+            "epoch_loop.batch_progress": _COUNTS,
+            "epoch_loop.automatic_optimization.optim_progress": {"optimizer": {"step": _COUNTS}},
+        }
+    },
+}
+_RESUMABLE_BY_US = {
+    "place": str,
+    "batches_that_stepped": int,
+    "random": list,
+    "identity": str,
+    "logs": {"rows": int, "events": dict},
+}
+
 
 def newest_run(parent: Path) -> Path:
     """The folder of the last run of a recipe that has kept a checkpoint."""
@@ -52,7 +78,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise WrongInputError(f"{path} is damaged: it was written with a checksum, and has none")
     for key, kind in (("state_dict", Tensor), ("hyper_parameters", object)):
         if not _is_table(checkpoint.get(key), kind):
-            raise WrongInputError(f"{path} is not a checkpoint of a network: {key} {_what(checkpoint, key)}")
+            what = f"is of type {type(checkpoint[key]).__name__}" if key in checkpoint else "is missing"
+            raise WrongInputError(f"{path} is not a checkpoint of a network: {key} {what}")
     return checkpoint
 
 
@@ -75,17 +102,27 @@ def load_weights(path: Path, model: LightningModule) -> dict[str, Any]:
 
 def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that has weights alone, or something else in the place of the rest."""
-    kinds = {"optimizer_states": list, "lr_schedulers": list, "loops": dict, "global_step": int}
-    for key, kind in {**kinds, "pytorch-lightning_version": str}.items():
-        if not isinstance(checkpoint.get(key), kind):
-            raise WrongInputError(f"{path} cannot be gone on from: {key} {_what(checkpoint, key)}")
-    if not _is_table(checkpoint["loops"].get("fit_loop"), object):
-        raise WrongInputError(f"{path} cannot be gone on from: it does not say how far its run had come")
+    shape = _RESUMABLE | ({KEPT: _RESUMABLE_BY_US} if KEPT in checkpoint else {})
+    if odd := _odd(checkpoint, shape):
+        raise WrongInputError(f"{path} cannot be resumed: {odd}")
+
+
+def _odd(value: Any, shape: Any, name: str = "") -> str:
+    """What is first missing or of another kind, in words; empty where there is no such thing."""
+    if isinstance(shape, type):
+        if not isinstance(value, shape) or isinstance(value, bool):
+            return f"{name} is of type {type(value).__name__}"
+        return f"{name} is {value}" if isinstance(value, int) and not 0 <= value < 2**63 else ""
+    if not isinstance(value, Mapping if isinstance(shape, dict) else list):
+        return f"{name} is of type {type(value).__name__}"
+    if isinstance(shape, list):
+        return next(filter(None, (_odd(one, shape[0], f"{name}[{i}]") for i, one in enumerate(value))), "")
+    for key, inner in shape.items():
+        where = f"{name}.{key}" if name else key
+        if odd := _odd(value[key], inner, where) if key in value else f"{where} is missing":
+            return odd
+    return ""
 
 
 def _is_table(value: Any, kind: type) -> bool:
     return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, kind) for k, v in value.items())
-
-
-def _what(checkpoint: Mapping[str, Any], key: str) -> str:
-    return f"is of type {type(checkpoint[key]).__name__}" if key in checkpoint else "is missing"
