@@ -250,7 +250,8 @@ def main() -> None:
     head = ("network", f"chosen by {STEPS} steps", "no change", "chosen", "at random", "first named", "seconds")
     print("\n" + table(head, rows))
     print(
-        f"\nlosses after {LONGER} steps from other weights on other batches; * learns: 50 % below a constant answer's"
+        f"\nlosses after {LONGER} steps from other weights on other batches; * learns: 50 % below a constant "
+        "prediction's"
     )
     for words, sums in zip(
         ("the chosen remedy", "one tried, at random", "the first that is named", "no change"),

@@ -56,6 +56,7 @@ html_theme = "furo"
 html_title = "unvanish"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["tables.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {

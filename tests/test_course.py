@@ -66,6 +66,14 @@ def test_a_cell_fits_a_screen_and_needs_no_file_beside_it(path):
     assert not any("mplstyle" in text for text in code)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_code_that_draws_is_folded(path):
+    code = [cell for cell, _ in cells_of(path) if cell["cell_type"] == "code"]
+    drawing = [cell for cell in code if any("image/png" in output.get("data", {}) for output in cell["outputs"])]
+    assert drawing
+    assert all(cell["metadata"].get("jupyter", {}).get("source_hidden") for cell in drawing)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.stem)
 def test_answers_stand_apart_and_are_folded(path):
     cells = cells_of(path)

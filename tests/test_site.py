@@ -46,9 +46,10 @@ def test_every_recipe_has_its_place_and_its_figures(pages, tmp_path):
         path.relative_to(ROOT / "recipes").with_suffix("").as_posix() for path in (ROOT / "recipes").rglob("*.yaml")
     }
     assert set(re.findall(r"^## (.*)$", text, re.MULTILINE)) == names
-    assert "*Expect*: test/accuracy 0.973 +- 0.003; mean and standard deviation of seeds 0, 1, 2" in text.replace(
-        "\\", ""
-    )
+    text = text.replace("\\", "")
+    assert "*Expect*: test/accuracy 0.973 ± 0.003; mean and standard deviation of seeds 0, 1, 2" in text
+    rows = "- plain: 0.934 ± 0.021, 0.102 ± 0.002\n- plain_batchnorm:"  # a table in a head is a list
+    assert rows in re.sub(" +", " ", text)
     index = (ROOT / "docs/index.md").read_text()
     assert all(f"generated/{path.stem}\n" in index for path in tmp_path.glob("*.md"))
 
@@ -88,3 +89,29 @@ def test_every_page_of_measurements_has_its_command(pages, tmp_path):
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert len(rows) == len(evidence.COMMANDS) + len(evidence.PRINTED)
     assert all(command.removeprefix("make ") in targets for _, command in rows if command.startswith("make "))
+    for page in (ROOT / "benchmarks").glob("*.md"):
+        text = page.read_text()
+        assert re.search(r"`(make|python -m benchmarks)[ .]", text), page.name
+        assert re.search(r"20\d\d-\d\d-\d\d", text), f"{page.name} does not say of which day its numbers are"
+
+
+#: A number that was measured, not chosen: a decimal or a power of ten, a time, a size, a share.
+MEASURED = re.compile(
+    r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?: ?(?:s|ms|seconds|minutes|GiB|%|times)\b| of \d)"
+    r"|(?<![\w.])\d+\.\d+(?![\w.])|\b\de[-+]\d"
+)
+COMMAND = re.compile(r"`[^`]*\b(?:make [a-z]+|python -m benchmarks|unvanish [a-z]+|pytest )")
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_a_section_with_measured_numbers_has_the_command_that_yields_them(page):
+    blocks = re.split(r"(```.*?```)", page.read_text(), flags=re.DOTALL)
+    text = "".join(
+        re.sub("^#", " #", block, flags=re.MULTILINE) if index % 2 else block for index, block in enumerate(blocks)
+    )
+    for section in re.split(r"^(?=#)", text, flags=re.MULTILINE):
+        prose = re.sub(r"```.*?```|`[^`]*`", "", section, flags=re.DOTALL)
+        numbers = MEASURED.findall(prose)
+        assert not numbers or COMMAND.search(section), f"{section.splitlines()[0]}: no command beside {numbers}"

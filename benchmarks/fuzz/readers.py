@@ -139,7 +139,15 @@ def _checkpoint(path: Path) -> None:
         "identity": "",
         "logs": {"rows": 3, "events": {}},
     }
-    rest = {"optimizer_states": [], "lr_schedulers": [], "loops": loops, "global_step": 3, "epoch": 1}
+    callbacks = {"ResultWriter": {"points": [], "seconds": 0.0}}
+    rest = {
+        "optimizer_states": [],
+        "lr_schedulers": [],
+        "loops": loops,
+        "global_step": 3,
+        "epoch": 1,
+        "callbacks": callbacks,
+    }
     names = {"hyper_parameters": {"hidden_sizes": [3]}, "pytorch-lightning_version": "2.6.6", KEPT: kept}
     write({"state_dict": layer.state_dict(), **rest, **names}, path)
 

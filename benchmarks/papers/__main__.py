@@ -9,6 +9,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -109,7 +110,7 @@ def _page(results: Sequence[Result], command: str) -> str:
     lines += map(_line, results)
     lines += ["", *(f"- {result.row.key}: {result.row.limit}" for result in results if result.row.limit), ""]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    lines.append(f"Computed on {cores} CPU cores with torch {torch.__version__} by `{command}`.")
+    lines.append(f"Computed on {date.today()}, on {cores} CPU cores with torch {torch.__version__} by `{command}`.")
     return "\n".join(lines) + "\n"
 
 

@@ -75,7 +75,7 @@ def percent(runs: Sequence[Run]) -> list[float]:
     return [100 * run.test for run in runs]
 
 
-#: An accuracy in percent that no constant answer reaches: 11.35 % of MNIST's test images are ones.
+#: An accuracy in percent that no constant prediction reaches: 11.35 % of MNIST's test images are ones.
 CHANCE = 12
 
 
@@ -287,7 +287,7 @@ ROWS = [
     ),
     Row(
         "adding",
-        "adding problem, 100 steps: a tanh RNN stays at the error of a constant answer, LSTM and GRU solve it",
+        "adding problem, 100 steps: a tanh RNN stays at the error of a constant prediction, LSTM and GRU solve it",
         "Hochreiter and Schmidhuber 1997, Cho et al. 2014; the constant's error is exactly 1/6",
         "derived",
         adding,

@@ -8,6 +8,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,8 @@ def main() -> int:
                     print(f"{kind}, {name}: {result}: {words.replace(folder, '')}", flush=True)
     head = f"| file | defect | {' | '.join(OUTCOMES)} |\n|---|---|{'---|' * len(OUTCOMES)}"
     last = "| all | | " + " | ".join(str(total[x]) for x in OUTCOMES) + " |"
-    options.out.write_text(f"{WORDS}\n{head}\n" + "\n".join([*rows, last]) + "\n")
+    written = f"Written by `make tables` on {date.today()}."
+    options.out.write_text(f"{WORDS}\n{head}\n" + "\n".join([*rows, last, "", written]) + "\n")
     print(dict(total))
     return int(any(total[x] for x in ("silent", "traceback", "hang")))
 

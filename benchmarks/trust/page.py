@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from signal import Signals
 
@@ -19,8 +20,8 @@ def page(kills: Sequence[Kill], damaged: Mapping[str, int], costs: Mapping[int, 
     lines = [
         "# What a killed run loses",
         "",
-        "`make trust` writes this page; [the programs](trust/) train four small networks, kill them and damage their",
-        "checkpoints.",
+        f"`make trust` wrote this page on {date.today()}; [the programs](trust/) train four small networks, kill them",
+        "and damage their checkpoints.",
         "",
         "## Killed and resumed",
         "",

@@ -116,7 +116,7 @@ export function drawHistograms(box, layers) {
   ]);
 }
 
-// Losses by step, thin, with their running mean; the dashed line is a constant answer's.
+// Losses by step, thin, with their running mean; the dashed line is a constant prediction's.
 export function drawLoss(box, losses, constant) {
   const [width, height] = [box.clientWidth, 292];
   const [top, bottom, left] = [10, height - 36, 38];
@@ -134,7 +134,7 @@ export function drawLoss(box, losses, constant) {
   drawing(box, width, height, "loss by step", [
     ticks.map((tick) => [svg("line", { class: "grid", x1: left, x2: width - 6, y1: y(tick), y2: y(tick) }), text(left - 7, y(tick) + 4, tick.toFixed(1), "end")]),
     svg("line", { class: "constant", x1: left, x2: width - 6, y1: y(constant), y2: y(constant) }),
-    text(width - 8, y(constant) - 5, "a constant answer", "end"),
+    text(width - 8, y(constant) - 5, "a constant prediction", "end"),
     svg("line", { class: "frame", x1: left, x2: width - 6, y1: bottom, y2: bottom }),
     svg("path", { class: "faint", d: line(thin(losses)) }),
     svg("path", { class: "curve", d: line(thin(smooth)) }),

@@ -61,7 +61,7 @@ export async function problemOf(name, seed) {
   return { inputs: 2, classes: 2, train, heldOut };
 }
 
-// What a constant answer costs at best: the entropy of the labels.
+// What a constant prediction costs at best: the entropy of the labels.
 export function constantLoss(labels, classes) {
   const counts = new Array(classes).fill(0);
   for (const label of labels) counts[label] += 1;

@@ -6,7 +6,7 @@ const CAUSE = {
   vanishing:
     "Each layer multiplies the gradient by its weights and by its activation's derivative; where that product is below one, the gradient shrinks with depth and the early layers barely change.",
   exploding:
-    "Each layer multiplies the gradient by its weights and by its activation's derivative; where that product is above one, the gradient grows with depth and the early layers are thrown about.",
+    "Each layer multiplies the gradient by its weights and by its activation's derivative; where that product is above one, the gradient grows with depth and the early layers take steps that are far too large.",
   healthy: "The gradient reaches every layer.",
   nan: "A value has left the range of its number format, often after a learning rate that was too high.",
   dead: "A layer that returns a constant passes no gradient on, and what lies before it learns nothing any more.",
@@ -37,11 +37,11 @@ export function verdictOn(deltas, loss) {
   return told(name, `Layer 1 gets ${short(ratio)} times the gradient that layer ${L} gets, a factor of ${short(factor, 3)} a layer`, ratio, factor);
 }
 
-// Whether it learns, beside what a constant answer costs at best.
+// Whether it learns, beside what a constant prediction costs at best.
 export function progressOf({ step, recentLoss, constant }) {
   if (!step) return "Nothing has been trained yet.";
   const steps = `After ${step.toLocaleString("en")} step${step > 1 ? "s" : ""} the loss is ${recentLoss.toFixed(3)}`;
   if (!Number.isFinite(recentLoss)) return `${steps}.`;
-  if (recentLoss > 0.95 * constant) return `${steps}; a constant answer has ${constant.toFixed(3)}, so it has learnt next to nothing.`;
-  return `${steps}, where a constant answer has ${constant.toFixed(3)}: it learns.`;
+  if (recentLoss > 0.95 * constant) return `${steps}; a constant prediction has ${constant.toFixed(3)}, so it has learnt next to nothing.`;
+  return `${steps}, where a constant prediction has ${constant.toFixed(3)}: it learns.`;
 }

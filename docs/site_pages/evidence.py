@@ -21,7 +21,7 @@ COMMANDS = {
 #: What is measured and printed, and stands in a page of another section.
 PRINTED = {
     "a step of the playground": ("python -m benchmarks.playground", "../PLAYGROUND.md"),
-    "what the remedies cure": ("make remedies", "../DIAGNOSE.md"),
+    "what the remedies cure": ("make remedies", "../MONITOR.md"),
 }
 
 
@@ -37,16 +37,22 @@ def write(folder: Path) -> None:
         words = title[1] if title else page.stem
         rows.append(f"| [{words}](../../benchmarks/{page.name}) | `{COMMANDS[page.stem]}` | {_day(page)} |")
     for words, (command, link) in PRINTED.items():
-        rows.append(f"| [{words}]({link}) | `{command}` | {_day((folder / link).resolve())} |")
+        day = _day((ROOT / "docs" / "generated" / link).resolve())
+        rows.append(f"| [{words}]({link}) | `{command}` | {day} |")
     text = (
         "# What was measured\n\nEach page is written by one command, or its numbers are printed by one. "
-        "The day is that on which the page last changed.\n\n"
+        "The day is the last that the page names, or the day of its last commit.\n\n"
     )
     (folder / "evidence.md").write_text(text + "\n".join(rows) + "\n", encoding="utf-8")
 
 
 def _day(page: Path) -> str:
-    """Of its last commit."""
+    """The last that it names, else that of its last commit; with hyphens at which no line breaks."""
+    named = re.findall(r"\b20\d\d-\d\d-\d\d\b", page.read_text(encoding="utf-8"))
+    return (max(named) if named else _committed(page)).replace("-", "\u2011")
+
+
+def _committed(page: Path) -> str:
     command = ["git", "log", "-1", "--format=%cs", "--", page.name]
     found = subprocess.run(command, cwd=page.parent, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "not committed"

@@ -1,5 +1,6 @@
 """A page for each family of recipes, from the heads of the files."""
 
+import re
 from itertools import groupby
 from pathlib import Path
 
@@ -33,24 +34,42 @@ def _recipe(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     lines = text.split("\n")
     count = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    head, body = [line.removeprefix("#").strip() for line in lines[:count]], "\n".join(lines[count:]).strip()
-    command = next((line for line in head if line.startswith("unvanish ")), "")
+    head, body = [line.removeprefix("#") for line in lines[:count]], "\n".join(lines[count:]).strip()
+    command = next((line.strip() for line in head if line.startswith(" unvanish ")), "")
     parts: dict[str, list[str]] = {"": [], "expect": [], "time": []}
     current = ""
     for line in head:
-        if line == command:
+        if line.strip() == command:
             continue
-        key = line.partition(":")[0]
+        key = line.partition(":")[0].strip()
         if key in ("expect", "time"):
-            current, line = key, line.partition(":")[2].strip()  # noqa: PLW2901
+            current, line = key, line.partition(":")[2]  # noqa: PLW2901
         parts[current].append(line)
     shown = [f"## {path.relative_to(ROOT / 'recipes').with_suffix('').as_posix()}"]
     shown += [f"```\n{command}\n```"] if command else []
-    shown += [_plain(" ".join(parts[""]))] if parts[""] else []
-    facts = [f"*{key.capitalize()}*: {_plain(' '.join(parts[key]))}" for key in ("expect", "time") if parts[key]]
-    return "\n\n".join([*shown, *facts, f"```yaml\n{body}\n```"])
+    shown += [_paragraphs(parts[""])] if parts[""] else []
+    shown += [f"*{key.capitalize()}*: {_paragraphs(parts[key])}" for key in ("expect", "time") if parts[key]]
+    return "\n\n".join([*shown, f"```yaml\n{body}\n```"])
+
+
+#: A line of a head that is a row of a table: a name with its numbers, or several side by side.
+_ROW = re.compile(r" {3}(?=\w[^:]{0,24}: +\d|\w+ \d\.\d+(?: \+- \d\.\d+)?, [\d.]+$|.*\S {3,}\S)")
+
+
+def _paragraphs(lines: list[str]) -> str:
+    """Sentences as paragraphs, rows of numbers as a list; what is indented further goes on with the row above."""
+    found: list[str] = []
+    for line in lines:
+        words = line.strip()
+        if _ROW.match(line):
+            found += [f"\n- {_plain(part)}" for part in re.split(r"(?<=[\dr)]) {3,}(?=\w)", words)]
+        elif line.startswith("    ") and found and found[-1].startswith("\n- "):
+            found[-1] += f" {_plain(words)}"
+        else:
+            found.append(("\n\n" if found and found[-1].startswith("\n- ") else " ") + _plain(words))
+    return re.sub(r"(?<!\n)\n- ", "\n\n- ", "".join(found), count=1).strip()
 
 
 def _plain(text: str) -> str:
     """Nothing in it is markup."""
-    return "".join(f"\\{letter}" if letter in "*_<>$|[]" else letter for letter in text)
+    return "".join(f"\\{letter}" if letter in "*_<>$|[]" else letter for letter in text.replace("+-", "±"))

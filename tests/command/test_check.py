@@ -157,7 +157,7 @@ def test_arguments_of_a_network_are_options(mine, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "which network? Say its dotted path, such as unvanish.MLP, or -c RECIPE"),
+        ("", "which network? Give its dotted path, such as unvanish.MLP, or -c RECIPE"),
         ("unvanish.MPL", "'unvanish.MPL' cannot be imported"),
         ("torch.nn.ReLU", "'torch.nn.ReLU' is no ReferenceModule: it is the class ReLU"),
         ("unvanish.MLP", "model.hidden_sizes"),

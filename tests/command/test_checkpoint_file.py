@@ -1,5 +1,6 @@
 import errno
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_every_changed_byte_is_refused_and_so_is_every_cut(tmp_path):
         if place in range(len(whole) - 80, len(whole) - 64):
             assert has_checksum(bad) is None
         else:
-            with pytest.raises(WrongInputError, match=r"bad.ckpt is damaged: its checksum is another one"):
+            with pytest.raises(WrongInputError, match=r"bad.ckpt is damaged: its checksum does not match"):
                 read(bad)
     for length in range(0, len(whole) - 82, 11):
         bad.write_bytes(whole[:length])
@@ -149,10 +150,14 @@ ODD = {
     "without loops": (without("loops"), "loops is missing"),
     "loops of another kind": (put(loops={"fit_loop": 3}), "cannot be resumed: loops.fit_loop is of type int"),
     "arguments as a list": (put(hyper_parameters=[1, 2]), "hyper_parameters is of type list"),
+    "whole weights": (
+        lambda state: state["state_dict"].update({"output.weight": state["state_dict"]["output.weight"].int()}),
+        "is of another architecture: output.weight is torch.int32 there and torch.float32 here",
+    ),
     "numbers for weights": (put(state_dict={"hidden.0.linear.weight": 3.0}), "state_dict is of type dict"),
     "weights by number": (put(state_dict={0: torch.ones(3)}), "state_dict is of type dict"),
     "no table": (None, "it holds list, not a dict"),
-    "code": (put(extra=Foreign()), "Foreign, which is more than numbers and names"),
+    "code": (put(extra=Foreign()), "Foreign, which is not plain data"),
     "an empty optimizer": (put(optimizer_states=[{}]), "cannot be resumed: optimizer_states[0].state is missing"),
     "an optimizer of another": (put(optimizer_states=[{"state": {}, "param_groups": []}]), "cannot be resumed: "),
     "an odd group": (
@@ -169,7 +174,7 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_checkpoint_is_one_line_and_leaves_no_run_behind(workplace, capsys, trained, name):
     change, expected = ODD[name]
-    state: object = {key: value for key, value in trained.items() if key != "unvanish"}
+    state: object = {key: value for key, value in deepcopy(trained).items() if key != "unvanish"}
     if change is None:
         state = [1, 2, 3]
     else:
@@ -188,9 +193,13 @@ def test_an_odd_checkpoint_is_one_line_and_leaves_no_run_behind(workplace, capsy
 KEPT_ODD = {
     f"no {key}": (lambda state, key=key: state["unvanish"].pop(key), f"cannot be resumed: unvanish.{key} is missing")
     for key in ("place", "batches_that_stepped", "random", "identity", "logs")
+} | {
+    "an odd place": (lambda state: state["unvanish"].update(place="here"), "resumed: unvanish.place is 'here'"),
+    "no curve": (lambda state: state["callbacks"].pop("ResultWriter"), "callbacks.ResultWriter is missing"),
+    "odd generators": (lambda state: state["unvanish"].update(random=[3]), "unvanish.random[0] is of type int"),
 }
 #: What a network that is tested needs as well.
-ALL_NEED = ("hyper_parameters", "state_dict", "it holds ", "more than numbers and names")
+ALL_NEED = ("another architecture", "hyper_parameters", "state_dict", "it holds ", "which is not plain data")
 
 
 @pytest.mark.slow
@@ -231,7 +240,7 @@ def test_a_damaged_checkpoint_of_a_run_names_the_good_one_which_can_be_gone_on_f
     words = [*TRAIN, "--trainer.max_epochs=3", "--resume"]
     assert main(words) == 2
     good = "runs/mlp/wine/1/checkpoints/best.ckpt"
-    answer = f"unvanish: {last} is damaged: its checksum is another one; the newest good one beside it is {good}: "
+    answer = f"unvanish: {last} is damaged: its checksum does not match; the newest good one beside it is {good}: "
     assert capsys.readouterr().err == f"{answer}--ckpt_path {good}\n"
     assert main([*words, f"--ckpt_path={good}"]) == 0
     assert read(last)["global_step"] == 24

@@ -98,7 +98,7 @@ def test_what_a_recipe_has_already_is_not_tried(workplace, capsys):
     tried = {fix["fix"]: fix["changes"] for fix in found["fixes"]}
     assert tried["GRU cells"] == {"model.cell": "gru", "model.activation": "tanh"}
     assert tried["no clipping"] == {"trainer.gradient_clip_val": None}
-    assert tried["Adam in place of SGD"]["model.training.optimizer.name"] == "adam"
+    assert tried["Adam instead of SGD"]["model.training.optimizer.name"] == "adam"
     assert not {"gradient clipping", "a learning rate that warms up", "a forget-gate bias of 1"} & tried.keys()
 
 

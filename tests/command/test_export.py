@@ -53,7 +53,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(run, capsys, monkeypatch):
     wrong = export._FORMATS["safetensors"]._replace(read=lambda network, path: lambda x: network(x) * 1.01)
     monkeypatch.setitem(export._FORMATS, "safetensors", wrong)
     assert main(["export", str(run), "--format=safetensors"]) == 1
-    assert "the safetensors file answers otherwise than the network, by 1.0e-02" in capsys.readouterr().err
+    assert "the safetensors file differs from the network by 1.0e-02" in capsys.readouterr().err
     assert not (run / "export/model.safetensors").exists()
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     assert main(["export", str(run), "--format=onnx"]) == 2

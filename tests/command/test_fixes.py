@@ -24,7 +24,7 @@ def test_what_is_there_already_or_what_no_recipe_can_do_is_no_change():
     change = change_of(model.hparams, 1.0, 400)
     assert change("residual connections") == {}
     assert change("gradient clipping") == {}
-    assert change("a look at some inputs beside their targets") == {}
+    assert change("a look at some inputs with their targets") == {}
 
 
 def test_a_recurrent_network_s_cells_are_a_change():
@@ -32,4 +32,4 @@ def test_a_recurrent_network_s_cells_are_a_change():
         input_shape=(5, 2), output_size=1, hidden_size=4, cell="rnn", training=Training(task="regression")
     )
     change = change_of(model.hparams, None, 400)
-    assert change("LSTM or GRU cells in place of tanh ones") == {"model.cell": "lstm", "model.activation": "tanh"}
+    assert change("LSTM or GRU cells instead of tanh cells") == {"model.cell": "lstm", "model.activation": "tanh"}

@@ -110,7 +110,7 @@ def test_an_exercise_is_begun_checked_solved_and_kept(workplace, capsys):
 
 def test_hint_and_solution(capsys):
     assert main(["exercise", "5e", "--hint", "2"]) == 0
-    assert capsys.readouterr().out == "It is made of where.\n"
+    assert capsys.readouterr().out == "It uses where, <=.\n"
     assert main(["exercise", "5e", "--solution"]) == 0
     assert "return torch.where(z <= 0, 0, z)" in capsys.readouterr().out
 
@@ -121,7 +121,7 @@ def test_hint_and_solution(capsys):
         (["5ee"], "unknown exercise '5ee'; did you mean '5e'?; `unvanish exercise` lists all 91"),
         (["5e", "--hint", "4"], "there are hints of level 1 to 3, not 4"),
         (["--hint"], "--hint and --solution are of one exercise"),
-        (["--check"], "there is no exercise to check here"),
+        (["--check"], "there is no exercise here to check"),
         (["--check", "5e"], "there is no exercises/exercise_5e.py; `unvanish exercise 5e` writes it"),
     ],
 )

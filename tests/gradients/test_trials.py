@@ -17,7 +17,7 @@ from unvanish.gradients.judge.trials import Trial, Trials, attempt, helps, try_r
 
 SAMPLES, INPUTS, CLASSES, STEPS, LONG = 67, 5, 3, 12, 40
 #: What rules say of a case, and not of themselves.
-OF_A_CASE = ("no softmax at the end: the loss wants logits", "a loss on probabilities", "no sigmoid on the output")
+OF_A_CASE = ("no softmax at the end: the loss expects logits", "a loss on probabilities", "no sigmoid on the output")
 
 
 def sgd(parameters):
@@ -99,7 +99,7 @@ def test_each_training_is_the_plain_loop_with_the_remedy():
         ), name
     plan = applied("a learning rate that warms up", model)
     assert [plan.rate(step) for step in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
-    assert applied("Adam in place of SGD", model).optimizer(model).defaults["lr"] == 1e-3
+    assert applied("Adam instead of SGD", model).optimizer(model).defaults["lr"] == 1e-3
 
 
 @pytest.mark.slow
@@ -258,7 +258,7 @@ class Steps(nn.Module):
 
 def test_recurrent_networks_get_gates_orthogonal_weights_and_an_open_forget_gate():
     data = batches(shape=(11, INPUTS))
-    cell = applied("GRU cells in place of tanh ones", Reads(nn.RNN(INPUTS, 7, batch_first=True)), data=data).model.cell
+    cell = applied("GRU cells instead of tanh cells", Reads(nn.RNN(INPUTS, 7, batch_first=True)), data=data).model.cell
     assert isinstance(cell, nn.GRU)
     assert cell.batch_first
     lstm = Reads(nn.LSTM(INPUTS, 7, batch_first=True))
@@ -327,13 +327,13 @@ def test_what_breaks_the_network_or_fits_it_not_is_said_where_a_finding_names_it
         plan.model[0] = nn.Linear(INPUTS + 1, 7)
         return plan
 
-    finding = Finding("ill", (), "", "", ("a break", "more steps", "leaky ReLU", "Adam in place of SGD"), ())
+    finding = Finding("ill", (), "", "", ("a break", "more steps", "leaky ReLU", "Adam instead of SGD"), ())
     tried = [Remedy("a break", breaks, "a break"), *REMEDIES]
     found = try_remedies(plan_of(net(activation=nn.Tanh)), [finding], tried)
     assert "shapes cannot be multiplied" in found.skipped["a break"]
     assert found.skipped["leaky ReLU"] == "it has no nn.ReLU"
     assert found.skipped["more steps"] == ""
-    assert [trial.remedy for trial in found.tried if trial.is_named] == ["Adam in place of SGD"]
+    assert [trial.remedy for trial in found.tried if trial.is_named] == ["Adam instead of SGD"]
 
 
 def test_of_a_network_that_learns_nothing_is_tried_that_no_finding_names():

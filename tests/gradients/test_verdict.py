@@ -90,7 +90,7 @@ def test_dead_units_are_named_before_the_factor_that_they_cause():
 def test_saturated_activations_are_named_before_the_factor_that_they_cause():
     verdict = judged(geometric(0.1), saturated_share={"layer0": MOST + 0.1, "layer1": MOST})
     assert (verdict.name, verdict.factor_per_layer) == ("saturated", pytest.approx(0.1))
-    assert f"{MOST + 0.05:.0%} of the activations are at their bound" in verdict.evidence
+    assert f"{MOST + 0.05:.0%} of the activations are saturated" in verdict.evidence
     assert judged(geometric(1.0), saturated_share={"layer0": MOST + 0.1, "layer1": MOST - 0.2}).name == "healthy"
 
 

@@ -166,13 +166,13 @@ def test_no_tokens_to_add_give_the_text_back():
     [
         ({"tokens": TOKENS.int()}, "tokens are int64 (B, T), not torch.int32 (3, 5)"),
         ({"tokens": TOKENS[0]}, "tokens are int64 (B, T), not torch.int64 (5,)"),
-        ({"tokens": TOKENS[:, :0]}, "there is no token to go on with; give at least one"),
+        ({"tokens": TOKENS[:, :0]}, "there is no token to continue from; give at least one"),
         ({"count": -1}, "the number of tokens to add is -1; it must not be negative"),
         ({"temperature": -0.1}, "temperature is -0.1; it must be finite and not negative"),
         ({"temperature": float("inf")}, "temperature is inf; it must be finite and not negative"),
         ({"temperature": float("nan")}, "temperature is nan; it must be finite and not negative"),
         ({"top_k": 0}, "top_k is 0; it must be at least 1"),
-        ({"model": nn.Linear(3, 5)}, "Linear has no method extend, which goes on from token to token"),
+        ({"model": nn.Linear(3, 5)}, "Linear has no method extend, which continues from token to token"),
     ],
 )
 def test_what_cannot_be_generated_is_refused(arguments, message):

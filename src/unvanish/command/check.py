@@ -71,7 +71,7 @@ def _recipe(options: Namespace, given: dict[str, Any]) -> Recipe:
             option = next(iter(given)).replace("_", "-")
             raise WrongInputError(f"--{option} goes with the path of a network; the data of a recipe has its own")
         if not options.config:
-            raise WrongInputError("which network? Say its dotted path, such as unvanish.MLP, or -c RECIPE")
+            raise WrongInputError("which network? Give its dotted path, such as unvanish.MLP, or -c RECIPE")
         return load(options.config, options.variant)
     if options.config:
         raise WrongInputError(f"either {options.network} or the network of -c {options.config[0]}, not both")

@@ -68,7 +68,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         if has_checksum(path) is False:
-            raise WrongInputError(f"{path} is damaged: its checksum is another one")
+            raise WrongInputError(f"{path} is damaged: its checksum does not match")
         with warnings.catch_warnings():
             # Of a protocol of pickle other than its own torch warns; what it does not know of that, it refuses.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
@@ -163,7 +163,7 @@ def _reason(error: Exception) -> str:
     """One short sentence; torch's own advises to load what is not safe, and colours it."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", one_line(error))
     if unsafe := re.search(r"GLOBAL (\S+)", text):
-        return f"it holds {unsafe[1]}, which is more than numbers and names"
+        return f"it holds {unsafe[1]}, which is not plain data"
     if isinstance(error, pickle.UnpicklingError) or "archive" in text or "PytorchStream" in text:
         return "it is cut, damaged, or of another kind"
     return re.split(r"(?<=[a-z)'])\. ", text)[0][:200] or type(error).__name__

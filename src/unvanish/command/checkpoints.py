@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unvanish.command.checkpoint_file import has_checksum, newest_good, read
 from unvanish.command.errors import WrongInputError
+from unvanish.command.place import BATCH, EPOCH, VALIDATION
 from unvanish.command.run_folder import numbered
 
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -33,12 +34,15 @@ _RESUMABLE: dict[str, Any] = {
         }
     },
 }
-_RESUMABLE_BY_US = {
-    "place": str,
-    "batches_that_stepped": int,
-    "random": list,
-    "identity": str,
-    "logs": {"rows": int, "events": dict},
+_RESUMABLE_BY_US: dict[str, Any] = {
+    "callbacks": {"ResultWriter": {"points": list, "seconds": float}},
+    KEPT: {
+        "place": str,
+        "batches_that_stepped": int,
+        "random": [{"torch": Tensor}],
+        "identity": str,
+        "logs": {"rows": int, "events": dict},
+    },
 }
 
 
@@ -89,10 +93,11 @@ def load_weights(path: Path, model: LightningModule) -> dict[str, Any]:
     saved, arguments = checkpoint["state_dict"], checkpoint["hyper_parameters"]
     # Two networks of the same shapes may still compute different things.
     pairs = [(name, arguments.get(name), value) for name, value in model.hparams.items() if name != "training"]
-    there, here = (
-        {name: tuple(tensor.shape) for name, tensor in weights.items()} for weights in (saved, model.state_dict())
-    )
+    weights = model.state_dict()
+    there, here = ({name: tuple(one.shape) for name, one in some.items()} for some in (saved, weights))
     pairs += [(name, there.get(name), here.get(name)) for name in here | there]
+    dtypes = [(name, one.dtype, weights[name].dtype) for name, one in saved.items() if name in weights]
+    pairs += [pair for pair in dtypes if pair[1].is_floating_point != pair[2].is_floating_point]
     for name, theirs, ours in pairs:
         if theirs != ours:
             raise WrongInputError(f"{path} is of another architecture: {name} is {theirs} there and {ours} here")
@@ -102,9 +107,10 @@ def load_weights(path: Path, model: LightningModule) -> dict[str, Any]:
 
 def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that has weights alone, or something else in the place of the rest."""
-    shape = _RESUMABLE | ({KEPT: _RESUMABLE_BY_US} if KEPT in checkpoint else {})
-    if odd := _odd(checkpoint, shape):
+    if odd := _odd(checkpoint, _RESUMABLE | (_RESUMABLE_BY_US if KEPT in checkpoint else {})):
         raise WrongInputError(f"{path} cannot be resumed: {odd}")
+    if KEPT in checkpoint and checkpoint[KEPT]["place"] not in (BATCH, VALIDATION, EPOCH):
+        raise WrongInputError(f"{path} cannot be resumed: {KEPT}.place is {checkpoint[KEPT]['place'][:40]!r}")
 
 
 def _odd(value: Any, shape: Any, name: str = "") -> str:

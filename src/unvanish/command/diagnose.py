@@ -34,16 +34,16 @@ def diagnose(options: Namespace, overrides: list[str]) -> int:
         for name in fail_on:
             lookup("finding", name, dict.fromkeys((*NAMES, "healthy", "unknown")))
     if options.steps < 0:
-        raise WrongInputError(f"--steps is {options.steps}; it is how many steps each remedy is trained for")
+        raise WrongInputError(f"--steps is {options.steps}; it is the number of steps that each remedy is trained for")
     if options.model and options.steps:
-        raise WrongInputError("--steps goes with a recipe; --model is judged on random inputs, which teach nothing")
+        raise WrongInputError("--steps goes with a recipe; --model is judged on random inputs, which cannot be learnt")
     if options.model:
         if options.config or overrides:
             given = "-c" if options.config else overrides[0]
-            raise WrongInputError(f"--model stands for itself, without a recipe; {given} is one too many")
+            raise WrongInputError(f"--model takes no recipe; {given} is one too many")
         found = _diagnose_path(options.model, options.input_shape)
     elif options.input_shape:
-        raise WrongInputError("--input-shape goes with --model; a recipe's data has a shape of its own")
+        raise WrongInputError("--input-shape goes with --model; a recipe's data has its own shape")
     else:
         from unvanish.command.diagnose_recipe import diagnose_recipe
 
@@ -57,7 +57,9 @@ def diagnose(options: Namespace, overrides: list[str]) -> int:
 def _diagnose_path(path: str, input_shape: str | None) -> Diagnosis:
     """Any model, on random inputs and random classes."""
     if not input_shape:
-        raise WrongInputError(f"which input? Say --model {path} --input-shape 3,224,224, the axes of one sample")
+        raise WrongInputError(
+            f"which input? Give its shape: --model {path} --input-shape 3,224,224, the axes of one sample"
+        )
     try:
         shape = [int(size) for size in input_shape.split(",")]
         if min(shape) < 1:

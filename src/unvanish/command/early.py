@@ -1,4 +1,4 @@
-"""Answers the mistakes that people make most before torch is imported, which takes seconds."""
+"""Answers the most common mistakes before torch is imported, which takes seconds."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from unvanish.command.keys import check_keys
 
 
 def check_early(options: Namespace, rest: Sequence[str]) -> None:
-    """Refuse recipes that there are not, what they may not name, and unknown keys.
+    """Refuse recipes that do not exist, names that they may not use, and unknown keys.
 
     Raises:
         WrongInputError: there is one, in the words of the verb itself, which may refuse more.

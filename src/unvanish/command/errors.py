@@ -1,4 +1,4 @@
-"""What is answered in one line: wrong input, exit code 2, and what has failed or was stopped meanwhile."""
+"""Errors that are answered in one line: wrong input, with exit code 2, and runs that failed or were stopped."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from unvanish.extras import MissingExtraError
 
 
 class WrongInputError(Exception):
-    """What the user gave cannot be used; the message says what is wrong, where, and what was meant."""
+    """What the user gave cannot be used; the message says what is wrong, where, and what was probably meant."""
 
 
 class FailedError(Exception):
@@ -20,8 +20,9 @@ class PrunedError(FailedError):
 
 
 class StoppedError(BaseException):
-    """A run was told to stop, and its state is kept; the message says where, and how to go on. No handler of errors
-    is to take it for one.
+    """A run was told to stop, and its state is kept; the message says where, and how to resume.
+
+    Handlers of errors must let it pass.
 
     Args:
         message: One line.

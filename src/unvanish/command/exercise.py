@@ -39,7 +39,7 @@ def exercise(options: argparse.Namespace, rest: list[str]) -> int:
 def _check(name: str | None) -> int:
     chosen = written() if name is None else [find(name)]
     if not chosen:
-        raise WrongInputError("there is no exercise to check here; `unvanish exercise 1a` writes the first one's file")
+        raise WrongInputError("there is no exercise here to check; `unvanish exercise 1a` writes the first one's file")
     results = {}
     for one in chosen:
         try:

@@ -90,7 +90,7 @@ def export(options: Namespace, overrides: list[str]) -> int:
     folder = Path(options.out) if options.out else run / "export"
     found = load_checkpoint(checkpoint)
     if NETWORK not in found:
-        raise WrongInputError(f"{checkpoint} does not name its network's class; an earlier version has written it")
+        raise WrongInputError(f"{checkpoint} does not name its network's class; it was written by an earlier version")
     scores, split = _scores(built)
     network = Answering(built.model.cpu().eval(), built.data, found).eval()
     rows = _rows(built.data)
@@ -111,7 +111,7 @@ def export(options: Namespace, overrides: list[str]) -> int:
     if not difference <= _TOLERANCE:
         path.unlink(missing_ok=True)
         raise FailedError(
-            f"the {options.format} file answers otherwise than the network, by {difference:.1e} of its largest answer; "
+            f"the {options.format} file differs from the network by {difference:.1e} of its largest answer; "
             "nothing was exported"
         )
     if DATA in found:

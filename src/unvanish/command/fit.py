@@ -32,7 +32,7 @@ from unvanish.networks.pretrained import without_pretrained
 def fit(
     options: Namespace, overrides: list[str], *, callbacks: Sequence[Callback] = (), columns: Collection[str] = ()
 ) -> int:
-    """Train a recipe's network in a new run folder, or go on in the one of an interrupted run.
+    """Train a recipe's network in a new run folder, or resume an interrupted run in its own.
 
     Args:
         options: Of the command line.
@@ -43,7 +43,7 @@ def fit(
     if not options.checkpoint_minutes >= 0:
         raise WrongInputError(f"--checkpoint-minutes is {options.checkpoint_minutes}; it must not be negative")
     if options.find_learning_rate and options.resume:
-        raise WrongInputError("--find-learning-rate is for a new run, and --resume goes on with one")
+        raise WrongInputError("--find-learning-rate is for a new run, and --resume continues one")
     recipe = load(options.config, options.variant)
     experiment = Experiment.parse(recipe, overrides)
     ckpt_path = Path(options.ckpt_path) if options.ckpt_path else None
@@ -84,7 +84,7 @@ def fit(
         except StoppedError as stop:
             raise StoppedError(f"{stop}{_how_to_go_on(options, folder)}", stop.signum) from stop
     if start.folder and run.trainer.global_step == start.step:
-        print("nothing is left to train: say a larger --trainer.max_epochs or --trainer.max_steps to go on")
+        print("nothing is left to train: set a larger --trainer.max_epochs or --trainer.max_steps to continue")
         return 0
     if not any(folder.glob("checkpoints/*.ckpt")):
         print("no checkpoint was kept: the run was over before it began, or keeps none")
@@ -111,7 +111,7 @@ def _conclude(run: Run, built: Built, folder: Path, runs: str) -> None:
 
 
 def _tell_best(run: Run, built: Built) -> None:
-    """What the best epoch is worth, and whether a constant answer is worth as much."""
+    """What the best epoch is worth, and whether a constant prediction is worth as much."""
     if run.best.best_model_score is not None:
         print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
     if (scores := run.best.scores) is not None:

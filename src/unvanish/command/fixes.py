@@ -48,7 +48,7 @@ _ANSWERS = {
     "a learning rate that warms up": "warmup|a learning rate that warms up",
     "gradient clipping": "gradient clipping",
     "no clipping": "no clipping|a bound ten times",
-    "Adam in place of SGD": "Adam in place",
+    "Adam instead of SGD": "Adam instead",
     "no penalty": "a tenth of the penalty|no penalty",
 }
 #: Tried only where a finding names them.
@@ -155,7 +155,7 @@ def _possible(arguments: Mapping[str, Any], clip: float | None, steps: int) -> d
     else:
         found["no clipping"] = {"trainer.gradient_clip_val": None}
     if optimizer.name == "sgd":
-        found["Adam in place of SGD"] = {
+        found["Adam instead of SGD"] = {
             "model.training.optimizer.name": "adam",
             rate: 1e-3,
             "model.training.optimizer.options": {},

@@ -1,4 +1,4 @@
-"""``unvanish generate``: the text that a trained next-token network goes on with."""
+"""``unvanish generate``: a trained next-token network continues a text."""
 
 from argparse import Namespace
 
@@ -18,7 +18,7 @@ def generate(options: Namespace, overrides: list[str]) -> int:
     if tokenizer is None:
         raise WrongInputError(f"{experiment.recipe}: the data has no 'tokenizer', which turns text into tokens")
     if not options.prompt:
-        raise WrongInputError("--prompt is empty; there must be something to go on with, if only a new line")
+        raise WrongInputError("--prompt is empty; it needs some text to continue, at least a new line")
     with as_wrong_input("--prompt: "):
         prompt = tokenizer.encode(options.prompt)
     device = quiet_trainer(built).strategy.root_device

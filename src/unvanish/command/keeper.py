@@ -1,4 +1,4 @@
-"""Keeps a run, so that it goes on bit for bit after whatever ends it."""
+"""Checkpoints a run, so that it resumes bit for bit after any interruption."""
 
 import signal
 import threading
@@ -322,8 +322,8 @@ class Keeper(L.Callback):
             before, now = size * processes, loading.batch_size * trainer.world_size
             if before != now:
                 raise WrongInputError(
-                    f"the run was trained with {before} samples a batch, over all processes, and would go on with "
-                    f"{now}: say {BATCH_SIZE} so that it stays the same"
+                    f"the run was trained with {before} samples a batch, over all processes, and would resume with "
+                    f"{now}: set {BATCH_SIZE} so that it stays the same"
                 )
 
     def _go_back(self, trainer: L.Trainer) -> None:

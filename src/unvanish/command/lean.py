@@ -1,4 +1,4 @@
-"""What is done at every step for nothing, taken away while a run trains."""
+"""Removes needless work from every step while a run trains."""
 
 import inspect
 import os

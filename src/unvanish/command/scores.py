@@ -1,4 +1,4 @@
-"""What a network is worth: the table that is printed, and what is kept beside the run."""
+"""A network's scores: the table that is printed, and the files in the run's folder."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,7 +121,7 @@ def warnings_of(
             most = counts.index(max(counts))
             what = f"always answering {class_names[most] if class_names else most!r}"
         elif kind == CONSTANT:
-            what = "the best constant answer"
+            what = "the best constant prediction"
         both = ", ".join(f"{name} {found[name]:.4g} to {scores.baselines[kind][name]:.4g}" for name in names)
         yield f"no better than {what}: {both}"
 

@@ -1,4 +1,4 @@
-"""What a person sees: sentences that wrap at words on a terminal and stay whole in a pipe, colour where it is wanted.
+"""Output for people: sentences that wrap at words on a terminal and stay whole in a pipe, and colour where wanted.
 
 rich obeys ``NO_COLOR`` and ``TERM=dumb``; what an encoding has no letters for is spelt in ASCII.
 """

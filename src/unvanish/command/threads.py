@@ -1,4 +1,4 @@
-"""How many threads train a network on the CPU: as many as its operations have work for.
+"""The number of threads that train a network on the CPU: as many as its operations have work for.
 
 Threads meet at the end of every operation. Where there is little to do they gain nothing by it, and where another
 program runs on their processors each meeting waits until that has had its turn.

@@ -1,4 +1,4 @@
-"""A trained network that predicts from new inputs, without its recipe and its training data."""
+"""A trained network that predicts from new inputs without its recipe or training data."""
 
 from pathlib import Path
 from pkgutil import resolve_name
@@ -60,7 +60,7 @@ class Trained:
         """The same of inputs that are encoded already."""
         found = self.known.description
         if found.task == "next_token":
-            raise ValueError("it continues text, and has no answer for a row; see `unvanish generate`")
+            raise ValueError("it continues text and has no prediction for a row; see `unvanish generate`")
         with torch.inference_mode():
             x = encoded.x
             batches = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
@@ -97,7 +97,9 @@ def load(run: str | Path) -> Trained:
         raise ValueError(str(error)) from error
     for key in (NETWORK, DATA):
         if key not in found:
-            raise ValueError(f"{checkpoint} does not say how its inputs are encoded; an earlier version has written it")
+            raise ValueError(
+                f"{checkpoint} does not say how its inputs are encoded; it was written by an earlier version"
+            )
     network = network_of(found, checkpoint)
     return Trained(network, Known.from_plain(found[DATA]), checkpoint)
 

@@ -44,13 +44,13 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="RECIPE",
-        help="a file or a packaged name, with or without -c; repeat to overlay",
+        help="a file or the name of a packaged recipe, with or without -c; repeat to overlay",
     )
     recipe.add_argument("--variant", metavar="NAME", help="which one, where RECIPE is a comparison")
     recipe.add_argument("-h", "--help", action="store_true", help="show this, and with -c the recipe's keys as well")
     checkpoint = _Parser(add_help=False, allow_abbrev=False)
     checkpoint.add_argument(
-        "--ckpt_path", metavar="FILE", help="a checkpoint to begin a new run from (fit) or to use (default: best)"
+        "--ckpt_path", metavar="FILE", help="a checkpoint to start a new run from (fit) or to use (default: best)"
     )
     runs = _Parser(add_help=False, allow_abbrev=False)
     runs.add_argument("--runs", default="runs", metavar="DIR", help="where runs are kept (default: runs)")
@@ -65,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
 
     fit = add("fit", "train a network from a recipe", recipe, checkpoint, runs)
     _add_fit(fit)
-    diagnose = add("diagnose", "judge a network by one batch and one backward pass, and try the fixes on it", recipe)
+    diagnose = add(
+        "diagnose", "judge a network by one forward and one backward pass, and try fixes on the same batch", recipe
+    )
     _add_diagnose(diagnose)
     for verb, split in (("validate", "validation"), ("test", "test")):
         evaluate = add(verb, f"print a trained network's metrics on the {split} split", recipe, checkpoint, runs)
@@ -73,29 +75,31 @@ def parser() -> argparse.ArgumentParser:
     predict = add("predict", "write a trained network's predictions to a CSV file", recipe, checkpoint, runs)
     predict.add_argument("--out", metavar="FILE", help="the CSV file (default: predictions.csv in the run's folder)")
     predict.add_argument("--overwrite", action="store_true", help="replace what --out names")
-    _add_export(add("export", "write a run's network in a format that others read, with a model card", checkpoint))
-    generate = add("generate", "print text that a trained next-token network continues", recipe, checkpoint, runs)
-    generate.add_argument("--prompt", default="\n", metavar="TEXT", help="what it goes on from (default: a new line)")
+    _add_export(
+        add("export", "export a run's network to a format that other programs read, with a model card", checkpoint)
+    )
+    generate = add("generate", "continue a text with a trained next-token network", recipe, checkpoint, runs)
+    generate.add_argument("--prompt", default="\n", metavar="TEXT", help="the text to continue (default: a new line)")
     generate.add_argument("--tokens", type=int, default=500, metavar="N", help="how many to add (default: 500)")
     generate.add_argument(
-        "--temperature", type=float, default=0.8, metavar="T", help="0 takes the likeliest (default: 0.8)"
+        "--temperature", type=float, default=0.8, metavar="T", help="0 picks the likeliest token (default: 0.8)"
     )
-    generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
+    generate.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest tokens only")
     compare = add("compare", "train variants on the same data with the same seeds, and print one table", runs, naming)
     _add_compare(compare)
-    search = add("search", "look for the best values of a recipe's keys, by Optuna", recipe, runs)
+    search = add("search", "search for the best values of a recipe's keys with Optuna", recipe, runs)
     _add_search(search)
     _add_recipes(add("recipes", "list, show or copy the packaged recipes"))
-    check = add("check", "hold a network to the contract of an architecture", recipe)
+    check = add("check", "check that a network keeps the contract of an architecture", recipe)
     check.add_argument("network", nargs="?", metavar="PATH", help="dotted path of a class: unvanish.MLP, or yours")
     check.add_argument("--input-shape", metavar="N,N", help="with PATH: axes of one sample, such as 3,32,32")
     check.add_argument("--output-size", type=int, metavar="N", help="with PATH: number of outputs")
     check.add_argument("--task", metavar="TASK", help="with PATH: binary, multiclass, regression or next_token")
-    check.add_argument("--vocabulary-size", type=int, metavar="N", help="with PATH: the input is tokens, of so many")
-    check.add_argument("--padding-index", type=int, metavar="N", help="with PATH: the token that fills a text up")
-    _add_exercise(
-        add("exercise", "list the primer's formulas as exercises, write the file of one, check what is written")
+    check.add_argument(
+        "--vocabulary-size", type=int, metavar="N", help="with PATH: the input is tokens from a vocabulary of N"
     )
+    check.add_argument("--padding-index", type=int, metavar="N", help="with PATH: the padding token")
+    _add_exercise(add("exercise", "list the primer's formulas as exercises, start one, check your code"))
     add("doctor", "print versions and devices, and what is broken")
     return parser
 
@@ -106,9 +110,9 @@ def _add_trust(verb: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="a module whose code the recipe may name: yours, or one that you know; repeat for several",
+        help="a module whose code the recipe may use: your own, or one that you trust; repeat for several",
     )
-    verb.add_argument("--traceback", action="store_true", help="show an error with all that has led to it")
+    verb.add_argument("--traceback", action="store_true", help="show an error with its full traceback")
 
 
 def _add_fit(fit: argparse.ArgumentParser) -> None:
@@ -116,45 +120,54 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--find-learning-rate",
         action="store_true",
-        help="first a hundred steps with a growing rate, then train with that at which the loss fell fastest",
+        help="first run a hundred steps with a growing rate, then train at the rate where the loss fell fastest",
     )
-    fit.add_argument("--test", action="store_true", help="test the best checkpoint in the end, and keep the scores")
+    fit.add_argument("--test", action="store_true", help="test the best checkpoint at the end, and keep the scores")
     fit.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the newest run of this recipe, in its folder; with --ckpt_path with that checkpoint's run",
+        help="resume the newest run of this recipe in its folder; with --ckpt_path, resume that checkpoint's run",
     )
     fit.add_argument(
         "--checkpoint-minutes",
         type=float,
         default=5.0,
         metavar="N",
-        help="longest time that a killed run may lose (default: 5)",
+        help="at most this much work is lost if the run is killed (default: 5)",
     )
     fit.add_argument(
         "--on-nonfinite",
         choices=("stop", "skip", "ignore"),
         default="stop",
-        help="at a NaN or infinite loss or gradient: stop the run, skip the step, or train on (default: stop)",
+        help="at a NaN or infinite loss or gradient: stop the run, skip the step, or ignore it (default: stop)",
     )
 
 
 def _add_export(export: argparse.ArgumentParser) -> None:
     export.add_argument("run", metavar="RUN", help="the run's folder: runs/mlp/csv/3")
     export.add_argument(
-        "--format", choices=("safetensors", "onnx", "pt2"), required=True, help="pt2 is that of torch.export"
+        "--format", choices=("safetensors", "onnx", "pt2"), required=True, help="pt2 is torch.export's format"
     )
-    export.add_argument("--out", metavar="DIR", help="where to (default: export in the run's folder)")
+    export.add_argument("--out", metavar="DIR", help="where to write (default: export in the run's folder)")
 
 
 def _add_diagnose(diagnose: argparse.ArgumentParser) -> None:
     diagnose.add_argument(
-        "--steps", type=int, default=0, metavar="N", help="train each remedy for N steps, and rank them by their loss"
+        "--steps",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train each remedy for N steps and rank them by the loss they reach",
     )
-    diagnose.add_argument("--list-findings", action="store_true", help="print all that may be found, and what to do")
+    diagnose.add_argument(
+        "--list-findings", action="store_true", help="list all findings with their causes and remedies"
+    )
     diagnose.add_argument("--json", action="store_true", help="print JSON and nothing else")
     diagnose.add_argument(
-        "--fail-on", default="", metavar="VERDICTS", help="exit 1 on any of them: vanishing,exploding"
+        "--fail-on",
+        default="",
+        metavar="VERDICTS",
+        help="exit with 1 on any of these findings, such as vanishing,exploding",
     )
     diagnose.add_argument("--model", metavar="PATH", help="instead of RECIPE: torchvision.models.resnet18, or yours")
     diagnose.add_argument("--input-shape", metavar="N,N", help="with --model: axes of one sample, such as 3,224,224")
@@ -171,8 +184,12 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument(
         "--set", action="append", default=[], metavar="KEY=V,V", help="a variant for each value; repeat for a grid"
     )
-    compare.add_argument("--target", type=float, metavar="X", help="count steps and seconds to this validation metric")
-    compare.add_argument("--out", metavar="DIR", help="where to keep it; what is there already is not trained again")
+    compare.add_argument(
+        "--target", type=float, metavar="X", help="report the steps and seconds until this validation metric"
+    )
+    compare.add_argument(
+        "--out", metavar="DIR", help="where to keep the comparison; runs that are there already are not repeated"
+    )
     compare.add_argument(
         "--jobs", type=int, metavar="N", help="runs side by side (default: 1; with Ray as many as CPUs or GPUs)"
     )
@@ -180,7 +197,7 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
         "--launcher",
         choices=("local", "ray"),
         default="local",
-        help="processes of this machine, or Ray, here or on a cluster (default: local)",
+        help="processes on this machine, or Ray, on this machine or a cluster (default: local)",
     )
     compare.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster (default: RAY_ADDRESS, else here)")
 
@@ -191,7 +208,7 @@ def _add_recipes(recipes_verb: argparse.ArgumentParser) -> None:
     show = known.add_parser("show", help="print one")
     _add_trust(show)
     show.add_argument("name")
-    show.add_argument("--resolved", action="store_true", help="with all the defaults it leaves unsaid")
+    show.add_argument("--resolved", action="store_true", help="with all defaults filled in")
     show.add_argument("--variant", help="which one, where it is a comparison")
     copy = known.add_parser("copy", help="copy one, to change it")
     copy.add_argument("name")
@@ -202,14 +219,16 @@ def _add_exercise(exercise: argparse.ArgumentParser) -> None:
     exercise.add_argument("name", nargs="?", metavar="NAME", help="4b, or a formula's name: write its file")
     ways = exercise.add_mutually_exclusive_group()
     ways.add_argument(
-        "--check", action="store_true", help="hold what is written, or NAME alone, to the formula's proof"
+        "--check", action="store_true", help="check your code, or only that of NAME, against the formula's tests"
     )
     ways.add_argument("--hint", type=int, nargs="?", const=1, metavar="N", help="a hint, of level 1 to 3 (default: 1)")
     ways.add_argument("--solution", action="store_true", help="print the formula itself")
 
 
 def _add_search(search: argparse.ArgumentParser) -> None:
-    search.add_argument("--space", metavar="FILE", help="YAML: each key with its values, or lo..hi or lo..hi,log")
+    search.add_argument(
+        "--space", metavar="FILE", help="a YAML file: each key with its values, or lo..hi or lo..hi,log"
+    )
     search.add_argument(
         "--set", action="append", default=[], metavar="KEY=lo..hi[,log]", help="one key, or KEY=V,V; over the file"
     )
@@ -219,9 +238,9 @@ def _add_search(search: argparse.ArgumentParser) -> None:
         "--pruner",
         choices=("verdict", "median", "none"),
         default="verdict",
-        help="what stops a trial: findings that waiting does not cure, and of the others the median; or the median "
-        "alone, as Optuna has it (default: verdict)",
+        help="what stops a trial: findings that more steps do not cure, and otherwise the median; or the median "
+        "only, as in Optuna (default: verdict)",
     )
     search.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler (default: 0)")
     search.add_argument("--jobs", type=int, default=1, metavar="N", help="trials side by side (default: 1)")
-    search.add_argument("--out", metavar="DIR", help="where to keep it; a study that is there goes on")
+    search.add_argument("--out", metavar="DIR", help="where to keep the study; an existing one is continued")

@@ -12,6 +12,7 @@ LEVELS = 3
 _OPERATORS = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
     ast.MatMult: "@", ast.USub: "-", ast.Invert: "~",
+    ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "==",
 }  # fmt: skip
 
 
@@ -27,7 +28,7 @@ def solution(exercise: Exercise) -> str:
 
 
 def hint(exercise: Exercise, level: int) -> str:
-    """A hint: 1 the shapes and the length of the answer, 2 what it is made of, 3 all of it but its last statement.
+    """A hint: 1 the shapes and the length of the answer, 2 what it uses, 3 all of it but its last statement.
 
     Raises:
         ValueError: there is no such level.
@@ -54,7 +55,9 @@ def _parts(exercise: Exercise) -> str:
                 parts[node.func.id if isinstance(node.func, ast.Name) else node.func.attr] = None
             if isinstance(node, ast.BinOp | ast.UnaryOp | ast.AugAssign) and type(node.op) in _OPERATORS:
                 parts[_OPERATORS[type(node.op)]] = None
-    return f"It is made of {', '.join(parts)}." if parts else "It calls nothing."
+            if isinstance(node, ast.Compare):
+                parts |= {_OPERATORS[type(op)]: None for op in node.ops if type(op) in _OPERATORS}
+    return f"It uses {', '.join(parts)}." if parts else "It calls nothing."
 
 
 def _beginning(exercise: Exercise) -> str:

@@ -65,7 +65,7 @@ class Block(nn.Module):
 class PreactivationBlock(nn.Module):
     """conv2(activation(n2(conv1(activation(n1(x)))))) + shortcut(x) (He et al. 2016b).
 
-    The first block of a network stands behind an activation, and has no n1 and no activation before conv1.
+    The first block of a network follows an activation, and has no n1 and no activation before conv1.
     """
 
     def __init__(self, parts: Parts, inputs: int, outputs: int, is_first: bool) -> None:
@@ -109,12 +109,12 @@ class CNN(ReferenceModule):
             Biases are drawn, with sigma_b2 above 0, only where convolutions have them.
         normalization: none, batch or group; convolutions have a bias with none only.
         residual: Add a block's input to what its two convolutions make of it; False is the plain network.
-        preactivation: Normalize and activate before each convolution, not behind it, so that nothing stands between
-            one block's sum and the next's (He et al. 2016b).
+        preactivation: Normalize and activate before each convolution instead of after it, so that nothing stands
+            between one block's sum and the next's (He et al. 2016b).
         training: The shared training configuration.
 
     Raises:
-        ValueError: a name or size is wrong, or a plain network shall have pre-activation.
+        ValueError: a name or size is wrong, or pre-activation is asked of a plain network.
     """
 
     def __init__(

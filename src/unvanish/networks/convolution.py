@@ -1,4 +1,4 @@
-"""What the convolutional families share.
+"""Building blocks of the convolutional families.
 
 Shapes: B samples, C channels, S the axes of space: (height, width) of images, (time, height, width) of clips.
 """
@@ -18,7 +18,7 @@ _CONVOLUTIONS: dict[str, type[nn.Conv2d | nn.Conv3d]] = {"images": nn.Conv2d, "c
 
 @dataclass(frozen=True)
 class Parts:
-    """What the layers of one network are made of.
+    """How the layers of one network are built.
 
     Args:
         kind: images or clips, as ``build_normalization`` calls them.
@@ -47,7 +47,7 @@ class Parts:
     def convolve(self, inputs: int, outputs: int, stride: int = 1, kernel_size: int = 3) -> nn.Conv2d | nn.Conv3d:
         """A convolution with zero padding, 3x3 (3x3x3) or of another odd size.
 
-        It is biased only where no normalization has a bias of its own.
+        It has a bias only if no normalization follows, which has its own.
         """
         padding, is_biased = kernel_size // 2, self.normalization == "none"
         return _CONVOLUTIONS[self.kind](inputs, outputs, kernel_size, stride=stride, padding=padding, bias=is_biased)

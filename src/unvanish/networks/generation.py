@@ -1,4 +1,4 @@
-"""Texts that a next-token network goes on with.
+"""Texts that a next-token network continues.
 
 Shapes: B texts, T tokens, V tokens in the vocabulary.
 """
@@ -21,16 +21,16 @@ def generate(
     use_cache: bool = True,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Go on with ``tokens`` (B, T), int64: (B, T + count), each token drawn from what the network expects after those
+    """Continue ``tokens`` (B, T), int64: (B, T + count), each token drawn from the network's distribution given those
     before it.
 
     Args:
         model: A network with ``extend(x, cache) -> (logits, cache)``. Where it has a ``context``, a number of tokens,
             it is shown that many of the last ones, at its first positions; beyond them nothing can be kept.
-        tokens: What to go on with, on the network's device.
+        tokens: The texts to continue, on the network's device.
         count: How many tokens to add.
         temperature: Divides the logits; below 1 likely tokens become likelier, and 0 takes the likeliest.
-        top_k: Draw from the k likeliest tokens alone; from all where there are no more.
+        top_k: Draw from the k likeliest tokens only; from all if there are fewer.
         use_cache: Keep what ``extend`` returns instead of reading all tokens again for each new one. The result is the
             same.
         generator: Draws the tokens, on the network's device; torch's own, if None.
@@ -40,7 +40,7 @@ def generate(
     """
     extend: Any = getattr(model, "extend", None)
     if extend is None:
-        raise ValueError(f"{type(model).__name__} has no method extend, which goes on from token to token")
+        raise ValueError(f"{type(model).__name__} has no method extend, which continues from token to token")
     _check(tokens, count, temperature, top_k)
     context: int | None = getattr(model, "context", None)
     modes = [(module, module.training) for module in model.modules()]
@@ -66,7 +66,7 @@ def _check(tokens: Tensor, count: int, temperature: float, top_k: int | None) ->
     if tokens.dtype != torch.int64 or tokens.dim() != 2:
         raise ValueError(f"tokens are int64 (B, T), not {tokens.dtype} {tuple(tokens.shape)}")
     if not tokens.shape[1]:
-        raise ValueError("there is no token to go on with; give at least one")
+        raise ValueError("there is no token to continue from; give at least one")
     if count < 0:
         raise ValueError(f"the number of tokens to add is {count}; it must not be negative")
     if not 0 <= temperature < math.inf:

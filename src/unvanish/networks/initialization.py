@@ -33,7 +33,7 @@ _SCHEMES: dict[str, Callable[[Tensor], Tensor] | None] = {
     # Saxe et al. 2014
     "orthogonal": nn.init.orthogonal_,
 }
-#: What is written with numbers, and which.
+#: The schemes that take numbers, and which.
 _NUMBERS = {
     # N(0, std^2) whatever the layer's size
     "normal": ("std",),
@@ -53,11 +53,11 @@ class _Scheme(NamedTuple):
 def find_scheme(
     name: str, activation: str, own: Mapping[str, Callable[[Tensor], Tensor]] | None = None
 ) -> Callable[[Tensor], Tensor] | None:
-    """What sets one weight by the scheme ``name``, in place; None for ``default``, which changes nothing.
+    """A function that sets one weight by the scheme ``name``, in place; None for ``default``, which changes nothing.
 
     Args:
         name: As in ``initialize``, or one of ``own``.
-        activation: What follows the layer.
+        activation: The activation that follows the layer.
         own: Further schemes, of one network alone.
 
     Raises:

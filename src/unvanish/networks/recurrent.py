@@ -91,7 +91,7 @@ class Recurrent(ReferenceModule):
             answers lie ahead.
         embedding_dim: Features of a token; hidden_size, if None. Their embedding is drawn from N(0, 1).
         vocabulary_size: V, where the input is tokens.
-        padding_index: The token that fills a text up, at its end; an empty text is read as one of it.
+        padding_index: The token that pads a text at its end; an empty text is read as one such token.
         activation: tanh or relu for rnn; gru and lstm have tanh alone.
         initialization: auto, default (torch's own draw, untouched), xavier_uniform, xavier_normal, he_uniform,
             he_normal, lecun_normal, orthogonal, normal(std) or mean_field(sigma_w2, 0): see ``initialize``; for the two
@@ -179,11 +179,11 @@ class Recurrent(ReferenceModule):
         return logits.squeeze(-1) if self.settings.task == "binary" else logits
 
     def extend(self, x: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
-        """Logits (B, T, V) of tokens (B, T) that follow those that ``cache`` stands for, and the cache of all of them.
+        """Logits (B, T, V) of tokens (B, T) that follow those in ``cache``, and the cache that includes them.
 
         Args:
             x: The tokens.
-            cache: What the call before has returned: the state of each layer; None at the begin of a text.
+            cache: The result of the previous call: the state of each layer; None at the beginning of a text.
 
         Raises:
             ValueError: the task is not next_token.
@@ -204,7 +204,7 @@ class Recurrent(ReferenceModule):
         return h, after
 
     def _lengths(self, x: Tensor) -> Tensor | None:
-        """The length of each text without its padding, (B,) and at least 1; None where nothing is padded."""
+        """The length of each text without padding, (B,), at least 1; None if nothing is padded."""
         if self.padding_index is None:
             return None
         steps = torch.arange(1, x.shape[1] + 1, device=x.device)
@@ -251,7 +251,7 @@ def _set_forget_bias(module: nn.LSTM, value: float) -> None:
 
 
 def _turn(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Each sequence of (B, T, features) from its end to its begin; its padding stays behind it."""
+    """Each sequence of (B, T, features) reversed; its padding stays at the end."""
     if lengths is None:
         return x.flip(1)
     steps = torch.arange(x.shape[1], device=x.device)
@@ -260,7 +260,7 @@ def _turn(x: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def _builder(cell: str, activation: str) -> Callable[[int, int], nn.RNNBase]:
-    """What makes one direction of one layer."""
+    """The class that builds one direction of one layer."""
     kind = lookup("cell", cell, _CELLS)
     nonlinearity = lookup("activation", activation, _ACTIVATIONS)
     if cell == "rnn":
@@ -271,7 +271,7 @@ def _builder(cell: str, activation: str) -> Callable[[int, int], nn.RNNBase]:
 
 
 def _check_next_token(bidirectional: bool, output_size: int, vocabulary_size: int | None) -> None:
-    """Refuse what cannot predict the next token, or would see it."""
+    """Refuse settings that cannot predict the next token, or would see it."""
     if bidirectional:
         raise ValueError("bidirectional is not for task next_token: read from its end, a text shows the answer")
     if vocabulary_size is None:
@@ -283,7 +283,7 @@ def _check_next_token(bidirectional: bool, output_size: int, vocabulary_size: in
 
 
 def _check_forget_bias(cell: str, forget_bias: float) -> None:
-    """Refuse a bias for a gate that is not there."""
+    """Refuse a forget bias for a cell without a forget gate."""
     if lookup("cell", cell, _CELLS) is not nn.LSTM:
         raise ValueError(f"forget_bias is for cell lstm: {cell} has no forget gate")
     if not math.isfinite(forget_bias):

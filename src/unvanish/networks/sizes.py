@@ -1,4 +1,4 @@
-"""What the families of sequences refuse in the same words: inputs that are none."""
+"""Checks of inputs that the sequence families share."""
 
 
 def check_sequence(shape: tuple[int, ...], vocabulary_size: int | None, padding_index: int | None) -> None:
@@ -7,7 +7,7 @@ def check_sequence(shape: tuple[int, ...], vocabulary_size: int | None, padding_
     Args:
         shape: (T,) of tokens; of anything else, more axes.
         vocabulary_size: The number of tokens, where there are any.
-        padding_index: The token that fills a text up.
+        padding_index: The padding token.
 
     Raises:
         ValueError: saying which does not go with which.

@@ -54,7 +54,7 @@ class Transformer(ReferenceModule):
         num_heads: H, a divisor of D.
         feedforward_dim: Hidden units of the feed-forward networks; 4 D, if None.
         vocabulary_size: V, where the input is tokens.
-        padding_index: The token that fills a text up, at its end; an empty text is read as one of it.
+        padding_index: The token that pads a text at its end; an empty text is read as one such token.
         patch_size: Side of a patch in pixels, for images; it divides height and width.
         positions: learned; sinusoidal, to which the embedding is added times sqrt(D) (Vaswani et al. 2017, 3.4 and
             3.5); or rotary (Su et al. 2021).
@@ -161,11 +161,11 @@ class Transformer(ReferenceModule):
         return logits.squeeze(-1) if self.settings.task == "binary" else logits
 
     def extend(self, x: Tensor, cache: list[KeysValues] | None = None) -> tuple[Tensor, list[KeysValues]]:
-        """Logits (B, T, V) of tokens (B, T) that follow those that ``cache`` stands for, and the cache of all of them.
+        """Logits (B, T, V) of tokens (B, T) that follow those in ``cache``, and the cache that includes them.
 
         Args:
             x: The tokens.
-            cache: What the call before has returned: the keys and values of each block; None at the begin of a text.
+            cache: The result of the previous call: the keys and values of each block; None at the beginning of a text.
 
         Raises:
             ValueError: the task is not next_token, or these are more tokens than the network has positions.

@@ -22,9 +22,9 @@ _BATCH = 2
 
 @final
 class Wrap(ReferenceModule):
-    """Any module, its head made for the data.
+    """Any module, with its head fitted to the data.
 
-    What it returns for a batch of the data's shape decides: if that is what the task wants, nothing is changed. Else
+    The module's output for a batch of the data's shape decides: if it fits the task, nothing is changed. Otherwise
     the head becomes one of ``output_size`` outputs: by the module's own ``reset_classifier`` (timm), or by a new
     ``nn.Linear`` in place of the last one, in ``fc``, ``classifier``, ``heads.head`` or ``head`` (torchvision).
 
@@ -36,13 +36,13 @@ class Wrap(ReferenceModule):
         module: Dotted path of a class, or of a function that builds the module: torchvision.models.resnet18,
             timm.create_model, or of a module that is trusted (see ``unvanish.trust``).
         arguments: What it is called with: {"model_name": "resnet10t"}. Plain values, as they go into a checkpoint.
-        weights: The name of weights that torchvision carries for the module, such as IMAGENET1K_V1 or DEFAULT; they are
-            downloaded where torch's cache does not have them.
-        vocabulary_size: V, where the input is tokens (B, T): only to know that. The module gets its own by arguments.
+        weights: The name of torchvision's weights for the module, such as IMAGENET1K_V1 or DEFAULT; they are downloaded
+            unless torch's cache has them.
+        vocabulary_size: V, if the input is tokens (B, T); the module itself is told through arguments.
         training: The shared training configuration. Dropout acts on what the head reads, beside the module's own.
 
     Raises:
-        ValueError: the module cannot be built, does not take the data, or returns what cannot be made to fit.
+        ValueError: the module cannot be built, does not accept the data, or returns what cannot be made to fit.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ def _replace_head(module: nn.Module, output_size: int) -> bool:
 
 
 def _put_dropout(module: nn.Module, dropout: float, name: str) -> None:
-    """Let the head read what is left by dropout."""
+    """Put dropout before the head."""
     path = _head(module)
     if not path:
         raise ValueError(
@@ -138,7 +138,7 @@ def _put_dropout(module: nn.Module, dropout: float, name: str) -> None:
 
 
 def _head(module: nn.Module) -> str:
-    """Where the last layer is; empty where it is not found."""
+    """The path of the last layer; empty if there is none."""
     head: nn.Module | None = None
     classifier = getattr(module, "get_classifier", None)
     if callable(classifier):

@@ -1,4 +1,4 @@
-"""A configuration's repr: what is not the default, as it would be typed."""
+"""A configuration's repr: what differs from the defaults, as it would be typed."""
 
 from dataclasses import MISSING, fields
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 def brief(self: Any) -> str:
     """The repr of a dataclass without its defaults: ``Training(loss=Loss(name='mse'))``.
 
-    A function and no base class: jsonargparse takes a dataclass with a base for one of several, and hides its keys.
+    A function, not a base class: jsonargparse takes a dataclass with a base class for a union, and hides its keys.
     """
     said = []
     for one in fields(self):

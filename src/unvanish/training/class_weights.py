@@ -10,7 +10,7 @@ BALANCED = "balanced"
 
 
 def check_class_weights(weights: Sequence[float] | str | None, task: str) -> None:
-    """Refuse weights that cannot be.
+    """Check class weights.
 
     Raises:
         ValueError: the task has no classes, or a weight is not finite, negative, or all are 0.
@@ -32,7 +32,7 @@ def weights_of_classes(weights: Sequence[float] | str, data: Any) -> Tensor:
     """The weight of each class (C,).
 
     Args:
-        weights: Those that were asked for; ``balanced`` gives each class the same sum over the training samples, and
+        weights: As configured; ``balanced`` gives each class the same total weight over the training samples, and
             a sample the weight 1 on average: N / (C * samples of the class).
         data: A data module with ``task`` and ``output_size``, and for ``balanced`` ``splits``.
 

@@ -17,21 +17,21 @@ from unvanish.training.schedule import Schedule
 
 @dataclass(frozen=True, repr=False)
 class Training:
-    """How a network is trained. The defaults are the suite's; a recipe states only what differs.
+    """How a network is trained. A recipe states only what differs from these defaults.
 
     Args:
-        task: binary, multiclass, regression or next_token; it decides the shape of y, the loss and the metrics.
+        task: binary, multiclass, regression or next_token; determines the shape of y, the loss and the metrics.
         loss: What is minimised.
-        regularization: What keeps the network from overfitting.
-        optimizer: What takes the steps.
-        schedule: How the learning rate changes.
+        regularization: Penalties, weight decay, dropout and their like, against overfitting.
+        optimizer: The optimizer and its learning rate.
+        schedule: How the learning rate changes over the run.
         class_weights: How much each class counts in the loss of a binary or multiclass task, in the order of the
-            classes; ``balanced`` makes rare ones count as much as frequent ones. Validation and test have the plain
+            classes; ``balanced`` makes rare ones count as much as frequent ones. Validation and test use the plain
             loss.
-        select_by: The metric by which the best checkpoint is chosen and runs are compared. auto: accuracy, rmse, or
+        select_by: The metric that selects the best checkpoint and compares runs. auto: accuracy, rmse, or
             perplexity. Else: loss; of classes precision, recall, f1 (of more than two the mean over the classes),
             auroc, average_precision; of numbers mae, r2.
-        early_stopping: End the training after so many validations in a row that are no better. None: never.
+        early_stopping: Stop after this many validations in a row without improvement. None: never.
     """
 
     task: str = "multiclass"

@@ -1,4 +1,4 @@
-"""What a network is worth on a split: its answers are collected batch by batch, and all is computed at the end.
+"""A network's metrics on a split: its predictions are collected batch by batch, and everything is computed at the end.
 
 Shapes: B samples, N samples of the split, C classes, D targets, T tokens, V words in the vocabulary.
 """
@@ -17,7 +17,7 @@ from torchmetrics.utilities import rank_zero_warn
 from unvanish.training.metrics import METRICS, Answers, in_order, objective
 
 CONSTANT = "constant"
-#: Areas under curves of more classes are not measured unless they are asked for.
+#: With more classes than this, areas under curves are measured only on request.
 MOST_CURVES = 100
 
 
@@ -27,9 +27,9 @@ class Scores:
 
     Args:
         values: Each metric.
-        baselines: Each metric of answers that take no network, by what they are called: of all tasks the ``constant``
+        baselines: The metrics of predictions that need no network, by name: for every task the ``constant``
             one, the best that is the same for all samples, and what the data module adds, such as ``naive``.
-        confusion: How many samples of each class (first axis) were taken for each; empty where there are no classes.
+        confusion: Counts by true class (first axis) and predicted class; empty if there are no classes.
     """
 
     values: dict[str, float]
@@ -37,7 +37,7 @@ class Scores:
     confusion: list[list[int]] = field(default_factory=list)
 
     def by_class(self) -> Iterator[dict[str, float]]:
-        """``precision``, ``recall`` and ``f1`` of each class, and how many samples are of it; 0 where undefined."""
+        """``precision``, ``recall`` and ``f1`` of each class, and its number of samples; 0 where undefined."""
         for i, row in enumerate(self.confusion):
             hits, said, there = row[i], sum(other[i] for other in self.confusion), sum(row)
             yield {
@@ -51,8 +51,8 @@ class Scores:
         """Of each baseline, the metrics in which the network is no better.
 
         Args:
-            task: It says whether more of a metric is better.
-            values: In place of ``self.values``, such as those and the loss.
+            task: Decides whether a higher metric is better.
+            values: Instead of ``self.values``, such as these and the loss.
         """
         worse, found = {}, self.values if values is None else values
         for kind, baseline in self.baselines.items():
@@ -65,7 +65,7 @@ class Scores:
         return {kind: names for kind, names in worse.items() if names}
 
     def as_dict(self) -> dict[str, Any]:
-        """In what JSON and a checkpoint know."""
+        """As plain values, for JSON and checkpoints."""
         return {"values": self.values, "baselines": self.baselines, "confusion": self.confusion}
 
     @classmethod
@@ -76,7 +76,7 @@ class Scores:
 
 @final
 class _Collected(Gathered):
-    """Keeps tensors until they are asked for, those of all ranks."""
+    """Keeps tensors, and returns those of all ranks on request."""
 
     full_state_update = False
 
@@ -97,7 +97,7 @@ class _Collected(Gathered):
 
 @final
 class _TokenCounts(Gathered):
-    """How often each token comes."""
+    """How often each token occurs."""
 
     full_state_update = False
 
@@ -115,13 +115,13 @@ class _TokenCounts(Gathered):
 
 
 class Evaluation:
-    """Collects the answers for a split.
+    """Collects the predictions for a split.
 
     Args:
-        task: What the logits are of.
-        loss: The name of the loss, of which the constant answer's is known for the tasks' own and for mae.
-        selected: A metric that is wanted beside the usual ones.
-        is_whole: Whether every metric is wanted.
+        task: The task that the logits belong to.
+        loss: The name of the loss, of which the constant prediction's is known for the tasks' own and for mae.
+        selected: A metric to compute besides the usual ones.
+        is_whole: Whether to compute every metric.
     """
 
     def __init__(self, task: str, loss: str, selected: str, *, is_whole: bool) -> None:
@@ -143,7 +143,7 @@ class Evaluation:
             is_binary = self.task == "binary"
             answers = (logits > 0).long() if is_binary else logits.argmax(dim=-1)
             scores = logits
-            if not is_binary:  # of two logits, their difference is the one of a binary task
+            if not is_binary:  # the difference of two logits is the logit of a binary task
                 scores = logits.diff().squeeze(-1) if self._classes == 2 else logits.softmax(dim=-1)
             self._kept[0].update(answers, y.long(), *([scores] if self._keeps_scores else []))
 
@@ -173,12 +173,11 @@ class Evaluation:
         return any(METRICS[self.task][name].needs_scores for name in self._names)
 
     def compute(self, scale: Tensor | None = None, baselines: Mapping[str, float] | None = None) -> Scores:
-        """What the network is worth; a metric that too few samples or classes leave undefined is absent, with a
-        warning.
+        """The metrics; one that too few samples or classes leave undefined is left out, with a warning.
 
         Args:
-            scale: (D,) what numbers are multiplied by, to be in their own units.
-            baselines: What the data module adds, under ``<metric>_<kind>``.
+            scale: (D,) the factors that bring targets back to their own units.
+            baselines: The data module's own, as ``<metric>_<kind>``.
         """
         if not self._kept:
             return Scores({})
@@ -209,7 +208,7 @@ class Evaluation:
         return Scores(values, found, confusion)
 
     def _answers(self, scale: Tensor | None) -> tuple[Answers, Tensor | None]:
-        """What was collected, and the loss of the constant answer where that is known."""
+        """What was collected, and the loss of the constant prediction where that is known."""
         # torchmetrics takes the axes off a tensor of one number.
         first, truth, *scores = (tensor.cpu().reshape(tensor.shape or (1,)) for tensor in self._kept[0].compute())
         if self._classes:

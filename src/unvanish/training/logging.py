@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def log_batch(trainer: Any, numbers: Mapping[str, Tensor]) -> None:
-    """Give a batch's numbers, as means over the processes, to the loggers where it is their turn, and to callbacks and
-    progress bars there, before a validation and at an epoch's end.
+    """Pass a batch's numbers, as means over the processes, to the loggers at their steps, and to callbacks and
+    progress bars then, before a validation and at the end of an epoch.
 
-    Asked when the batch is over.
+    Called after the batch.
     """
     epoch, interval = trainer.fit_loop.epoch_loop, trainer.log_every_n_steps
     is_written = (
@@ -31,7 +31,7 @@ def log_batch(trainer: Any, numbers: Mapping[str, Tensor]) -> None:
 
 
 def _may_validate(trainer: Any) -> bool:
-    """Whether a validation follows; where time alone says so, it may, as it may have come for another process."""
+    """Whether a validation may follow; if it depends on time alone, another process may be due."""
     epoch = trainer.fit_loop.epoch_loop
     by_time = trainer._val_check_time_interval is not None
     return bool(by_time or epoch._should_check_val_fx(trainer.fit_loop._data_fetcher))

@@ -102,7 +102,7 @@ class Loss:
     __repr__ = brief
 
     def name_for(self, task: str) -> str:
-        """The loss's own name, where it is ``auto`` too."""
+        """The loss's own name, also if it is ``auto``."""
         return lookup("task", task, DEFAULT_LOSS) if self.name == "auto" else self.name
 
     def build(

@@ -1,4 +1,4 @@
-"""The metrics of each task, and what each of them makes of the answer that is always the same.
+"""The metrics of each task, and their values for a constant prediction.
 
 Shapes: N samples, C classes, D targets.
 """
@@ -15,19 +15,20 @@ from unvanish.names import lookup
 
 
 class Objective(NamedTuple):
-    """The metric by which two checkpoints, or two runs, of a task are compared."""
+    """The metric that compares two checkpoints or two runs of a task."""
 
     metric: str
     mode: str
 
 
 class Answers(NamedTuple):
-    """What a network has answered for a split, on the CPU.
+    """A network's predictions for a split, on the CPU.
 
     Args:
         answers: The class (N,), or the numbers (N, D) in float64.
         truth: Of the same shape.
-        scores: Of classes, what a curve is drawn by: (N,) that grows with the second class, or probabilities (N, C).
+        scores: For classes, the scores that curves are computed from: (N,) that grows with the second class, or
+            probabilities (N, C).
         classes: C, 2 of a binary task; 0 of numbers.
     """
 
@@ -44,16 +45,16 @@ class Answers(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A metric of answers.
+    """A metric of predictions.
 
     Args:
-        mode: ``max`` where more is better, else ``min``.
-        value: What the answers are worth.
-        constant: What the answer is worth that is the same for all samples: the most frequent class, the mean, or the
+        mode: ``max`` if higher is better, else ``min``.
+        value: Its value for predictions.
+        constant: Its value for the best constant prediction: the most frequent class, the mean, or the
             median.
-        is_defined: Whether there are samples enough for it, and of the classes that it needs.
-        needs_scores: Whether it is of ``scores``.
-        is_usual: Whether each validation has it; the others are for the end, or to select by.
+        is_defined: Whether there are enough samples, of every class that it needs.
+        needs_scores: Whether it is computed from ``scores``.
+        is_usual: Whether each validation computes it; the others are computed at the end, or if selected by.
     """
 
     mode: str
@@ -65,7 +66,7 @@ class Metric(NamedTuple):
 
 
 def _of_classes(function: Callable[..., Tensor], average: str = "macro") -> Callable[[Answers], Tensor]:
-    """A metric of torchmetrics: of two classes for the second one, of more the mean over the classes."""
+    """A metric of torchmetrics: with two classes that of the second, with more the mean over the classes."""
 
     def value(found: Answers) -> Tensor:
         if found.classes == 2:
@@ -89,7 +90,7 @@ def _of_scores(function: Callable[..., Any]) -> Callable[[Answers], Tensor]:
 
 
 def _share(found: Answers) -> Tensor:
-    """The area under the precision and recall of an answer that tells nothing apart: the share of the class."""
+    """The area under the precision-recall curve of a constant score: the share of the class."""
     counts = torch.bincount(found.truth, minlength=found.classes)
     share = counts / counts.sum()
     return share[1] if found.classes == 2 else share[counts > 0].mean()
@@ -150,7 +151,7 @@ METRICS: dict[str, dict[str, Metric]] = {
     },
     "next_token": {},
 }
-#: By which metric a task's checkpoints are compared unless another is asked for.
+#: The metric that compares a task's checkpoints by default.
 OBJECTIVES = {
     "binary": Objective("accuracy", "max"),
     "multiclass": Objective("accuracy", "max"),
@@ -160,7 +161,7 @@ OBJECTIVES = {
 
 
 def objective(task: str, name: str) -> Objective:
-    """The metric of ``task`` that is called so; ``auto`` is the task's own.
+    """The metric of ``task`` with this name; ``auto`` is the task's default.
 
     Raises:
         ValueError: the task has none of this name.

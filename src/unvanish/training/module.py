@@ -1,4 +1,4 @@
-"""The LightningModule from which every network derives."""
+"""The LightningModule that every network derives from."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ from unvanish.training.metrics import Objective, objective
 from unvanish.training.regularization import weights_of
 from unvanish.training.sharding import FullySharded
 
-#: Where a checkpoint has the network's class, and what it must know of the data.
+#: The checkpoint's keys for the network's class, and for what it must know of the data.
 NETWORK, DATA = "unvanish_network", "unvanish_data"
 
 
@@ -44,7 +44,7 @@ class ReferenceModule(L.LightningModule):
         self.loss = training.loss.build(training.task)
         # Lightning's own mean takes the mean of the processes' numbers of samples for a whole number.
         self.mean_loss = MeanMetric(nan_strategy=math.nan)  # else NaN would be left out of the mean
-        #: What the last validation or test found.
+        #: The result of the last validation or test.
         self.scores: Scores | None = None
         #: ``train/loss`` of the last batch, penalties left out, and ``train/penalty`` where there are any.
         self.last_batch: dict[str, Tensor] = {}
@@ -63,7 +63,7 @@ class ReferenceModule(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Log the batch's numbers where somebody reads them."""
+        """Log the batch's numbers, if anything reads them."""
         log_batch(self.trainer, self.last_batch)
 
     @property
@@ -72,12 +72,12 @@ class ReferenceModule(L.LightningModule):
         return objective(self.settings.task, self.settings.select_by)
 
     def setup(self, stage: str) -> None:
-        """Know the weights of the classes; Lightning calls it before a run."""
+        """Read the class weights; Lightning calls this before a run."""
         if stage == "fit":
             self.weigh_classes(getattr(self.trainer, "datamodule", None))
 
     def weigh_classes(self, data: Any) -> None:
-        """Let the training loss have the weights that ``training.class_weights`` asks for.
+        """Give the training loss the class weights of ``training.class_weights``.
 
         Raises:
             ValueError: they do not fit the data module, or it does not say how many samples each class has.
@@ -88,24 +88,24 @@ class ReferenceModule(L.LightningModule):
             self.training_loss = self.settings.loss.build(self.settings.task, smoothing, weights)
 
     def configure_model(self) -> None:
-        """Spread the weights over the processes, where the strategy asks for it; Lightning calls it before each run."""
+        """Shard the weights over the processes, if the strategy does so; Lightning calls this before each run."""
         strategy = getattr(self._trainer, "strategy", None)  # a checkpoint that is loaded has no trainer
         if isinstance(strategy, FullySharded):
             strategy.shard(self)
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """What ends the training early, where that is asked for; what is not finite is for others to find."""
+        """The early-stopping callback, if configured; it leaves non-finite losses to other checks."""
         if self.settings.early_stopping is None:
             return []
         metric, mode = self.objective
         return [EarlyStopping(f"val/{metric}", patience=self.settings.early_stopping, mode=mode, check_finite=False)]
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to collect the answers."""
+        """Start collecting predictions."""
         self._begin(is_whole=False)
 
     def on_test_epoch_start(self) -> None:
-        """Begin to collect the answers."""
+        """Start collecting predictions."""
         self._begin(is_whole=True)
 
     def _begin(self, *, is_whole: bool) -> None:
@@ -127,15 +127,15 @@ class ReferenceModule(L.LightningModule):
         self._evaluation.update(logits, y)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores, and what there is to compare them with."""
+        """Log the scores and their baselines."""
         self._score("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores, and what there is to compare them with."""
+        """Log the scores and their baselines."""
         self._score("test")
 
     def _score(self, stage: str) -> None:
-        """Targets that the data standardised go back to their units, so that an error reads in them."""
+        """Log the metrics; errors are in the targets' own units, also where the data standardised them."""
         assert self._evaluation is not None
         data = getattr(self.trainer, "datamodule", None)
         baselines = getattr(data, "baselines", {}).get(stage, {})
@@ -152,7 +152,7 @@ class ReferenceModule(L.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in compared.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to predict without the recipe and the training data: the class, and what encodes."""
+        """Add what predicting needs without the recipe and the training data: the class and the encoders."""
         kind = type(self).__mro__[2] if isinstance(self, FSDPModule) else type(self)  # FSDP2 makes a class of its own
         checkpoint[NETWORK] = f"{kind.__module__}.{kind.__qualname__}"
         # Whoever writes a checkpoint without a Trainer has none.
@@ -167,7 +167,7 @@ class ReferenceModule(L.LightningModule):
         return logits.sigmoid() if self.settings.task == "binary" else logits.softmax(dim=-1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer, and a scheduler where the learning rate changes."""
+        """The optimizer, and a scheduler if the learning rate changes."""
         regularization, schedule = self.settings.regularization, self.settings.schedule
         optimizer = self.settings.optimizer.build(self, regularization.weight_decay)
         if regularization.max_norm is not None:
@@ -184,7 +184,7 @@ class ReferenceModule(L.LightningModule):
         }
 
     def on_train_start(self) -> None:
-        """Ask how long the run is, for a schedule.
+        """Read the length of the run, for a schedule.
 
         Asked any earlier, the trainer would load the data before it restores a checkpoint, and a resumed loader would
         begin its epoch anew (Lightning#20550).

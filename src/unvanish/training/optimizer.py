@@ -27,7 +27,7 @@ _DECOUPLED = (torch.optim.AdamW, MuonWithAdamW)
 
 @dataclass(frozen=True, repr=False)
 class Optimizer:
-    """Which optimizer takes the steps.
+    """The optimizer.
 
     Args:
         name: sgd, rmsprop, adam, adamw, muon, or the dotted path of any class like torch.optim.NAdam.

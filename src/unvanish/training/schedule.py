@@ -1,4 +1,4 @@
-"""Learning-rate schedules as one function of the step, so that a run's length may be known late."""
+"""Learning-rate schedules as one function of the step, so that a run's length may become known late."""
 
 import math
 from dataclasses import dataclass

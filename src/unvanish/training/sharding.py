@@ -1,4 +1,4 @@
-"""One training whose weights are spread over its processes: FSDP2, by Lightning."""
+"""One training whose weights are sharded over its processes: FSDP2, through Lightning."""
 
 from typing import final
 
@@ -15,19 +15,19 @@ class FullySharded(ModelParallelStrategy):
     """Each process holds a share of every weight, its gradient and the optimizer's state (Rajbhandari et al. 2020).
 
     A checkpoint is gathered by torch.distributed.checkpoint on the first process, and is one file as every other, so
-    that any number of processes can go on with it.
+    that any number of processes can resume from it.
     """
 
     def __init__(self) -> None:
         super().__init__(data_parallel_size=1, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def setup_environment(self) -> None:
-        """Spread over all processes, whose number is known only now."""
+        """Shard over all processes, whose number is known only now."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
     def shard(self, network: nn.Module) -> None:
-        """Spread a network block by block, if it is not yet: a block's weights are whole only while it runs."""
+        """Shard a network block by block, unless it already is: a block's weights are whole only while it runs."""
         if isinstance(network, FSDPModule):
             return
         if self._layer_sync is not None:  # trainer.sync_batchnorm
@@ -39,4 +39,4 @@ class FullySharded(ModelParallelStrategy):
         fully_shard(network, mesh=mesh)
 
 
-StrategyRegistry.register(FSDP2, FullySharded, description="weights spread over the processes")
+StrategyRegistry.register(FSDP2, FullySharded, description="weights sharded over the processes")

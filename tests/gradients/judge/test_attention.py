@@ -49,13 +49,13 @@ def run(weigh, steps=20):
 @ill(ATTENTION_AXIS)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_softmax_over_samples_or_queries(axis):
-    weighs = "48x7x7 numbers, which weigh along axis 2"
-    return run(attend(axis)), f"a softmax is over axis {axis} of {weighs}"
+    weighs = "48x7x7 numbers gives weights for a sum over axis 2"
+    return run(attend(axis)), f"a softmax over axis {axis} of {weighs}"
 
 
 @ill(ATTENTION_AXIS)
 def test_a_softmax_over_the_single_score_of_each_step():
-    return run(pool(-1)), "a softmax is over axis 2 of 48x7x1 numbers, which weigh along axis 1"
+    return run(pool(-1)), "a softmax over axis 2 of 48x7x1 numbers gives weights for a sum over axis 1"
 
 
 @near(ATTENTION_AXIS)

@@ -32,7 +32,7 @@ def test_fewer_units_than_what_tells_the_classes_apart(units):
     run = trained(model, eight(), F.cross_entropy, adam(model, 0.003), 120)
     assert run.loss(60) > POOR * math.log(8)
     name = f"{units} unit{'s' * (units > 1)}"
-    return run.end, f"all that tells 8 classes apart has to pass 0, which has {name}"
+    return run.end, f"all that tells 8 classes apart has to pass through 0, which has {name}"
 
 
 @pytest.mark.slow
@@ -68,8 +68,8 @@ def test_forty_plain_layers():
     for layer in model[1:-1:2]:
         nn.init.orthogonal_(layer.weight, 2**0.5)
     run = trained(model, signs(), F.cross_entropy, sgd(model, 1e-4), 110)
-    alike = f"{correlation(40):.1%} alike as they begin"
-    return run.end, f"40 ReLU layers in line make two inputs that have nothing in common {alike}"
+    alike = f"{correlation(40):.1%} alike at initialization"
+    return run.end, f"40 ReLU layers in a row make two unrelated inputs {alike}"
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from unvanish.gradients.judge.seen import LEARNS, STUCK
 
 
 def entropy(y):
-    """What the best constant answer costs, in nats."""
+    """What the best constant prediction costs, in nats."""
     rates = torch.bincount(y).double() / len(y)
     return -(rates * rates.log()).sum().item()
 
@@ -48,8 +48,8 @@ def test_noise_that_is_learnt_by_heart():
     assert run.loss() < (1 - LEARNS) * entropy(y)
     assert min(found) >= (1 - STUCK) * entropy(y)
     return run.end, (
-        f"the loss on data that were not learnt from has been {min(found):.3g} at best, where the best constant "
-        f"answer has {entropy(y):.3g}, and on the training data it is {run.loss(60):.3g}"
+        f"the validation loss has been {min(found):.3g} at best, where the best constant prediction has "
+        f"{entropy(y):.3g}, and the training loss is {run.loss(60):.3g}"
     )
 
 
@@ -64,8 +64,8 @@ def test_noise_of_which_some_other_rows_were_guessed_by_chance():
     for loss in (best, last):  # of few rows, some of which were right
         run.report.validated(loss)
     return run.end, (
-        f"the loss on data that were not learnt from has been {best:.3g} at best, where the best constant "
-        f"answer has {constant:.3g}, and on the training data it is {run.loss(60):.3g}"
+        f"the validation loss has been {best:.3g} at best, where the best constant prediction has {constant:.3g}, "
+        f"and the training loss is {run.loss(60):.3g}"
     )
 
 
@@ -83,8 +83,8 @@ def test_wrong_labels_that_are_learnt_by_heart_at_last():
     run, found = validated(mlp(width=32), flipped(1, 0.3), flipped(2, 0.3, 1000), 400)
     assert found[-1] > GROWN * min(found)
     return run.end, (
-        f"the loss on data that were not learnt from has grown from {min(found):.3g} to {found[-1]:.3g}, "
-        f"and on the training data it is {run.loss():.3g}"
+        f"the validation loss has grown from {min(found):.3g} to {found[-1]:.3g}, "
+        f"and the training loss is {run.loss():.3g}"
     )
 
 

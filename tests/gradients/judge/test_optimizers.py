@@ -30,7 +30,7 @@ from unvanish.gradients.quantities.drift import DRIFT
 def test_a_momentum_above_one():
     model = mlp()
     run = trained(model, classes(), F.cross_entropy, sgd(model, 0.01, momentum=1.1), 30)
-    return run.end, "a momentum of 1.1 never forgets a step: their sum grows without a bound"
+    return run.end, "a momentum of 1.1 never forgets a step, so their sum grows without bound"
 
 
 @ill(MOMENTUM)
@@ -76,7 +76,7 @@ def test_a_sum_with_a_mean_s_learning_rate(rate):
     model = mlp()
     run = trained(model, classes(), lambda z, y: F.cross_entropy(z, y, reduction="sum"), sgd(model, rate), 120)
     assert math.isfinite(run.losses[-1]) == (rate < 1)
-    return run.end, f"the loss is a sum over {ROWS} rows, and its gradient that many times a mean's"
+    return run.end, f"the loss is a sum over {ROWS} rows, and its gradient that many times as large as a mean's"
 
 
 @near(SUMMED)
@@ -128,7 +128,7 @@ def test_batches_of_two():
     torch.manual_seed(0)
     model = normalized()
     run = trained(model, few(2), F.cross_entropy, sgd(model, 0.01), 40)
-    return run.end, "each batch has 2 samples, whose mean and variance normalize them"
+    return run.end, "each batch has 2 samples, and is normalized by their mean and variance alone"
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_running_averages_that_never_follow():
     constant = -sum(p * math.log(p) for p in (torch.bincount(y) / len(y)).tolist())
     return run.end, (
         f"the loss is {run.loss():.3g} in training and {loss:.3g} at best in evaluation, where the best constant "
-        f"answer has {constant:.3g}"
+        f"prediction has {constant:.3g}"
     )
 
 

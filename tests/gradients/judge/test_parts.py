@@ -46,7 +46,7 @@ def adversaries(rates, spare=None):
 def test_what_is_wrong_with_one_part_is_said_of_it():
     (finding,) = adversaries({"critic": 0.01, "generator": 0.0})
     assert (finding.name, finding.where) == ("weights that do not move", "generator")
-    assert str(finding).startswith("weights that do not move: in generator, all 2 layers have a gradient")
+    assert str(finding).startswith("weights that do not move: in generator, all 2 layers get a gradient")
 
 
 def test_what_is_wrong_with_all_parts_alike_is_said_once():

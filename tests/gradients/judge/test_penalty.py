@@ -32,7 +32,7 @@ def test_a_divergence_beside_which_nothing_is_reconstructed():
     run = trained(model, (x, x), lambda f, x: F.mse_loss(f[0], x) + 9 * f[1], adam(model), 200)
     (finding,) = (finding for finding in run.end.findings if finding.name == PENALTY.name)
     constant = x.var(0, correction=0).mean().item()
-    assert f", where {constant:.3g} is what the best constant answer has, and the loss" in finding.evidence
+    assert f", where {constant:.3g} is what the best constant prediction has, and the loss" in finding.evidence
     return run.end, finding.evidence
 
 

@@ -17,7 +17,7 @@ from unvanish.gradients.judge.seen import STUCK as STUCK_AT
 
 
 def entropy(y):
-    """What the best constant answer costs, in nats."""
+    """What the best constant prediction costs, in nats."""
     rates = torch.bincount(y).double() / len(y)
     return -(rates * rates.log()).sum().item()
 
@@ -34,7 +34,10 @@ def test_labels_that_have_nothing_to_do_with_the_inputs():
     run = trained(model, new_noise, F.cross_entropy, sgd(model, 0.05), steps)
     constant = entropy(torch.cat([new_noise(step)[1] for step in range(steps)]))
     assert run.loss() > (1 - STUCK_AT) * constant
-    return run.end, f"after {steps} steps the loss is {run.loss():.3g}, and the best constant answer has {constant:.3g}"
+    return (
+        run.end,
+        f"after {steps} steps the loss is {run.loss():.3g}, and the best constant prediction has {constant:.3g}",
+    )
 
 
 @pytest.mark.slow
@@ -50,7 +53,8 @@ def test_numbers_that_have_nothing_to_do_with_the_inputs():
     assert run.loss() > (1 - STUCK_AT) * constant
     return (
         run.end,
-        f"after {steps} steps the loss is {run.loss(steps // 2):.3g}, and the best constant answer has {constant:.3g}",
+        f"after {steps} steps the loss is {run.loss(steps // 2):.3g}, and the best constant prediction has "
+        f"{constant:.3g}",
     )
 
 
@@ -89,9 +93,10 @@ def test_layers_without_an_activation_between_them(widths, end):
     run = trained(model, (x, y), loss, sgd(model, 0.001), steps)
     constant = entropy(y.flatten().long())
     told = (
-        f"after {steps} steps the loss is {run.loss(steps // 2):.3g}, and the best constant answer has {constant:.3g}"
+        f"after {steps} steps the loss is {run.loss(steps // 2):.3g}, and the best constant prediction has "
+        f"{constant:.3g}"
     )
-    assert "hidden layers with an activation, such as ReLU, after each" in str(run.end)
+    assert "an activation, such as ReLU, after each hidden layer" in str(run.end)
     return run.end, f"{told}; no activation is between its layers"
 
 
@@ -218,7 +223,7 @@ def test_a_few_steps_in_which_it_has_only_begun_to_learn():
     assert after < (1 - LEARNS) * y.var(correction=0)  # it learns
     again = after * (1 - (after / before) ** 2)
     assert again > MUCH * y.var(correction=0)
-    return run.end, f"the loss has fallen from {before:.3g} to {after:.3g} over the last 20 steps, and falls on"
+    return run.end, f"the loss has fallen from {before:.3g} to {after:.3g} over the last 20 steps, and is still falling"
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from unvanish.gradients.judge.rules.scaling import LARGE
 
 def of_inputs(x):
     rms = x.square().mean().sqrt()
-    return f"the data that 0 is fed reach from {x.min():.4g} to {x.max():.4g}, with a root mean square of {rms:.3g}"
+    return f"the data fed to 0 range from {x.min():.4g} to {x.max():.4g}, with a root mean square of {rms:.3g}"
 
 
 @ill(INPUTS)
@@ -59,7 +59,7 @@ def test_inputs_that_were_divided_by_255_twice():
     x, y = classes()
     model = mlp()
     run = trained(model, (x / 255, y), F.cross_entropy, sgd(model, 0.02), 200)
-    return run.end, f"the data that 0 is fed have a root mean square of {(x / 255).square().mean().sqrt():.2g}"
+    return run.end, f"the data fed to 0 have a root mean square of {(x / 255).square().mean().sqrt():.2g}"
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_words_that_are_all_unknown():
     _, y = noise()
     model = nn.Sequential(nn.EmbeddingBag(9, 7), nn.Linear(7, CLASSES))
     run = trained(model, (torch.ones(len(y), 4, dtype=torch.long), y), F.cross_entropy, adam(model), 120)
-    return run.end, "what 0 makes of all samples is the same in each batch"
+    return run.end, "what 0 returns is the same for all samples of a batch"
 
 
 @near(ALIKE_INPUTS)
@@ -193,7 +193,7 @@ def test_a_learning_rate_without_any_bound():
     assert all(parameter.isfinite().all() for parameter in twin.parameters())
     first = next(depth for depth in (0, 2) if not twin[: depth + 1](x).isfinite().all())
     run = trained(model, (x, y), F.cross_entropy, sgd(model, 1e30), 12)
-    return run.end, f"the forward pass first leaves the numbers' range in {first}"
+    return run.end, f"the first output that is not finite is that of {first}"
 
 
 @ill(NAN)
@@ -202,7 +202,7 @@ def test_a_step_to_infinity():
     run = trained(model, classes(), lambda z, y: 1e4 * F.cross_entropy(z, y), sgd(model, 1e38), 12)
     first = next(step for step in run.seen["weight"] if not math.isfinite(sum(step.values())))
     name = next(name for name, norm in first.items() if not math.isfinite(norm))
-    return run.end, f"the weight of {name} is {first[name]}: an earlier step of the optimizer has made it so"
+    return run.end, f"the weight of {name} is {first[name]}: an earlier step of the optimizer made it so"
 
 
 @ill(NAN)
@@ -216,7 +216,7 @@ def test_a_square_root_at_0(steps):
 
     run = trained(model, (x, y), loss, sgd(model), steps)
     assert math.isfinite(run.losses[0])
-    evidence = f"the gradient is nan in 2 while the loss is {run.losses[0]:.3g}: it was born in the backward pass"
+    evidence = f"the gradient is nan in 2 while the loss is {run.losses[0]:.3g}: it arose in the backward pass"
     return run.end, evidence
 
 
@@ -228,7 +228,7 @@ def test_activations_that_grow_beyond_the_largest_number():
         sound = [model[:depth](x).isfinite().all().item() for depth in range(1, len(model) + 1)]
     first = sound.index(False)
     run = trained(model, (x, y), F.cross_entropy, sgd(model), 3)
-    return run.end, f"the forward pass first leaves the numbers' range in {first}, before any step was made"
+    return run.end, f"the first output that is not finite is that of {first}, before the first step"
 
 
 @pytest.mark.slow

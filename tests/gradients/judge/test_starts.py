@@ -104,7 +104,7 @@ def test_weights_of_many_times_he_s_size():
     assert begin > SURE * math.log(CLASSES)
     run = trained(model, (x, y), F.cross_entropy, sgd(model, 1e-6), 20)
     return run.end, (
-        f"the weights of 0, 2 begin {max(sizes):.2g} times as large as He's, and the loss begins at {begin:.3g}, "
+        f"the weights of 0, 2 begin {max(sizes):.2g} times as large as He's, and the loss starts at {begin:.3g}, "
         f"where ln {CLASSES} is {math.log(CLASSES):.3g}"
     )
 
@@ -124,7 +124,7 @@ def test_layers_that_are_too_large_together():
     large = ", ".join(str(2 * i) for i, size in enumerate(sizes) if size > 1)
     return run.end, (
         f"the weights of {large} begin {math.prod(s for s in sizes if s > 1):.2g} times as large as He's, all "
-        f"together, and the loss begins at {begin:.3g}, where ln {CLASSES} is {math.log(CLASSES):.3g}"
+        f"together, and the loss starts at {begin:.3g}, where ln {CLASSES} is {math.log(CLASSES):.3g}"
     )
 
 
@@ -150,7 +150,7 @@ def test_branches_that_add_up():
     begin = F.cross_entropy(model(x), y).item()
     run = trained(model, (x, y), F.cross_entropy, sgd(model, 1e-6), 20)
     log = f"ln {CLASSES} is {math.log(CLASSES):.3g}"
-    return run.end, f"each branch adds to what comes in, and the loss begins at {begin:.3g}, where {log}"
+    return run.end, f"each branch adds to its input, and the loss starts at {begin:.3g}, where {log}"
 
 
 @near(LARGE_START)

@@ -123,7 +123,7 @@ def test_a_layer_that_was_put_in_after_the_optimizer_was_made():
             optimizer.step()
             recorder.after_step(optimizer)
         report.add(recorder.flush())
-    return report.end, "1 of 2 layers have a gradient and stay as they are: 2"
+    return report.end, "1 of 2 layers get a gradient and never change: 2"
 
 
 @near(STILL_WEIGHTS)
@@ -151,7 +151,7 @@ def test_gradients_that_are_thrown_away_before_the_step():
             optimizer.step()
             recorder.after_step(optimizer)
         report.add(recorder.flush())
-    return report.end, "dL/dz comes to all layers, and dL/dW is gone before the step"
+    return report.end, "dL/dz reaches all layers, and dL/dW is gone before the step"
 
 
 @ill(STILL_WEIGHTS)
@@ -159,7 +159,7 @@ def test_a_learning_rate_of_0():
     model = mlp()
     run = trained(model, classes(), F.cross_entropy, sgd(model, 0.0))
     assert not any(run.medians("moved").values())
-    return run.end, "all 2 layers have a gradient, and none has moved, with a learning rate of 0"
+    return run.end, "all 2 layers get a gradient, and none has changed, with a learning rate of 0"
 
 
 @near(STILL_WEIGHTS)
@@ -195,7 +195,7 @@ def test_a_schedule_by_the_epoch_that_is_stepped_at_every_step():
     assert median(run.seen["moved"][0].values()) * 150 > STILL  # what it would have come to without the schedule
     moved = fmean(median(step.values()) for step in run.seen["moved"][:-1])
     told = f"150 steps have moved the weights by {100 * moved * 150:.1g} % of their norm at most"
-    assert "a schedule that falls by the epoch and not by the step" in str(run.end)
+    assert "a schedule that decays per epoch and not per step" in str(run.end)
     return run.end, f"{told}, as the learning rate has fallen from 0.01 to {0.01 * 0.8**149:.1g}"
 
 

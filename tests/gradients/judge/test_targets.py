@@ -167,7 +167,7 @@ def test_a_sigmoid_that_is_sure_and_wrong_under_the_squared_error():
         model[2].bias += 20
     run = trained(model, (x, y), F.mse_loss, sgd(model))
     assert run.loss() > (1 - STUCK) * y.var(correction=0)
-    return run.end, "the squared error is taken of labels 0 and 1, behind a sigmoid"
+    return run.end, "the squared error is taken of labels 0 and 1, after a sigmoid"
 
 
 XOR = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]]), torch.tensor([[0.0], [1], [1], [0]])

@@ -46,7 +46,7 @@ def test_units_that_the_first_steps_have_killed():
     run = trained(model, noise(), F.cross_entropy, adam(model, 1.5), 40)
     shares = hidden(run, "dead")
     assert max(run.first("dead").values()) < NEARLY_ALL <= max(shares.values())
-    return run.end, worst(shares, "of the units are never positive") + ", which training has made so"
+    return run.end, worst(shares, "of the units are never positive") + ", and training has made it so"
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_no_more_units_than_inputs_are_left():
     run = trained(model, (x, y), F.cross_entropy, adam(model, 0.01), 150)
     shares = hidden(run, "dead")
     assert shares["2"] == pytest.approx(4 / 6)  # two are left, and two inputs there are
-    return run.end, worst(shares, "of the units are never positive") + ", which training has made so"
+    return run.end, worst(shares, "of the units are never positive") + ", and training has made it so"
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_tanh_units_with_large_biases():
     shares = run.medians("at tanh's bound")
     shares = {name: shares[name] for name in ("0", "2")}
     assert min(shares.values()) >= MANY
-    return run.end, worst(shares, "of the activations are at their bound")
+    return run.end, worst(shares, "of the activations are saturated")
 
 
 @ill(SATURATED)
@@ -151,7 +151,7 @@ def test_tanh_units_that_the_first_steps_have_driven_to_their_bounds():
     shares = run.medians("at tanh's bound")
     shares = {name: shares[name] for name in ("0", "2")}
     assert "a lower learning rate" in str(run.end)
-    return run.end, worst(shares, "of the activations are at their bound") + ", which training has made so"
+    return run.end, worst(shares, "of the activations are saturated") + ", and training has made it so"
 
 
 @pytest.mark.slow

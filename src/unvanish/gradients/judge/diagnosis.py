@@ -241,7 +241,7 @@ def _trials_parts(trials: Trials, known: Container[str]) -> list[str]:
         parts.append(f"{best} where no change reaches {trials.unchanged.loss:.4g}")
         if not trials.best.learns:
             parts.append(
-                "even so the loss has not halved, a constant answer's or its own: try more steps, or two of these"
+                "even so the loss has not halved, a constant prediction's or its own: try more steps, or two of these"
             )
     elif trials.tried:
         parts.append(f"none of these helps: no change reaches {reached}, and none gets 5 % below that")

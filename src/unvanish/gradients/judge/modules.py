@@ -133,7 +133,7 @@ def remembering(plan: Plan) -> Plan:
 
 
 def gated(plan: Plan) -> Plan:
-    """GRU cells in place of tanh ones: they are called, and answer, alike."""
+    """GRU cells instead of tanh cells: they are called, and answer, alike."""
     names = [n for n, m in plan.model.named_modules() if isinstance(m, nn.RNN | nn.RNNCell) and n]
     if not names:
         raise UnfitError("it has no nn.RNN and no nn.RNNCell")

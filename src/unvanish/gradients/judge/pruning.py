@@ -11,7 +11,7 @@ LOST = {
     "weights that do not move": "the optimizer makes no step",
 }
 #: Findings that may heal while the loss falls, and why they do not where a hundred steps have left it at that of the
-#: best constant answer.
+#: best constant prediction.
 STUCK = {
     "vanishing": "the first layers get too little of the gradient to change what reaches the last one",
     "exploding": "the first layers are thrown about, and what the others learn of them is gone at the next step",
@@ -39,7 +39,7 @@ def hopeless(report: Report) -> str:
     if "vanishing" in found and is_lost:
         return (
             f"vanishing: {found['vanishing']}; no learning rate brings back so little, nor does Adam, whose eps is "
-            "1e-8, and without it the loss is not below that of the best constant answer"
+            "1e-8, and without it the loss is not below that of the best constant prediction"
         )
     if report.steps >= MOMENTS[-1] and "no better than a constant" in found:
         for name, why in STUCK.items():

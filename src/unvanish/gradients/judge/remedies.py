@@ -174,7 +174,7 @@ REMEDIES = (
     Remedy("layer normalization in front of each branch", modules.norm_first, "layer normalization in front"),
     Remedy("orthogonal recurrent weights", modules.orthogonal, "orthogonal recurrent"),
     Remedy("a forget-gate bias of 1", modules.remembering, "a forget-gate bias"),
-    Remedy("GRU cells in place of tanh ones", modules.gated, "LSTM or GRU"),
+    Remedy("GRU cells instead of tanh cells", modules.gated, "LSTM or GRU"),
     Remedy("ten times the learning rate", rated(10.0), "a higher learning rate|another learning rate"),
     Remedy(
         "a hundred times the learning rate", rated(100.0), "a higher learning rate|another learning", is_general=False
@@ -183,5 +183,5 @@ REMEDIES = (
     Remedy("a hundredth of the learning rate", rated(0.01), "a lower learning rate|another learning rate"),
     Remedy("a learning rate that warms up", warmed, "warmup|a learning rate that warms up"),
     Remedy("gradient clipping", clipped, "gradient clipping|a bound ten times"),
-    Remedy("Adam in place of SGD", adam, "Adam in place"),
+    Remedy("Adam instead of SGD", adam, "Adam instead"),
 )

@@ -157,7 +157,7 @@ class Report(Displayed):
         )
 
     def progress(self, steps: int) -> float:
-        """By what share the loss of the last steps is below the best constant answer's; NaN where that is not known."""
+        """The share by which the loss of the last steps is below the best constant prediction's; NaN if unknown."""
         if len(self._last) != 1:
             return math.nan
         ((part, records),) = self._last.items()

@@ -19,7 +19,7 @@ from unvanish.gradients.quantities.weight import WEIGHT_NORM
 from unvanish.gradients.record import Record
 from unvanish.gradients.sample import Sample, pooled
 
-#: A run whose loss has come this far below that of the best constant answer, as a share of it, learns.
+#: A run whose loss has come this far below that of the best constant prediction, as a share of it, learns.
 LEARNS = 0.3
 #: One that has not come so far does not.
 STUCK = 0.05
@@ -27,7 +27,7 @@ STUCK = 0.05
 ENOUGH = 0.9
 #: What a step usually changes of the weights, as a share of their norm.
 USUAL = 1e-3
-#: Rows of targets from which the constant answer's loss is known to some 10 %.
+#: Rows of targets from which the constant prediction's loss is known to some 10 %.
 ROWS = 32
 
 
@@ -165,7 +165,7 @@ class Seen:
 
     @cached_property
     def constant(self) -> float:
-        """The loss of the best constant answer; NaN where that is not known."""
+        """The loss of the best constant prediction; NaN where that is not known."""
         return self.constant_of(self.head)
 
     def constant_of(self, head: Head | None) -> float:
@@ -234,7 +234,7 @@ class Seen:
 
     @cached_property
     def progress(self) -> float:
-        """By what share the loss is below that of the best constant answer; NaN where that is not known."""
+        """By what share the loss is below that of the best constant prediction; NaN where that is not known."""
         if not self.constant > 0:
             # How far it has fallen is the next best, where it can only fall to 0.
             begin = fmean(self.opening) if self.opening and self.head and not self.is_early else math.nan

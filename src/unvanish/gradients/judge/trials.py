@@ -21,7 +21,7 @@ from unvanish.gradients.recorder import GradientRecorder
 HELPS = 0.05
 #: The loss that is reached is the mean over this share of the steps, the last ones; or over so many of them.
 LAST, LEAST = 0.1, 20
-#: Where the loss is not below the best constant answer's by this share, everything that fits is tried, named or not.
+#: If the loss is not this share below the best constant prediction's, everything that fits is tried, named or not.
 ENOUGH = 0.5
 #: Steps between two looks at whether the loss is a number still.
 _LOOK = 25
@@ -37,7 +37,7 @@ class Trial:
         loss: Mean over the last steps, in the units of the network without any remedy; NaN or infinite where it ended
             so.
         verdict: On the last steps.
-        learns: Whether it is known to have come well below the best constant answer; else, below its own start.
+        learns: Whether it is known to have come well below the best constant prediction; else, below its own start.
         is_named: Whether a finding names it.
     """
 

@@ -10,13 +10,16 @@ from unvanish.gradients.judge.seen import Seen
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
     for one in seen.latest.astray if seen.latest else ():
         shape = "x".join(map(str, one.shape))
-        evidence = f"a softmax is over axis {one.axis} of {shape} numbers, which weigh along axis {one.summed}"
-        remedies = (f"softmax over the axis of what is weighed, dim={one.summed - len(one.shape)}",)
+        evidence = f"a softmax over axis {one.axis} of {shape} numbers gives weights for a sum over axis {one.summed}"
+        remedies = (f"softmax over the axis that is summed over, dim={one.summed - len(one.shape)}",)
         if one.shape[one.axis] == 1:
-            yield rule.found(evidence, cause="the softmax of one number is 1: nothing is weighed.", remedies=remedies)
+            yield rule.found(
+                evidence, cause="the softmax of a single number is always 1, so nothing is weighted.", remedies=remedies
+            )
         elif one.axis == 0:
             cause = (
-                "the samples of a batch share one weight among them, so that the answer to one depends on the others."
+                "the weights add up to 1 over the samples of the batch, so the output for one sample depends on the "
+                "others."
             )
             yield rule.found(evidence, cause=cause, remedies=remedies)
         elif _is_harmful(one, seen):
@@ -33,7 +36,7 @@ def _is_harmful(one: Astray, seen: Seen) -> bool:
 ATTENTION_AXIS = Rule(
     name="attention over the wrong axis",
     about=("layers", "activation"),
-    cause="the weights of one query's keys do not add up to 1, and the queries compete for each key.",
+    cause="the weights of a query do not add up to 1 over the keys; the queries compete for each key instead.",
     remedies=("softmax over the keys' axis, dim=-1",),
     look=_look,
     source="autograd's graph: the axis of the softmax, and the one that the product with the values sums over (Vaswani "

@@ -17,7 +17,8 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 BATCH_SOFTMAX = Rule(
     name="softmax over the batch",
     about=("output_layer", "activation", "loss"),
-    cause="the samples of a batch share one probability among them, and each class is told nothing of the others.",
+    cause="the probabilities add up to 1 over the samples of the batch, not over the classes, so the classes do not "
+    "compete.",
     remedies=("softmax over the classes' axis, dim=-1", "the cross-entropy of the logits"),
     look=_look,
     source="autograd's graph of the loss, where softmax or log_softmax stands in it; the first axis is the batch's",

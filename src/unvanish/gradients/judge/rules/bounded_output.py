@@ -58,7 +58,7 @@ def _range(low: float, high: float) -> str:
 BOUNDED_OUTPUT = Rule(
     name="bounded output",
     about=("output_layer", "activation"),
-    cause="what the targets ask for cannot be reached, and at the bound the derivative is 0.",
+    cause="the output cannot reach these targets, and at its bound the derivative is 0.",
     remedies=("no activation on the output",),
     look=_look,
     source="the activation's range, and the targets'",

@@ -10,7 +10,7 @@ from unvanish.gradients.judge.seen import Seen
 
 #: Behind so many ReLU layers two inputs that had nothing in common are 97 % alike.
 DEEP = 30
-#: A quarter of the constant answer's loss is left: others would have learnt more.
+#: A quarter of the constant prediction's loss is left: others would have learnt more.
 WELL = 0.75
 
 
@@ -28,7 +28,7 @@ def _narrow(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if narrow:
         name = min(narrow, key=lambda layer: narrow[layer])
         has = f"{narrow[name]} unit{'s' * (narrow[name] > 1)}"
-        yield rule.found(f"all that tells {classes} classes apart has to pass {name}, which has {has}", [name])
+        yield rule.found(f"all that tells {classes} classes apart has to pass through {name}, which has {has}", [name])
 
 
 def _deep(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -37,10 +37,8 @@ def _deep(rule: Rule, seen: Seen) -> Iterator[Finding]:
     for line in seen.lines.values():
         layers = [name for name in line if seen.kinds.get(name) == "relu"]
         if len(layers) >= DEEP:
-            alike = f"{correlation(len(layers)):.1%} alike as they begin"
-            yield rule.found(
-                f"{len(layers)} ReLU layers in line make two inputs that have nothing in common {alike}", layers
-            )
+            alike = f"{correlation(len(layers)):.1%} alike at initialization"
+            yield rule.found(f"{len(layers)} ReLU layers in a row make two unrelated inputs {alike}", layers)
             return
 
 
@@ -56,19 +54,19 @@ def correlation(layers: int) -> float:
 BOTTLENECK = Rule(
     name="bottleneck",
     about=("layers",),
-    cause="so few numbers hardly tell the classes apart, and no layer behind can bring back what was lost there.",
+    cause="so few units can hardly tell the classes apart, and no later layer can recover what is lost there.",
     remedies=("more units in that layer",),
     look=_narrow,
     source="k units that are on or off have 2^k states, which are fewer than the classes",
-    near="two units in front of ten classes, for a picture, in a network that learns",
+    near="two units before ten classes, for a plot, in a network that learns",
 )
 TOO_DEEP = Rule(
     name="too deep for plain layers",
     about=("depth", "activation", "initialization"),
-    cause="what lies behind sees hardly any difference between samples, and the gradient of one is that of all.",
+    cause="later layers hardly see a difference between samples, and the gradient is nearly the same for all of them.",
     remedies=("residual connections", "batch or layer normalization", "fewer layers"),
     look=_deep,
-    source="the angle of two inputs behind each ReLU layer (Cho and Saul 2009); it goes to 0 as 1 / layers (Hayou "
+    source="the angle between two inputs after each ReLU layer (Cho and Saul 2009); it goes to 0 as 1 / layers (Hayou "
     "et al. 2019)",
     near="thirty layers with residual connections, or plain ones that learn",
 )

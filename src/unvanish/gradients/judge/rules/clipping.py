@@ -29,8 +29,8 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 CLIPPING = Rule(
     name="clipped away",
     about=("optimizer", "learning_rate"),
-    cause="the steps are that much shorter than the learning rate says.",
-    remedies=("a bound ten times the usual norm of the gradient", "no clipping"),
+    cause="every step is that much shorter than the learning rate suggests.",
+    remedies=("a bound of ten times the usual gradient norm", "no clipping"),
     look=_look,
     source="clipping is for rare outliers (Pascanu et al. 2013: 5 to 10 times the mean norm)",
     near="Adam, whose steps do not depend on the gradient's size",

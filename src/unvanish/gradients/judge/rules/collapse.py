@@ -18,7 +18,7 @@ LEFT = 0.3
 
 
 def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
-    # A constant answer to targets is told by the loss, where that is known.
+    # A constant prediction to targets is told by the loss, where that is known.
     if seen.is_early or seen.steps < PATIENCE or seen.constant > 0 or not seen.losses:
         return
     began, now = seen.at_first(SPREAD), seen.medians(SPREAD)
@@ -49,15 +49,16 @@ def _sizes(seen: Seen, *, is_first: bool) -> dict[str, float]:
 COLLAPSE = Rule(
     name="representations that collapse",
     about=("loss",),
-    cause="the loss compares what the network makes of samples with each other, and is content with one answer to all.",
+    cause="the loss only compares the network's outputs with each other, and is satisfied when all of them are the "
+    "same.",
     remedies=(
         "a stop-gradient on one side, detach()",
-        "negatives, or a penalty on a variance that falls",
+        "negative pairs, or a penalty on a falling variance",
         "a lower learning rate",
         "batch normalization at the end",
     ),
     look=_look,
     source="1 - s^2 is the mean cosine between two samples; Chen and He (2021) on SimSiam without its stop-gradient, "
     "Xuan et al. (2020) on hard triplets",
-    near="a regression to values that are far from 0, whose outputs are alike and have come to differ by more",
+    near="a regression to values far from 0, whose outputs are alike but have become more different",
 )

@@ -153,7 +153,7 @@ EXPLODING = Rule(
     name="exploding",
     about=("depth", "initialization", "activation"),
     cause="each layer multiplies the gradient by its weights and by its activation's derivative; where that product is "
-    "above one, the gradient grows with depth and the early layers are thrown about.",
+    "above one, the gradient grows with depth and the early layers take steps that are far too large.",
     remedies=("He initialization", "layer normalization", "gradient clipping", "a lower learning rate"),
     look=_look,
     source=VANISHING.source,
@@ -162,9 +162,9 @@ EXPLODING = Rule(
 SILENT = Rule(
     name="dead",
     about=("activation", "learning_rate", "initialization"),
-    cause="a layer that returns a constant passes no gradient on, and what lies before it learns nothing any more.",
+    cause="a layer whose output is constant passes no gradient back, so the layers before it no longer learn.",
     remedies=("leaky ReLU", "a lower learning rate", "He initialization", "batch normalization"),
     look=_silent,
-    source="0 times anything: below the smallest number it would have shrunk layer by layer",
+    source="0 times anything is 0; a gradient that underflows would have shrunk layer by layer",
     near="a weight that begins at zero by design, which lets the gradient through after its first step",
 )

@@ -22,7 +22,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 RANKS_APART = Rule(
     name="ranks that have drifted apart",
     about=("optimizer", "layers"),
-    cause="each rank trains a network of its own, and the mean of their gradients belongs to none of them.",
+    cause="each rank now trains a different network, and the averaged gradient is right for none of them.",
     remedies=("DistributedDataParallel around the network", "the same initial weights on all ranks", "the same steps"),
     look=_look,
     source="copies that begin equal and get equal gradients stay equal",

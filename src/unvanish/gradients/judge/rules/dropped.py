@@ -18,8 +18,8 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 DROPPED = Rule(
     name="most units dropped",
     about=("regularization",),
-    cause="what is left of a layer changes from step to step, and tells the next one next to nothing.",
-    remedies=("a dropout of 0.5 at most", "no dropout on the first runs"),
+    cause="what is left of a layer changes from step to step and tells the next layer almost nothing.",
+    remedies=("a dropout of 0.5 at most", "no dropout at first"),
     look=_look,
     source="Srivastava et al. (2014), 7.3: best between 0.4 and 0.8 of the units kept",
     near="a dropout of 0.5",

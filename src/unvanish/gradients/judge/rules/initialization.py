@@ -55,7 +55,7 @@ def _scale(rule: Rule, seen: Seen) -> Iterator[Finding]:
             size = f"{times:.2g} times as large as He's, all together"
             yield rule.found(f"the weights of {listed(own)} begin {size}, and {sure}", own)
         elif seen.is_residual and seen.is_stuck:  # a sum of twenty sigmoids begins as high, and learns
-            yield rule.found(f"each branch adds to what comes in, and {sure}", cause=_ADDED, remedies=_BRANCHES)
+            yield rule.found(f"each branch adds to its input, and {sure}", cause=_ADDED, remedies=_BRANCHES)
 
 
 def begins_high(seen: Seen) -> str:
@@ -64,7 +64,7 @@ def begins_high(seen: Seen) -> str:
     head = seen.heads[0] if seen.heads else None
     classes = head.prediction[1] if head and len(head.prediction) > 1 else 0
     if values and classes > 1 and values[0] > SURE * math.log(classes):
-        return f"the loss begins at {values[0]:.3g}, where ln {classes} is {math.log(classes):.3g}"
+        return f"the loss starts at {values[0]:.3g}, where ln {classes} is {math.log(classes):.3g}"
     return ""
 
 
@@ -75,17 +75,17 @@ def _harm(seen: Seen) -> str:
     if sure := begins_high(seen):
         return sure
     if seen.is_stuck:
-        return "the loss does not fall below that of a constant answer"
+        return "the loss does not fall below that of a constant prediction"
     full = [n for n, share in seen.initial(SATURATED_SHARE).items() if share > 0.9 and n not in seen.outputs]
-    return f"the activations of {listed(full)} are at their bound from the start" if full else ""
+    return f"the activations of {listed(full)} are saturated from the start" if full else ""
 
 
-_ADDED = "a sum of branches is larger than what came in, block by block, so that the first answers are huge."
-_BRANCHES = ("layer normalization in front of each branch", "branches whose last layer begins at zero")
+_ADDED = "each block adds its branch to its input, so the signal grows block by block and the first outputs are huge."
+_BRANCHES = ("layer normalization in front of each branch", "branches whose last layer starts at zero")
 TWINS = Rule(
     name="units that are all alike",
     about=("initialization",),
-    cause="they get the same gradient, stay alike for ever, and count as one.",
+    cause="they get the same gradient, stay identical forever, and act as a single unit.",
     remedies=("He or Xavier initialization", "torch's own initialization"),
     look=_twins,
     source="symmetry: equal rows into a layer and equal columns out of it stay equal",
@@ -94,7 +94,7 @@ TWINS = Rule(
 LARGE_START = Rule(
     name="weights that begin too large",
     about=("initialization",),
-    cause="what comes in is multiplied in every layer, so that activations saturate or the loss begins huge.",
+    cause="the signal is multiplied in every layer, so activations saturate or the loss starts out huge.",
     remedies=("He or Xavier initialization",),
     look=_scale,
     source="mean-field theory: the size of z grows by sigma_w sqrt(fan_in) a layer (Glorot 2010, He 2015, Poole 2016)",

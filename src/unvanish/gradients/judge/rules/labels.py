@@ -42,7 +42,7 @@ def _squared(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if target.is_one_hot and len(target.sums) > 2 and (squashed or not seen.learns):
             yield rule.found(f"the {head.loss} is taken of {len(target.sums)} classes' one-hot labels", layers)
         elif len(target.sums) == 1 and "Sigmoid" in head.path and seen.is_stuck:
-            yield rule.found(f"the {head.loss} is taken of labels 0 and 1, behind a sigmoid", layers)
+            yield rule.found(f"the {head.loss} is taken of labels 0 and 1, after a sigmoid", layers)
 
 
 def _binary(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -57,11 +57,11 @@ def _binary(rule: Rule, seen: Seen) -> Iterator[Finding]:
 LABELS_OUTSIDE = Rule(
     name="labels outside 0 and 1",
     about=("labels", "loss"),
-    cause="the loss has no lower bound there: it falls for ever while the network learns nothing.",
+    cause="for such labels the loss has no lower bound: it falls forever while the network learns nothing.",
     remedies=(
         "labels 0 and 1",
-        "the cross-entropy with an output for each class",
-        "the squared error, if it is a number",
+        "the cross-entropy with one output per class",
+        "the squared error, if the target is a number and not a class",
     ),
     look=_outside,
     source="-y ln p - (1 - y) ln(1 - p) has no lower bound for y outside [0, 1]",
@@ -70,7 +70,7 @@ LABELS_OUTSIDE = Rule(
 LABELS_WITHOUT_SIGN = Rule(
     name="labels 0 and 1 in a margin loss",
     about=("labels", "loss"),
-    cause="y f is 0 where y is 0, whatever the answer f is, so that one of both classes teaches nothing.",
+    cause="where y is 0, y f is 0 whatever the output f is, so one of the two classes teaches nothing.",
     remedies=("labels -1 and 1, as of 2 y - 1", "the binary cross-entropy"),
     look=_without_sign,
     source="max(0, 1 - y f) and ln(1 + e^-yf) are losses of y = -1 and y = 1 (Cortes and Vapnik 1995)",
@@ -79,8 +79,8 @@ LABELS_WITHOUT_SIGN = Rule(
 CONSTANT_LABELS = Rule(
     name="constant targets",
     about=("labels",),
-    cause="all that was shown has the same answer, so there is nothing to learn.",
-    remedies=("a look at how the targets are read", "batches that are shuffled"),
+    cause="all samples have the same target, so there is nothing to learn.",
+    remedies=("a check of how the targets are read", "shuffled batches"),
     look=_constant,
     source=f"no variance in {ROWS} targets or more",
     near="a generator's step, whose labels are all real: it is one of several optimizers' steps",
@@ -88,16 +88,16 @@ CONSTANT_LABELS = Rule(
 SQUARED_LABELS = Rule(
     name="squared error on labels",
     about=("loss",),
-    cause="behind a softmax or a sigmoid its derivative is 0 where the answer is most wrong.",
+    cause="after a softmax or a sigmoid its derivative is close to 0 where the prediction is most wrong.",
     remedies=("the cross-entropy",),
     look=_squared,
     source="dL/dz = 2 (p - y) p (1 - p): see the primer on losses",
-    near="XOR with a sigmoid and the squared error, which learns: nothing is said of two classes that are told apart",
+    near="XOR with a sigmoid and the squared error, which learns: two classes that are told apart are not flagged",
 )
 BINARY_OF_MANY = Rule(
     name="binary cross-entropy of many classes",
     about=("loss",),
-    cause="each class is judged by itself, so that all of them near 0 is nearly right.",
+    cause="each class is scored on its own, so predicting almost 0 for all of them costs little.",
     remedies=("the cross-entropy of all classes",),
     look=_binary,
     source="with C classes the answer 1/C costs ln C / C at most",

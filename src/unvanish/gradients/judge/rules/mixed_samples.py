@@ -15,11 +15,11 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 MIXED_SAMPLES = Rule(
     name="samples that mix",
     about=("layers",),
-    cause="an operation runs over the axis of the batch, so an answer depends on samples that it should not know.",
+    cause="an operation works along the batch axis, so the output for a sample depends on other samples.",
     remedies=(
-        "batch_first=True, where the batch is the first axis",
-        "permute in place of view or reshape, to swap axes",
-        "softmax and attention over the axis of positions or classes",
+        "batch_first=True, if the batch is the first axis",
+        "permute instead of view or reshape to swap axes",
+        "softmax and attention over positions or classes",
     ),
     look=_look,
     source="two passes in evaluation mode that differ in one sample; only `diagnose` makes them",

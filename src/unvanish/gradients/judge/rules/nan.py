@@ -27,29 +27,29 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         yield rule.found(
             f"the data that {data.layer} was fed have NaN or infinity in them",
             [data.layer],
-            cause="every number that is made of them is NaN as well.",
+            cause="everything computed from them is NaN as well.",
             about=("preprocessing",),
-            remedies=("rows without NaN", "a mean in its place"),
+            remedies=("rows without NaN", "a mean in place of NaN"),
         )
     elif target is not None:
         yield rule.found(
             "the targets have NaN or infinity in them",
-            cause="every number that is made of them is NaN as well.",
+            cause="everything computed from them is NaN as well.",
             about=("labels",),
-            remedies=("targets that are numbers",),
+            remedies=("finite targets",),
         )
     elif name := _first(record.of(WEIGHT_NORM)):
-        step = "an earlier step of the optimizer has made it so"
+        step = "an earlier step of the optimizer made it so"
         yield rule.found(f"the weight of {name} is {record.of(WEIGHT_NORM)[name]}: {step}", [name], **grown)
     elif name := _first(record.of(ACTIVATION_MEAN)):
-        evidence = f"the forward pass first leaves the numbers' range in {name}"
+        evidence = f"the first output that is not finite is that of {name}"
         if record.step > (seen.first or seen.records)[0].step:
             yield rule.found(evidence, [name], **grown)
             return
         yield rule.found(
-            f"{evidence}, before any step was made",
+            f"{evidence}, before the first step",
             [name],
-            cause="what comes in is multiplied in every layer, beyond the largest number of its format.",
+            cause="the signal is multiplied in every layer until it exceeds the largest number of its format.",
             remedies=(*([_NO_EXP] if grows else []), "He or Xavier initialization", "standardised inputs"),
             about=("activation", "initialization", "preprocessing", "depth"),
         )
@@ -57,7 +57,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         number = {**record.of(GRADIENT_NORM), **record.of(DELTA_NORM)}[name]
         evidence = f"the gradient is {number} in {name}"
         if math.isfinite(record.totals.get(LOSS.name, math.nan)):
-            evidence += f" while the loss is {record.totals[LOSS.name]:.3g}: it was born in the backward pass"
+            evidence += f" while the loss is {record.totals[LOSS.name]:.3g}: it arose in the backward pass"
             yield rule.found(evidence, [name], remedies=_BACKWARD, about=("loss", "numbers"))
         else:
             yield rule.found(evidence, [name])
@@ -66,12 +66,12 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         if any(head.path[:1] == ("NllLoss",) and not head.target for head in record.heads):
             yield rule.found(
                 f"the loss is {loss}, and all of the targets are ignored",
-                cause="a mean over nothing is no number.",
-                remedies=("labels other than ignore_index", "batches that have some"),
+                cause="the mean of no numbers is NaN.",
+                remedies=("labels that are not ignore_index", "batches with at least one such label"),
                 about=("labels",),
             )
         else:
-            yield rule.found(f"the loss is {loss}, and no layer's output is", about=("loss",))
+            yield rule.found(f"the loss is {loss}, and all layers' outputs are finite", about=("loss",))
 
 
 def _first(values: Mapping[str, float]) -> str:
@@ -92,7 +92,7 @@ _BACKWARD = (
 NAN = Rule(
     name="nan",
     about=("learning_rate", "numbers"),
-    cause="a value has left the range of its number format, often after a learning rate that was too high.",
+    cause="a value has left the range of its number format, often because the learning rate was too high.",
     remedies=("a lower learning rate", "gradient clipping", "a loss on logits", "bf16 instead of fp16"),
     look=_look,
     source="IEEE 754: what is NaN or infinite stays so",

@@ -24,7 +24,7 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 NO_LOGARITHM = Rule(
     name="likelihood without a logarithm",
     about=("loss", "output_layer"),
-    cause="the loss wants logarithms of probabilities; of anything else it has no lower bound, or hardly a slope.",
+    cause="the loss expects log-probabilities; given anything else it has no lower bound, or almost no gradient.",
     remedies=("the cross-entropy of the logits", "log_softmax at the end"),
     look=_look,
     source="-ln p is never below 0",

@@ -31,8 +31,8 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 NOISE = Rule(
     name="gradients that are mostly noise",
     about=("labels", "learning_rate", "optimizer"),
-    cause="the gradient of a batch says next to nothing of that of all data.",
-    remedies=("larger or accumulated batches", "a lower learning rate", "a look at some inputs beside their targets"),
+    cause="the gradient of a batch says almost nothing about the gradient over all data.",
+    remedies=("larger or accumulated batches", "a lower learning rate", "a look at some inputs with their targets"),
     look=_look,
     source="tr(Sigma) / |G|^2 (McCandlish et al. 2018): below it, twice the batch is worth twice the steps",
     near="a network that has learnt its data, whose noise scale grows beyond all bounds by right",

@@ -20,8 +20,8 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 ONE_OUTPUT = Rule(
     name="softmax over one number",
     about=("activation", "output_layer"),
-    cause="the answer is a constant and its derivative is exactly 0.",
-    remedies=("sigmoid and the binary cross-entropy", "an output for each class", "softmax over the classes' axis"),
+    cause="the output is a constant, and its derivative is exactly 0.",
+    remedies=("sigmoid and the binary cross-entropy", "one output per class", "softmax over the classes' axis"),
     look=_look,
     source="e^z / e^z = 1",
     near="attention over one key",

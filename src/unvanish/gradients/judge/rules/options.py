@@ -20,7 +20,7 @@ def _momentum(rule: Rule, seen: Seen) -> Iterator[Finding]:
         momentum, betas = options.get("momentum", 0.0), options.get("betas", (0.0,))
         slow = max(momentum, betas[0])
         if momentum >= 1:
-            yield rule.found(f"a momentum of {momentum:g} never forgets a step: their sum grows without a bound")
+            yield rule.found(f"a momentum of {momentum:g} never forgets a step, so their sum grows without bound")
         elif len(betas) == 2 and betas[0] ** 2 >= math.sqrt(betas[1]):
             yield rule.found(
                 f"betas of {betas[0]:g} and {betas[1]:g} average the gradient over more steps than its square",
@@ -28,7 +28,7 @@ def _momentum(rule: Rule, seen: Seen) -> Iterator[Finding]:
             )
         elif slow < 1 and seen.is_stuck and 1 / (1 - slow) > seen.steps:
             evidence = f"a momentum of {slow:g} averages over {1 / (1 - slow):.0f} steps"
-            yield rule.found(f"{evidence}, and the run has had {seen.steps}")
+            yield rule.found(f"{evidence}, and the run has had only {seen.steps}")
 
 
 def _eps(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -50,18 +50,18 @@ def _eps(rule: Rule, seen: Seen) -> Iterator[Finding]:
 MOMENTUM = Rule(
     name="momentum out of range",
     about=("optimizer", "learning_rate"),
-    cause="the step follows gradients of long ago.",
+    cause="each step is dominated by gradients from long ago.",
     remedies=("a momentum of 0.9",),
     look=_momentum,
     source="momentum < 1 (Polyak 1964); beta1^2 < sqrt(beta2) (Kingma and Ba 2015, theorem 4.1)",
-    near="Adam with betas of 0.9 and 0.999, or 0.5 and 0.999 as adversaries have it",
+    near="Adam with betas of 0.9 and 0.999, or 0.5 and 0.999, as is usual for adversaries",
 )
 EPS = Rule(
     name="eps larger than the gradients",
     about=("optimizer", "numbers"),
-    cause="Adam divides by eps in place of the gradients' size, so that small gradients make small steps again.",
-    remedies=("an eps of 1e-8", "a loss that is not that small, such as its mean times a factor", "float32 gradients"),
+    cause="Adam then divides by eps and not by the size of the gradients, so small gradients make small steps.",
+    remedies=("an eps of 1e-8", "a loss that is scaled up by a factor", "float32 gradients"),
     look=_eps,
     source="the step is m_hat / (sqrt(v_hat) + eps); Kingma and Ba 2015, section 2",
-    near="a network that has learnt its data: its gradients are small by right",
+    near="a network that has learnt its data: its gradients are rightly small",
 )

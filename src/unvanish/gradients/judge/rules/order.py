@@ -44,8 +44,8 @@ def _divergence(shares: Sequence[float], of_all: Sequence[float]) -> float:
 ONE_SIDED_BATCHES = Rule(
     name="batches of one class",
     about=("preprocessing", "labels"),
-    cause="the network follows the class of the moment and forgets the others.",
-    remedies=("batches that are shuffled, as by shuffle=True of the DataLoader",),
+    cause="the network follows the current class and forgets the others.",
+    remedies=("shuffled batches, as with shuffle=True in the DataLoader",),
     look=_look,
     source="half of the entropy of n rows drawn at random: that of all labels less (classes - 1) / 2n (Miller 1955)",
     near="small batches of many classes, or of rare ones, which cannot have all of them",

@@ -1,4 +1,4 @@
-"""A loss that is no better than that of a constant answer, or that grows."""
+"""A loss that is no better than that of a constant prediction, or that grows."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ from unvanish.gradients.record import Record
 PATIENCE = 100
 #: Standard errors by which a loss has fallen that has not fallen by chance.
 SIGMAS = 3
-#: What as many steps again would take of the constant answer's loss, at the rate of the last ones, is worth them; the
-#: loss has to fall by more than its noise, which a healthy run near its end does too.
+#: As many steps again are worth their time if they would take this share of the constant prediction's loss at the rate
+#: of the last ones. The loss has to fall by more than its noise, which a healthy run near its end does too.
 MUCH, SURELY = 0.2, 4
-#: Of a loss below this share of the constant answer's it is known that the network learns well.
+#: Of a loss below this share of the constant prediction's it is known that the network learns well.
 LEFT = 0.4
 #: Penalties that have taken half of the weights are felt, while a tenth of the loss is left.
 SHRUNK = 0.5
@@ -36,21 +36,24 @@ SAME = 1e-5
 def _stuck(rule: Rule, seen: Seen) -> Iterator[Finding]:
     if seen.is_stuck and seen.steps >= PATIENCE and not _is_on_its_way(seen):
         now = f"{seen.loss:.3g}" if math.isfinite(seen.loss) else str(seen.loss)
-        evidence = f"after {seen.steps} steps the loss is {now}, and the best constant answer has {seen.constant:.3g}"
+        evidence = (
+            f"after {seen.steps} steps the loss is {now}, and the best constant prediction has {seen.constant:.3g}"
+        )
         untrained = seen.latest.untrained if seen.latest else ()
         if frozen := next((one for one in untrained if one.kind == "frozen"), None):
             yield rule.found(
                 f"{evidence}; {frozen}",
                 frozen.names,
-                cause="what is frozen has not learnt this task, and what is left to train cannot.",
-                remedies=("requires_grad_(True) for more layers", "weights that were trained on data like these"),
+                cause="the frozen layers were not trained for this task, and the layers left to train cannot learn "
+                "it alone.",
+                remedies=("requires_grad_(True) for more layers", "weights that were pretrained on similar data"),
                 about=("layers", *rule.about),
             )
         elif _is_linear(seen):
             yield rule.found(
                 f"{evidence}; no activation is between its layers",
                 cause=_LINEAR,
-                remedies=("hidden layers with an activation, such as ReLU, after each", *rule.remedies),
+                remedies=("an activation, such as ReLU, after each hidden layer", *rule.remedies),
                 about=("layers", "activation", *rule.about),
             )
         else:
@@ -145,7 +148,7 @@ def _beside(seen: Seen) -> str:
     first = [(r.totals.get(LOSS.name, math.nan), h.value) for r in seen.first for h in r.heads if h.loss]
     if not fmean((total - value) / total if total else 0.0 for total, value in first or [(1.0, 1.0)]) > FELT:
         return ""
-    best = f"{constant:.3g} is what the best constant answer has"
+    best = f"{constant:.3g} is what the best constant prediction has"
     return f"the {head.loss} is {fmean(values):.3g}, where {best}, and the loss has another part"
 
 
@@ -171,7 +174,7 @@ def _slow(rule: Rule, seen: Seen) -> Iterator[Finding]:
     is_sure = began - now > SURELY * noise(before, after) and abs(seen.penalty) < 0.1 * now
     if is_far or (now > LEFT * seen.constant and again > MUCH * seen.constant and is_sure):
         evidence = f"the loss has fallen from {began:.3g} to {now:.3g} over the last {2 * half} steps"
-        yield rule.found(evidence if is_far else f"{evidence}, and falls on")
+        yield rule.found(evidence if is_far else f"{evidence}, and is still falling")
 
 
 def _falls(before: Sequence[float], after: Sequence[float]) -> bool:
@@ -194,38 +197,39 @@ def _flat(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 
 _LINEAR = (
-    "layers without an activation between them are one linear layer, whose answer is a plane; what is not near one, as "
-    "XOR or rings are not, is out of its reach."
+    "layers without an activation between them amount to one linear layer, which cannot fit what is not linear, such "
+    "as XOR or rings."
 )
 _OTHER = (
-    "the other part asks for the same of all samples, as a VAE's divergence from its prior does, and is heard alone."
+    "the other part pulls all samples towards the same output, as a VAE's divergence from its prior does, and "
+    "dominates."
 )
 _LESS = (
-    "a tenth of the other part",
-    "its weight from 0 upwards over the first steps",
-    "no other part on the first runs",
+    "a tenth of the other part's weight",
+    "a weight that grows from 0 over the first steps",
+    "no other part at first",
 )
 PLATEAU = Rule(
     name="plateau",
     about=("layers", "activation", "learning_rate"),
-    cause="the same answer comes at every step, and it is a poor one: too few units are left for a better.",
+    cause="the predictions are the same at every step, and poor: too few units are active for better ones.",
     remedies=("another seed", "more units", "leaky ReLU", "a higher learning rate"),
     look=_flat,
-    source="a loss without noise that does not move is at a minimum, or where the gradient is zero",
-    near="a run whose batches differ: its loss never is the same twice",
+    source="a loss without noise that does not change is at a minimum or a point of zero gradient",
+    near="a run whose batches differ: its loss is never the same twice",
 )
 STUCK = Rule(
     name="no better than a constant",
     about=("labels", "preprocessing"),
-    cause="what the network has learnt is at most how often each answer is right; where nothing else was found, the "
-    "targets may not belong to the inputs.",
+    cause="the network has learnt at most how frequent each target is; if nothing else was found, the targets may "
+    "not match the inputs.",
     remedies=(
-        "a look at some inputs beside their targets",
-        "a hundred samples that the network must memorize",
+        "a look at some inputs with their targets",
+        "overfitting a hundred samples on purpose",
         "another learning rate",
     ),
     look=_stuck,
-    source="the entropy of the labels, the variance of the targets; 5 % of it is noise",
+    source="the entropy of the labels or the variance of the targets; 5 % of it counts as noise",
     near="XOR, whose plateau lasts some hundred steps",
 )
 GROWS = Rule(
@@ -240,8 +244,8 @@ GROWS = Rule(
 PENALTY = Rule(
     name="penalized more than taught",
     about=("regularization",),
-    cause="the weights are kept small at the expense of the answers.",
-    remedies=("a tenth of the penalty", "no penalty on the first runs"),
+    cause="the penalty keeps the weights small at the expense of the fit.",
+    remedies=("a tenth of the penalty", "no penalty at first"),
     look=_penalty,
     source="the parts of the loss, or weight_decay |W| beside |dL/dW|",
     near="the end of a run that fits its data, where both are in balance",
@@ -249,10 +253,10 @@ PENALTY = Rule(
 SLOW = Rule(
     name="not done yet",
     about=("epochs", "learning_rate", "optimizer"),
-    cause="the run has ended while the network was learning.",
-    remedies=("more steps", "a higher learning rate", "Adam in place of plain SGD"),
+    cause="the run ended while the network was still learning.",
+    remedies=("more steps", "a higher learning rate", "Adam instead of plain SGD"),
     look=_slow,
-    source="a tenth of the loss within the last steps; where it learns, as many steps again at that rate would take a "
-    "fifth of the constant answer's loss",
-    near="a run whose loss falls, and is so small that there is little left to take",
+    source="a fall by a tenth within the last steps; or, where it learns, a rate at which as many steps again would "
+    "take off a fifth of the constant prediction's loss",
+    near="a run whose loss falls, and is so small that little is left to gain",
 )

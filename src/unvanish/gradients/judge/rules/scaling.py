@@ -14,7 +14,7 @@ from unvanish.gradients.quantities.spread import SPREAD
 SMALL = 0.03
 #: Initializations expect inputs with a mean square of 1; the loss's curvature grows with it.
 LARGE = 10.0
-#: Beside the best constant answer's, a loss that is that much larger is of targets three deviations from 0 and more.
+#: A loss so many times that of the best constant prediction is of targets at least three deviations from 0.
 FAR = 9.0
 #: Of a column's mean square, what rounding may leave of a variance of 0.
 ALIKE = 1e-12
@@ -28,16 +28,14 @@ def _inputs(rule: Rule, seen: Seen) -> Iterator[Finding]:
     for given in seen.given:
         if given.data.rms > LARGE:
             span = f"from {given.data.smallest:.4g} to {given.data.largest:.4g}"
-            evidence = (
-                f"the data that {given.layer} is fed reach {span}, with a root mean square of {given.data.rms:.3g}"
-            )
+            evidence = f"the data fed to {given.layer} range {span}, with a root mean square of {given.data.rms:.3g}"
             yield rule.found(evidence, [given.layer])
         elif 0 < given.data.rms < SMALL and seen.is_stuck:
-            evidence = f"the data that {given.layer} is fed have a root mean square of {given.data.rms:.2g}"
+            evidence = f"the data fed to {given.layer} have a root mean square of {given.data.rms:.2g}"
             yield rule.found(evidence, [given.layer], cause=_TOO_SMALL)
 
 
-_TOO_SMALL = "the first layer's gradients are that much smaller than the others', and what comes of the data is lost."
+_TOO_SMALL = "the first layer's gradients are that much smaller than the others', and the data hardly have an effect."
 
 
 def _alike(rule: Rule, seen: Seen) -> Iterator[Finding]:
@@ -48,7 +46,7 @@ def _alike(rule: Rule, seen: Seen) -> Iterator[Finding]:
     spreads = [record.of(SPREAD) for record in (*seen.first, *seen.records)]
     same = [name for name in firsts if (s := [of[name] for of in spreads if name in of]) and max(s) < SAME]
     if same:
-        yield rule.found(f"what {listed(same)} makes of all samples is the same in each batch", same)
+        yield rule.found(f"what {listed(same)} returns is the same for all samples of a batch", same)
     for layer, data in seen.inputs.items():
         if data.count >= ROWS and all(
             v <= ALIKE * (m * m + v) for v, m in zip(data.variances, data.means, strict=True)
@@ -69,9 +67,7 @@ def _targets(rule: Rule, seen: Seen) -> Iterator[Finding]:
 
 
 def _suffers(seen: Seen) -> bool:
-    """Whether anything shows that it harms: a loss that begins far above a constant answer's, no progress, a loss that
-    is no number, units that pass nothing on.
-    """
+    """Whether anything shows harm: a loss that starts far above a constant's, no progress, NaN, dead units."""
     is_broken = any(not math.isfinite(loss) for loss in seen.losses) or not all(r.is_finite for r in seen.records)
     return seen.is_stuck or is_broken or is_blocked(seen) or (seen.is_early and _begins_far(seen))
 
@@ -84,8 +80,9 @@ def _begins_far(seen: Seen) -> bool:
 ALIKE_INPUTS = Rule(
     name="inputs that are all alike",
     about=("preprocessing",),
-    cause="what is the same for all samples tells none from another, so the best answer is a constant.",
-    remedies=("a look at some inputs after all preprocessing", "division by a float, where integers were divided"),
+    cause="inputs that are the same for all samples cannot tell them apart, so the network can only predict a "
+    "constant.",
+    remedies=("a look at some inputs after preprocessing", "float division, if integers were divided"),
     look=_alike,
     source=f"no variance in any column over {ROWS} rows or more",
     near="inputs of which a single column differs from sample to sample",
@@ -102,8 +99,8 @@ INPUTS = Rule(
 TARGETS = Rule(
     name="targets that are not scaled",
     about=("preprocessing", "labels"),
-    cause="the output begins near 0, so that the first steps throw all layers after the targets' size.",
-    remedies=("standardised targets", "the targets' mean as the output's bias"),
+    cause="the output starts near 0, so the first steps push all layers towards the size of the targets.",
+    remedies=("standardised targets", "the targets' mean as the initial bias of the output"),
     look=_targets,
     source="the gradient of the squared error is proportional to the targets' distance from the output",
     near="counts up to 20",

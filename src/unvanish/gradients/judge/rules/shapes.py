@@ -18,9 +18,9 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 SHAPES = Rule(
     name="shapes that broadcast",
     about=("loss",),
-    cause="every prediction is compared with every target, so the best answer is their mean.",
-    remedies=("squeeze(-1) of the one whose shape is (B, 1)", "view_as of the other"),
+    cause="every prediction is compared with every target, so the network can do no better than predict their mean.",
+    remedies=("squeeze(-1) on the tensor of shape (B, 1)", "view_as with the other tensor"),
     look=_look,
     source="NumPy's rules of broadcasting: (B, 1) with (B,) makes (B, B)",
-    near="a loss over all pairs that is meant: its prediction has more than one axis of its own",
+    near="a loss over all pairs by design: its prediction has more than one axis",
 )

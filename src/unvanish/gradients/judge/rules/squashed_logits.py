@@ -26,15 +26,16 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         yield rule.found(
             f"{evidence} the {head.loss}",
             head.layers,
-            remedies=(f"no {name} at the end: the loss wants logits", "a loss on probabilities"),
+            remedies=(f"no {name} at the end: the loss expects logits", "a loss on probabilities"),
         )
 
 
 SQUASHED_LOGITS = Rule(
     name="squashed logits",
     about=("output_layer", "loss", "activation"),
-    cause="what lies between fixed bounds cannot become a sure answer, and most of the gradient is lost.",
-    remedies=("no activation at the end: the loss wants logits",),
+    cause="logits that are confined to a fixed range cannot express a confident prediction, and most of the gradient "
+    "is lost.",
+    remedies=("no activation at the end: the loss expects logits",),
     look=_look,
     source="autograd's graph of the loss; after softmax the cross-entropy of C classes stays above ln(e + C - 1) - 1",
     near="logits that are capped at 30 by 30 tanh(z / 30), and a ReLU in front of the cross-entropy of a network that "

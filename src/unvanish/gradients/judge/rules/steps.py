@@ -44,7 +44,7 @@ def _small(rule: Rule, seen: Seen) -> Iterator[Finding]:
         ]
         if len(rates) == 2 and rates[1] < rates[0] / 10:
             share += f", as the learning rate has fallen from {rates[0]:.1g} to {rates[1]:.1g}"
-            yield rule.found(share, remedies=("a schedule that falls by the epoch and not by the step", *rule.remedies))
+            yield rule.found(share, remedies=("a schedule that decays per epoch and not per step", *rule.remedies))
         else:
             yield rule.found(share, remedies=_rates(seen, 10.0) + rule.remedies[1:])
 
@@ -90,7 +90,7 @@ def _large(rule: Rule, seen: Seen) -> Iterator[Finding]:
     elif (
         seen.constant > 0 and -math.inf < seen.progress < -0.5 and not (seen.opening and seen.loss < min(seen.opening))
     ):
-        evidence = f"the loss is {seen.loss:.3g}, where the best constant answer has {seen.constant:.3g}"
+        evidence = f"the loss is {seen.loss:.3g}, where the best constant prediction has {seen.constant:.3g}"
     if evidence:
         yield rule.found(evidence, remedies=_rates(seen, 0.1) + rule.remedies[1:])
 
@@ -127,9 +127,9 @@ def _still(rule: Rule, seen: Seen) -> Iterator[Finding]:
     moved = {name: ratio for name, ratio in ratios.items() if gradients.get(name, 0.0) > 0}
     if len(seen.records) > 2 and not gradients and seen.medians(DELTA_NORM) and seen.is_stuck:
         yield rule.found(
-            "dL/dz comes to all layers, and dL/dW is gone before the step",
-            cause="what the backward pass has found is set to zero before the optimizer has used it.",
-            remedies=("zero_grad() after optimizer.step(), or in front of the backward pass",),
+            "dL/dz reaches all layers, and dL/dW is gone before the step",
+            cause="the gradients are set to zero before the optimizer has used them.",
+            remedies=("zero_grad() after optimizer.step(), or before the backward pass",),
             about=("optimizer", "zero_grad_missing"),
         )
     if len(seen.records) <= 2 or not moved:
@@ -137,7 +137,7 @@ def _still(rule: Rule, seen: Seen) -> Iterator[Finding]:
     rates = {options.get("lr") for options in seen.options}
     if not any(moved.values()):
         told = f", with a learning rate of {rates.pop():g}" if len(rates) == 1 and rates != {None} else ""
-        yield rule.found(f"all {len(moved)} layers have a gradient, and none has moved{told}")
+        yield rule.found(f"all {len(moved)} layers get a gradient, and none has changed{told}")
         return
     # A gradient that is too small to change a float vanishes; beside it others that are no larger change theirs.
     weights = seen.medians(WEIGHT_NORM)
@@ -154,10 +154,10 @@ def _still(rule: Rule, seen: Seen) -> Iterator[Finding]:
     ]
     if still and not seen.part and all(rate is None or rate > 0 for rate in rates):
         yield rule.found(
-            f"{len(still)} of {len(moved)} layers have a gradient and stay as they are: {listed(still)}",
+            f"{len(still)} of {len(moved)} layers get a gradient and never change: {listed(still)}",
             still,
-            cause="no optimizer knows them: it was made before they were, or of another part of the model.",
-            remedies=("an optimizer that is made of model.parameters() after the last change of the model",),
+            cause="no optimizer holds them: it was created before they were, or for another part of the model.",
+            remedies=("an optimizer created from model.parameters() after the last change to the model",),
         )
 
 
@@ -172,32 +172,32 @@ def _sum(rule: Rule, seen: Seen) -> Iterator[Finding]:
     is_broken = any(not math.isfinite(loss) for loss in seen.losses)
     if seen.is_summed and seen.head and (seen.is_stuck or is_broken):
         rows = math.prod(seen.head.prediction[:-1])
-        yield rule.found(f"the loss is a sum over {rows} rows, and its gradient that many times a mean's")
+        yield rule.found(f"the loss is a sum over {rows} rows, and its gradient that many times as large as a mean's")
 
 
 TOO_SMALL = Rule(
     name="steps too small",
     about=("learning_rate", "optimizer", "epochs"),
-    cause="the network stays near where it began.",
+    cause="the network stays close to its initialization.",
     remedies=("a higher learning rate", "more steps"),
     look=_small,
-    source="N steps of a relative size u move weights by N u at most; usual are 1e-3 of the weights' norm a step",
+    source="N steps of relative size u move the weights by N u at most; a usual step is 1e-3 of the weights' norm",
     near="a learning rate that warms up from 0: its first steps are not judged",
 )
 TOO_LARGE = Rule(
     name="steps too large",
     about=("learning_rate", "optimizer"),
-    cause="each step overshoots what it aims at, so that the loss jumps or stays high.",
+    cause="each step overshoots, so the loss jumps or stays high.",
     remedies=("a lower learning rate", "warmup", "gradient clipping"),
     look=_large,
-    source="usual are 1e-3 of the weights' norm a step; of a tenth, ten steps are as long as the weights",
+    source="a usual step is 1e-3 of the weights' norm; ten steps of a tenth are as long as the weights",
     near="Adam's first steps on weights near zero, which settle within ten steps",
 )
 SUMMED = Rule(
     name="summed loss",
     about=("loss", "learning_rate"),
-    cause="a learning rate that suits a mean is that many times too high.",
-    remedies=("the mean in place of the sum", "a learning rate divided by the rows of a batch"),
+    cause="a learning rate chosen for a mean is too high by that factor.",
+    remedies=("the mean instead of the sum", "a learning rate divided by the number of rows in a batch"),
     look=_sum,
     source="the loss beside the mean of what it compares",
     near="a summed loss with a learning rate that suits it, or Adam's division",
@@ -205,7 +205,7 @@ SUMMED = Rule(
 STILL_WEIGHTS = Rule(
     name="weights that do not move",
     about=("optimizer", "learning_rate"),
-    cause="the optimizer makes no step.",
+    cause="the optimizer does not change them.",
     remedies=("a learning rate above 0", "optimizer.step() after the backward pass", "float32 weights"),
     look=_still,
     source="the weights are equal before and after every step that was seen",

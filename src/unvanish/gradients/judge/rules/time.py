@@ -50,23 +50,23 @@ VANISHING_IN_TIME = Rule(
     name="vanishing through time",
     about=("activation", "layers", "initialization"),
     cause="each time step multiplies the gradient by the recurrent weights and by the activation's derivative; where "
-    "that product is below one, what came early is not learnt from.",
+    "that product is below one, nothing is learnt from early time steps.",
     remedies=(
-        "LSTM or GRU cells in place of tanh ones",
+        "LSTM or GRU cells instead of tanh cells",
         "a forget-gate bias of 1",
         "orthogonal recurrent weights",
         "shorter sequences",
     ),
     look=_look,
     source="Bengio et al. (1994), Hochreiter and Schmidhuber (1997): the same three decades as through depth",
-    near="a GRU on 20 steps as torch begins it: its gates pass half on, and learn to pass more",
+    near="a GRU on 20 steps with torch's initialization: its gates pass half of the state on, and learn to pass more",
 )
 EXPLODING_IN_TIME = Rule(
     name="exploding through time",
     about=("learning_rate", "initialization", "layers"),
     cause="each time step multiplies the gradient by the recurrent weights and by the activation's derivative; where "
-    "that product is above one, early steps throw the weights about.",
-    remedies=("LSTM or GRU cells in place of tanh ones", "gradient clipping", "orthogonal recurrent weights"),
+    "that product is above one, the gradient of early time steps is huge.",
+    remedies=("LSTM or GRU cells instead of tanh cells", "gradient clipping", "orthogonal recurrent weights"),
     look=_look,
     source="Pascanu et al. (2013): the largest singular value of the recurrent weights",
     near="orthogonal recurrent weights, whose factor is 1",

@@ -46,7 +46,7 @@ def _dead(rule: Rule, seen: Seen) -> Iterator[Finding]:
     began = seen.initial(DEAD_SHARE)
     killed = len(seen.first) > 1 and max(began.values(), default=0.0) < NEARLY_ALL
     yield rule.found(
-        _evidence("of the units are never positive", shares) + (", which training has made so" if killed else ""),
+        _evidence("of the units are never positive", shares) + (", and training has made it so" if killed else ""),
         [name for name, share in shares.items() if share >= MANY],
         about=("learning_rate", "activation", "depth", "initialization") if killed else (),
         remedies=("a lower learning rate", "leaky ReLU", "batch normalization") if killed else (),
@@ -79,8 +79,7 @@ def _saturated(rule: Rule, seen: Seen) -> Iterator[Finding]:
         began = seen.initial(SATURATED_SHARE)
         filled = len(seen.first) > 1 and not seen.is_early and max(began.values(), default=0.0) < MANY
         yield rule.found(
-            _evidence("of the activations are at their bound", shares)
-            + (", which training has made so" if filled else ""),
+            _evidence("of the activations are saturated", shares) + (", and training has made it so" if filled else ""),
             [name for name, share in shares.items() if share >= MANY],
             about=("learning_rate", *rule.about) if filled else (),
             remedies=("a lower learning rate", *rule.remedies[1:]) if filled else (),
@@ -104,19 +103,19 @@ def _evidence(what: str, shares: Mapping[str, float]) -> str:
 DEAD = Rule(
     name="dead",
     about=("activation", "initialization", "depth"),
-    cause="a unit that returns a constant, such as a ReLU unit that is never positive, passes no gradient on, and "
-    "learns nothing any more.",
+    cause="a unit whose output is constant, such as a ReLU unit that is never positive, passes no gradient back and "
+    "no longer learns.",
     remedies=("leaky ReLU", "He initialization", "batch normalization"),
     look=_dead,
     source="mean-field theory: in deep ReLU networks half of the units are on for all inputs, half for none; with no "
     "more units than inputs in its layers a network bounds no region (Hanin and Sellke 2017)",
-    near="positive inputs with one column: half of the first layer's units are silent by right",
+    near="positive inputs with one column: half of the first layer's units are rightly silent",
 )
 SATURATED = Rule(
     name="saturated",
     about=("activation", "initialization", "preprocessing"),
     cause="tanh near -1 or 1, and sigmoid near 0 or 1, are flat: their derivative is almost zero, and so is the "
-    "gradient that they pass on.",
+    "gradient that they pass back.",
     remedies=(
         "Xavier initialization",
         "standardised inputs",
@@ -125,5 +124,5 @@ SATURATED = Rule(
     ),
     look=_saturated,
     source="Glorot and Bengio (2010), 3: at a bound of 0.99 the derivative is below 2 %",
-    near="the sigmoid of the output itself, which is at its bound where the network is right and sure",
+    near="the output's own sigmoid, which saturates where the network is right and confident",
 )

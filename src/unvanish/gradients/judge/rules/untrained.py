@@ -22,35 +22,39 @@ def _cut(rule: Rule, seen: Seen) -> Iterator[Finding]:
 DISCONNECTED = Rule(
     name="disconnected",
     about=("layers",),
-    cause="something on the way passes no gradient on: detach, argmax, rounding, a copy to numpy, or torch.no_grad.",
+    cause="something between these layers and the loss blocks the gradient: detach, argmax, rounding, a copy to "
+    "numpy, or torch.no_grad.",
     remedies=(
-        "softmax or Gumbel softmax in place of argmax",
-        "a loss of what the network returns itself",
-        "a differentiable step in place of the one that cuts",
-        "no torch.no_grad around layers that are to learn",
+        "softmax or Gumbel-softmax instead of argmax",
+        "a loss computed from the network's own output",
+        "a differentiable operation instead of the one that blocks",
+        "no torch.no_grad around layers that should learn",
     ),
     look=_cut,
-    source="autograd's graph: there is no way from the layers to the loss",
-    near="a target network, or a head that is not trained yet: it feeds nothing that the loss depends on",
+    source="autograd's graph: no path leads from the layers to the loss",
+    near="a target network, or a head that is not trained yet: the loss does not depend on it",
 )
 UNKNOWN_WEIGHTS = Rule(
     name="weights that the model does not know",
     about=("layers",),
     cause="model.parameters() does not list them, so no optimizer changes them and no checkpoint keeps them.",
     remedies=(
-        "layers that are made in __init__ and kept as attributes, several of them in nn.ModuleList or nn.ParameterList",
+        "layers created in __init__ and kept as attributes, or in an nn.ModuleList or nn.ParameterList",
         "register_parameter",
     ),
     look=lambda rule, seen: _look("outside", rule, seen),
     source="autograd's graph: leaves that are not among the model's parameters",
-    near="an input that wants a gradient itself; the weights of an adversary, which is another module's affair",
+    near="an input that requires a gradient; the weights of an adversary, which belong to another module",
 )
 NOT_OPTIMIZED = Rule(
     name="parameters in no optimizer",
     about=("optimizer",),
-    cause="they get a gradient and stay as they began.",
-    remedies=("an optimizer that is given model.parameters()", "requires_grad_(False), if they are to stay"),
+    cause="they get a gradient, and no optimizer ever updates them.",
+    remedies=(
+        "an optimizer created from model.parameters()",
+        "requires_grad_(False), if they are meant to stay frozen",
+    ),
     look=lambda rule, seen: _look("optimizer", rule, seen),
     source="the optimizers' parameter groups",
-    near="a network of which a part is frozen: it wants no gradient",
+    near="a network with frozen layers: they require no gradient",
 )

@@ -28,9 +28,9 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
 UPWARDS = Rule(
     name="uphill",
     about=("optimizer", "learning_rate"),
-    cause="each step follows the gradient in place of going against it, so the loss grows.",
-    remedies=("maximize=False", "a positive learning rate", "a loss without the minus"),
+    cause="each step goes along the gradient instead of against it, so the loss grows.",
+    remedies=("maximize=False", "a positive learning rate", "a loss without the minus sign"),
     look=_look,
     source="a step downhill has a positive cosine with -dL/dW",
-    near="momentum that turns around, for a step",
+    near="momentum that reverses, for one step",
 )

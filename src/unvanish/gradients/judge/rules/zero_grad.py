@@ -27,6 +27,6 @@ ZERO_GRAD = Rule(
     remedies=("optimizer.zero_grad() before each backward pass",),
     look=_look,
     source="p.grad at the first backward pass of a step",
-    near="micro-batches whose gradients are accumulated on purpose: before the first of them there is nothing; "
-    "an adversary's gradient that is left at the other's steps, and set to zero at its own",
+    near="gradients that are accumulated over micro-batches on purpose: before the first of them they are zero; "
+    "an adversary's gradient, which remains at the other's steps and is set to zero at its own",
 )
