@@ -17,7 +17,7 @@ let isTraining = false;
 let frames = 0;
 let stepTime = NaN;
 const surface = new Surface($("surface"), (accuracy) => {
-  $("accuracy").textContent = `${(100 * accuracy).toFixed(1)} % of the held-out ${training.problem.inputs === 2 ? "points" : "digits"} are told right.`;
+  $("accuracy").textContent = `${(100 * accuracy).toFixed(1)} % of the held-out ${training.problem.inputs === 2 ? "points" : "digits"} are classified correctly.`;
 });
 
 // A network anew; what was there stays as a grey line, where ``isChange``.
@@ -59,7 +59,7 @@ function show() {
   $("cause").textContent = verdict.cause;
   $("progress").textContent = progressOf(training);
   $("notice").hidden = !complaints.length;
-  $("notice").textContent = complaints.length ? `Of the address: ${complaints.join("; ")}.` : "";
+  $("notice").textContent = complaints.length ? `In the address: ${complaints.join("; ")}.` : "";
   $("speed").textContent = Number.isFinite(stepTime) ? `${stepTime.toFixed(1)} ms a step of ${settings.depth} layers in this browser` : "";
 }
 

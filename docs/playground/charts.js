@@ -103,7 +103,7 @@ export function drawHistograms(box, layers) {
   const half = ((width - LEFT - 30) / (layers.length - 1)) * 0.42;
   const ticks = [low, ...(low < 0 && high > 0 ? [0] : []), high].filter((tick, k, some) => !k || Math.abs(y(tick) - y(some[k - 1])) > 12);
   drawing(box, width, height, "histogram of activations by layer", [
-    ticks.map((tick) => [svg("line", { class: "grid", x1: LEFT, x2: width - 6, y1: y(tick), y2: y(tick) }), text(LEFT - 7, y(tick) + 4, Number(tick.toPrecision(2)), "end")]),
+    ticks.map((tick) => [svg("line", { class: "grid", x1: LEFT, x2: width - 6, y1: y(tick), y2: y(tick) }), text(LEFT - 7, y(tick) + 4, Number(tick.toPrecision(Math.abs(tick) < 1e9 ? 2 : 1)), "end")]),
     layers.map((values, l) => {
       const shares = histogram(values, low, high, bins);
       const most = shares.reduce((a, b) => Math.max(a, b));

@@ -32,8 +32,8 @@ export function fromAddress(hash) {
   for (const [name, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
     const field = FIELDS[name];
     const value = field && parsed(field, text);
-    if (!field) complaints.push(`${name} is no setting; there are ${Object.keys(FIELDS).join(", ")}`);
-    else if (value === undefined) complaints.push(`${name} cannot be ${text}, ${allowed(field)}; it is ${settings[name]}`);
+    if (!field) complaints.push(`${name} is not a setting; the settings are ${Object.keys(FIELDS).join(", ")}`);
+    else if (value === undefined) complaints.push(`${name} cannot be ${text}; choose ${allowed(field)} (now ${settings[name]})`);
     else settings[name] = value;
   }
   return { settings, complaints };
@@ -46,10 +46,10 @@ function parsed(field, text) {
 }
 
 function allowed({ isSwitch, choices, values }) {
-  if (isSwitch) return "but true or false";
-  if (choices) return `but ${choices.join(", ")}`;
+  if (isSwitch) return "true or false";
+  if (choices) return `one of ${choices.join(", ")}`;
   const isWhole = values.length === values.at(-1) - values[0] + 1;
-  return isWhole ? `but a whole number from ${values[0]} to ${values.at(-1)}` : `but ${values.join(", ")}`;
+  return isWhole ? `a whole number from ${values[0]} to ${values.at(-1)}` : `one of ${values.join(", ")}`;
 }
 
 // Only what differs from the defaults.

@@ -39,7 +39,7 @@ export class Training {
     return { x, y: chosen.map((sample) => train.y[sample]) };
   }
 
-  // Forward and backward on the batch at hand; no weight changes.
+  // Forward and backward on the current batch; no weight changes.
   look() {
     const { x, y } = this.batch;
     this.seen = forward(this.layers, x, y.length);

@@ -24,7 +24,7 @@ def write(folder: Path) -> None:
     """Write api_<room>.md, and api.md with all names."""
     index = [
         "# API",
-        "Every public name. Those of `unvanish` itself are the ones that most programs need:",
+        "Every public name. Most programs need only those of `unvanish` itself:",
         _top_level(),
     ]
     for room, title in ROOMS.items():

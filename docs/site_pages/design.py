@@ -32,8 +32,8 @@ _WIDTH, _HEIGHT, _GAP, _STEP = 168, 52, 20, 104
 _PAGE = """\
 # Design
 
-Rooms of the package and who imports whom, drawn from the code when this page was built. No arrow goes up, and
-`make lint` keeps it so.
+The parts of the package and which of them imports which, drawn from the code when this page was built. No arrow goes
+up, and `make lint` makes sure of it.
 
 ```{{raw}} html
 {drawing}
@@ -41,14 +41,14 @@ Rooms of the package and who imports whom, drawn from the code when this page wa
 
 {rows}
 
-## The way a run takes
+## What happens in a run
 
-A recipe becomes a data module, a network and a trainer (`command`). Batches (x, y) go through the network to logits, to
-the loss and back (`training`). `GradientMonitor` reads the real backward pass, one record a step (`gradients`):
-quantities are taken on the device, flushed together, judged by rules, and shown as text, JSON, event files and one page
-(`page`), which TensorBoard's tab serves.
+`command` turns a recipe into a data module, a network and a trainer. Batches (x, y) go forward through the network to
+logits and the loss, and back (`training`). `GradientMonitor` reads this backward pass, one record per step
+(`gradients`): quantities are computed on the device, transferred together, judged by rules, and shown as text, JSON,
+event files and a page (`page`), which TensorBoard's tab shows too.
 
-What each room holds, and the rules of the house: [Contributing](../../CONTRIBUTING.md#layout).
+What each part holds, and the rules for changing it: [Contributing](../../CONTRIBUTING.md#layout).
 """
 
 
@@ -109,7 +109,7 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
 
 def write(folder: Path) -> None:
     """Write design.md."""
-    rows = ["| room | imports |", "|---|---|"]
+    rows = ["| part | imports |", "|---|---|"]
     for room, others in imports().items():
         rows.append(f"| `{room}` | {', '.join(f'`{other}`' for other in sorted(others)) or 'nothing of ours'} |")
     page = _PAGE.format(drawing=drawing(), rows="\n".join(rows))

@@ -6,17 +6,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _TITLES = {
-    "": "To begin with",
+    "": "A first run",
     "cnn": "CNN",
     "hardware": "Hardware",
     "mlp": "MLP",
     "papers": "Papers",
     "recurrent": "RNN, LSTM, GRU",
     "speed": "Speed",
-    "training": "Training, compared",
+    "training": "Training choices, compared",
     "transformer": "Transformer",
     "vanishing": "The vanishing gradient, compared",
-    "wrap": "Networks of others",
+    "wrap": "Networks that others wrote",
 }
 
 
