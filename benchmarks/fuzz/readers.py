@@ -128,9 +128,27 @@ def _read_cache(path: Path) -> None:
 
 def _checkpoint(path: Path) -> None:
     layer = torch.nn.Linear(3, 2)
-    loops = {"fit_loop": {"state_dict": {}}}
-    rest = {"optimizer_states": [], "lr_schedulers": [], "loops": loops, "global_step": 3, "epoch": 1}
-    names = {"hyper_parameters": {"hidden_sizes": [3]}, "pytorch-lightning_version": "2.6.6", KEPT: {}}
+    counts = {which: {"ready": 3, "completed": 3} for which in ("current", "total")}
+    progress = {"epoch_progress": counts, "epoch_loop.state_dict": {}, "epoch_loop.batch_progress": counts}
+    steps = {"epoch_loop.automatic_optimization.optim_progress": {"optimizer": {"step": counts}}}
+    loops = {"fit_loop": {"state_dict": {}, **progress, **steps}}
+    kept = {
+        "place": "epoch",
+        "batches_that_stepped": 3,
+        "random": [],
+        "identity": "",
+        "logs": {"rows": 3, "events": {}},
+    }
+    callbacks = {"ResultWriter": {"points": [], "seconds": 0.0}}
+    rest = {
+        "optimizer_states": [],
+        "lr_schedulers": [],
+        "loops": loops,
+        "global_step": 3,
+        "epoch": 1,
+        "callbacks": callbacks,
+    }
+    names = {"hyper_parameters": {"hidden_sizes": [3]}, "pytorch-lightning_version": "2.6.6", KEPT: kept}
     write({"state_dict": layer.state_dict(), **rest, **names}, path)
 
 

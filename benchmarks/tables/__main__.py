@@ -67,7 +67,8 @@ def outcome(kind: str, name: str, seed: int, folder: Path) -> tuple[str, str]:
         return ("traceback" if "\n" in found else "refused"), found
     if len(found) == len(expected) and all(map(torch.equal, found, expected)):
         return "right", ""
-    new = [line for line in said if line not in usual]
+    # A line of the table of columns that tells nothing but its numbers is no word.
+    new = [line for line in said if line not in usual and not line.endswith(" scaled")]
     words = [line for line in new if any(word in line for word in defective.words)]
     return ("said", words[0]) if words and not defective.plain else ("silent", "\n".join(new))
 

@@ -5,6 +5,7 @@ of which one must be said of it, should it be read as anything else than the cle
 """
 
 from collections.abc import Callable
+from datetime import date
 from typing import NamedTuple
 
 import numpy as np
@@ -151,6 +152,22 @@ def _thousands(mark: str, decimal: str = "."):
     return change
 
 
+def _with_times(rows: Rows, columns: dict[str, Callable[[int], object]], order: int = 1) -> str:
+    """Other columns in the place of the year, of the days from 2001 on; newest first if ``order`` is -1."""
+    body = [[*(str(value(i)) for value in columns.values()), *row[1:]] for i, row in enumerate(rows[1:])]
+    return written([[*columns, *rows[0][1:]], *body[::order]])
+
+
+def _in_blocks(rows: Rows, station: str = "") -> str:
+    """Three series of forty rows, one below the other."""
+    rows = [rows[0], *([str(1850 + i % 40), *row[1:]] for i, row in enumerate(rows[1:]))]
+    return _with_column(rows, station, lambda i, row: "ABC"[(i - 1) // 40]) if station else written(rows)
+
+
+_DAYS = [date.fromordinal(date(2001, 1, 1).toordinal() + i) for i in range(ROWS)]
+_YEAR_MONTH_DAY = {name: lambda i, name=name: getattr(_DAYS[i], name) for name in ("year", "month", "day")}
+
+
 def _shuffled(rows: Rows, rng: Generator) -> str:
     return written([rows[0], *(rows[i] for i in 1 + rng.permutation(len(rows) - 1))])
 
@@ -182,6 +199,7 @@ _MARKS = (
     "\uff11\uff12",
     ".",
 )
+_WORDS = ("missing", "none", "nil", "k.A.")
 COMMON = {
     "one sign for what is missing": lambda rows, rng: _in_cell(str(rng.choice(_MARKS)), None)(rows, rng),
     "a fifth missing, by a sign": lambda rows, rng: _in_cell(str(rng.choice(_MARKS)), None, 0.2)(rows, rng),
@@ -196,6 +214,23 @@ COMMON = {
     "dollars and thousands": _in_cell(lambda text: "$" + _thousands(",")(text), None, 1),
     "dollars": _in_cell(lambda text: "$" + text, None, 1),
     "two currencies": lambda rows, rng: _in_cell(lambda text: "$€"[rng.integers(2)] + text, None, 1)(rows, rng),
+    "-999 for what is missing": _in_cell("-999", None, 0.1),
+    "99999 for what is missing": _in_cell("99999", None, 0.1),
+    "words for what is missing": lambda rows, rng: _in_cell(lambda _: str(rng.choice(_WORDS)), None, 0.2)(rows, rng),
+    "a unit behind each number": _in_cell(lambda text: text + " kg", None, 1),
+    "a unit behind some numbers": _in_cell(lambda text: text + "kg", None, 0.4),
+    "per cent behind some": _in_cell(lambda text: text + "%", None, 0.4),
+    "negative numbers in parentheses": _in_cell(lambda text: f"({text})", None, 0.3),
+    "a minus behind": _in_cell(lambda text: text + "-", None, 0.3),
+    "a typographic minus": _in_cell(lambda text: "\u2212" + text, None, 0.4),
+    "thin blanks in thousands": _in_cell(_thousands("\u2009"), None, 0.5),
+    "a mark that is not seen": _in_cell(lambda text: text + "\u200b", None, 0.05),
+    "exponents of Fortran": _in_cell(lambda text: f"{float(text):.5E}".replace("E", "D"), None, 1),
+    "booleans among numbers": lambda rows, rng: _in_cell(lambda _: ("true", "false")[rng.integers(2)], None, 0.4)(
+        rows, rng
+    ),
+    "dates that a spreadsheet made": _in_cell("Mar-01", None, 0.05),
+    "the same number everywhere": _in_cell("7", None, 1),
     "1e308": _in_cell("1e308", None),
     "1e30": _in_cell("1e30", None),
     "infinity": _in_cell("inf", None),
@@ -235,6 +270,17 @@ COMMON = {
     "a byte order mark": _in_file(lambda rows, rng: "\ufeff" + written(rows), plain=True),
     "carriage returns": _in_file(lambda rows, rng: written(rows, end=("\r\n", "\r")[rng.integers(2)]), plain=True),
     "everything quoted": _in_file(lambda rows, rng: written(rows, quoted=True), plain=True),
+    "three kinds of line ends": _in_file(
+        lambda rows, rng: "".join(x + ("\n", "\r\n", "\r")[rng.integers(3)] for x in written(rows).splitlines()),
+        plain=True,
+    ),
+    "line breaks in a field": _in_file(
+        lambda rows, rng: _with_column(rows, "memo", lambda i, row: f"a\nb{i % 3}"), "memo"
+    ),
+    "a line with the delimiter": _in_file(lambda rows, rng: "sep=,\n" + written(rows)),
+    "a title": _in_file(lambda rows, rng: "Sales of 2024" + "," * (len(rows[0]) - 1) + "\n" + written(rows)),
+    "two tables": _in_file(lambda rows, rng: written(rows) + "\n" + written(rows)),
+    "a row of commas": _in_file(lambda rows, rng: _with_row(rows, rng, [""] * len(rows[0]))),
     "blank lines": _in_file(lambda rows, rng: "\n" + written(rows).replace("\n", "\n\n", 3) + "\n\n", plain=True),
     "blanks around names": _in_file(
         lambda rows, rng: written([[f" {name} " for name in rows[0]], *rows[1:]]), plain=True
@@ -271,6 +317,15 @@ OF_SERIES = {
     "timestamps, newest first": _in_file(lambda rows, rng: _renamed(rows, lambda y: str(y * 86400), "timestamp", -1)),
     "an unknown word for years, newest first": _in_file(lambda rows, rng: _renamed(rows, str, "Jahr", -1)),
     "text dates, newest first": _in_file(lambda rows, rng: _renamed(rows, lambda y: f"01.02.{y}", "when", -1)),
+    "year, month, day": _in_file(lambda rows, rng: _with_times(rows, _YEAR_MONTH_DAY), plain=True),
+    "year, month, day, newest first": _in_file(lambda rows, rng: _with_times(rows, _YEAR_MONTH_DAY, -1)),
+    "decimal years, newest first": _in_file(lambda rows, rng: _with_times(rows, {"t": lambda i: 1959 + i / 4}, -1)),
+    "seconds in disorder": _in_file(lambda rows, rng: _with_times(rows, {"t": lambda i: 978307200 + 3600 * (i ^ 1)})),
+    "days in digits, newest first": _in_file(
+        lambda rows, rng: _with_times(rows, {"t": lambda i: f"{_DAYS[i]:%Y%m%d}"}, -1)
+    ),
+    "three stations": _in_file(lambda rows, rng: _in_blocks(rows)),
+    "three stations by name": _in_file(lambda rows, rng: _in_blocks(rows, "station"), "station"),
     "a year twice": _in_file(lambda rows, rng: written([*rows[:60], rows[59], *rows[60:]])),
     "a year that is missing": _in_cell("", 0),
     "a year that is none": _in_cell("soon", 0),

@@ -1,5 +1,6 @@
 import errno
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -117,11 +118,17 @@ def test_a_run_whose_folder_is_removed_says_so(workplace, capsys, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run of one epoch."""
+def run(tmp_path_factory):
+    """The folder of runs, with one of one epoch."""
     folder = tmp_path_factory.mktemp("trained")
     assert main([*TRAIN, "--trainer.max_epochs=1", f"--runs={folder}"]) == 0
-    return torch.load(folder / "mlp/wine/1/checkpoints/last.ckpt", weights_only=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(run):
+    """Its checkpoint."""
+    return torch.load(run / "mlp/wine/1/checkpoints/last.ckpt", weights_only=True)
 
 
 def without(*keys):
@@ -141,15 +148,25 @@ ODD = {
     "without a scheduler": (without("lr_schedulers"), "lr_schedulers is missing"),
     "without a version": (without("pytorch-lightning_version"), "pytorch-lightning_version is missing"),
     "without loops": (without("loops"), "loops is missing"),
-    "loops of another kind": (put(loops={"fit_loop": 3}), "does not say how far"),
+    "loops of another kind": (put(loops={"fit_loop": 3}), "cannot be resumed: loops.fit_loop is of type int"),
     "arguments as a list": (put(hyper_parameters=[1, 2]), "hyper_parameters is of type list"),
+    "whole weights": (
+        lambda state: state["state_dict"].update({"output.weight": state["state_dict"]["output.weight"].int()}),
+        "is of another architecture: output.weight is torch.int32 there and torch.float32 here",
+    ),
     "numbers for weights": (put(state_dict={"hidden.0.linear.weight": 3.0}), "state_dict is of type dict"),
     "weights by number": (put(state_dict={0: torch.ones(3)}), "state_dict is of type dict"),
     "no table": (None, "it holds list, not a dict"),
     "code": (put(extra=Foreign()), "Foreign, which is not plain data"),
-    "an optimizer of two": (put(optimizer_states=[{}, {}]), "cannot be gone on from: "),
-    "an optimizer of another": (put(optimizer_states=[{"state": {}, "param_groups": []}]), "cannot be gone on from: "),
-    "a bare loop": (put(loops={"fit_loop": {"epoch_progress": 3}}), "cannot be gone on from: "),
+    "an empty optimizer": (put(optimizer_states=[{}]), "cannot be resumed: optimizer_states[0].state is missing"),
+    "an optimizer of another": (put(optimizer_states=[{"state": {}, "param_groups": []}]), "cannot be resumed: "),
+    "an odd group": (
+        put(optimizer_states=[{"state": {}, "param_groups": [{"params": 3}]}]),
+        "cannot be resumed: optimizer_states[0].param_groups[0].params is of type int",
+    ),
+    "a bare loop": (put(loops={"fit_loop": {"state_dict": {}}}), "loops.fit_loop.epoch_progress is missing"),
+    "a negative step": (put(global_step=-7), "cannot be resumed: global_step is -7"),
+    "a step that is no number": (put(global_step=True), "cannot be resumed: global_step is of type bool"),
 }
 
 
@@ -157,7 +174,7 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_checkpoint_is_one_line_and_leaves_no_run_behind(workplace, capsys, trained, name):
     change, expected = ODD[name]
-    state: object = {key: value for key, value in trained.items() if key != "unvanish"}
+    state: object = {key: value for key, value in deepcopy(trained).items() if key != "unvanish"}
     if change is None:
         state = [1, 2, 3]
     else:
@@ -171,6 +188,45 @@ def test_an_odd_checkpoint_is_one_line_and_leaves_no_run_behind(workplace, capsy
     assert "weights_only" not in answer
     assert "\x1b" not in answer
     assert not list(workplace.glob("runs/mlp/wine/*"))
+
+
+KEPT_ODD = {
+    f"no {key}": (lambda state, key=key: state["unvanish"].pop(key), f"cannot be resumed: unvanish.{key} is missing")
+    for key in ("place", "batches_that_stepped", "random", "identity", "logs")
+} | {
+    "an odd place": (lambda state: state["unvanish"].update(place="here"), "resumed: unvanish.place is 'here'"),
+    "no curve": (lambda state: state["callbacks"].pop("ResultWriter"), "callbacks.ResultWriter is missing"),
+    "odd generators": (lambda state: state["unvanish"].update(random=[3]), "unvanish.random[0] is of type int"),
+}
+#: What a network that is tested needs as well.
+ALL_NEED = ("another architecture", "hyper_parameters", "state_dict", "it holds ", "which is not plain data")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*ODD, *KEPT_ODD])
+def test_an_odd_checkpoint_in_a_run_is_one_line_for_each_command(workplace, capsys, run, name):
+    change, expected = (ODD | KEPT_ODD)[name]
+    shutil.copytree(run, "runs")
+    state: object = read(run / "mlp/wine/1/checkpoints/last.ckpt")
+    if change is None:
+        state = [1, 2, 3]
+    else:
+        change(state)
+    folder = Path("runs/mlp/wine/1")
+    for path in folder.glob("checkpoints/*.ckpt"):
+        write(state, path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    code = 2 if any(words in expected for words in ALL_NEED) else 0
+    others = [["test", *TRAIN[1:]], ["predict", *TRAIN[1:], "--out=p.csv"]]
+    others = others if code or name == "without an optimizer" else []
+    for words, wanted in (([*TRAIN, "--resume"], 2), *((words, code) for words in others)):
+        capsys.readouterr()
+        assert main(words) == wanted
+        answer = capsys.readouterr().err
+        assert (expected in answer) == (answer.count("unvanish: runs/mlp/wine/1/checkpoints/") == 1) == (wanted == 2)
+        assert answer.count("\n") == wanted / 2
+        if wanted and words[0] == "fit" and not expected.endswith(" "):  # before anything is restored
+            assert {name: (folder / name).read_bytes() for name in before} == before
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unvanish.data.columns import differing_in_case, names_rows, parsed, say_what_dwarfs
+from unvanish.data.columns import differing_in_case, names_rows, parsed
 from unvanish.data.table_file import TableFormat
 
 ROWS = 23
@@ -31,6 +31,8 @@ def with_value(value, row, values=None):
         (["$1,234.50", "-$2", "$ 3"], {"thousands": ","}, [1234.5, -2, 3]),
         (["5 %", "7.5%"], {}, [5, 7.5]),
         (["1", "?", "", "3"], {"na_values": ("?",)}, [1, np.nan, np.nan, 3]),
+        (["1", "-999.0", "3"], {"na_values": "-999"}, [1, np.nan, 3]),
+        ([1, -999, 3], {"na_values": ["?", "-999.0"]}, [1, np.nan, 3]),
     ],
 )
 def test_numbers_as_they_are_written(texts, form, numbers):
@@ -55,6 +57,16 @@ def test_numbers_as_they_are_written(texts, form, numbers):
         (["$5", "€5"] * 9, {}, "row 1 .* '.5', and 18 of 18 .*; one sign of currency"),
         (["1,5", "2.5"] * 9, {"decimal": ","}, "row 2 .* has '2.5', and 9 of 18 .*; decimal is ',' here"),
         (["12,5", "1,234"] * 9, {"thousands": ","}, "row 1 .* has '12,5', and 9 of 18 .*; decimal=',' reads that"),
+        (["5", "(2.5)", "7"] * 9, {}, r"row 2 .* has '\(2.5\)', and 9 of 27 .*; a negative number begins with '-'"),
+        (["($2)", "(7)"] * 9, {}, r"row 1 .* has '\(\$2\)', and 18 of 18 .*; a negative number begins with '-'"),
+        (["5", "7", "2.5-"] * 9, {}, "row 3 .* has '2.5-', and 9 of 27 .*; a negative number begins with '-'"),
+        (
+            ["\u22125", "7"] * 9,
+            {},
+            "row 1 .* has '\u22125', and 9 of 18 .*; numbers have the digits 0 to 9, '-'",
+        ),
+        (["1.5D+03"] * 9, {}, "row 1 .* has '1.5D.03', and 9 of 9 .*; numbers have the digits 0 to 9, '-'"),
+        (["\u0664\u0661"] * 9, {}, "row 1 .* has '\u0664\u0661', and 9 of 9 .*; numbers have the digits 0 to 9"),
     ],
 )
 def test_columns_of_numbers_that_hold_something_else(values, form, message):
@@ -69,6 +81,36 @@ def test_texts_among_which_are_numbers_stay_texts_and_that_is_said(caplog):
     assert caplog.messages == [
         "rows.csv: column 'x' is text: row 3 below the header has 'A/5 3', though 20 of 30 values are numbers"
     ]
+
+
+def test_numbers_among_which_are_texts_are_said_by_the_first_number(caplog):
+    with caplog.at_level(logging.INFO, "unvanish.data"):
+        column_of(["Rome", "Bonn", "Rome", "41.5", "Oslo", "39"])
+    assert caplog.messages == [
+        "rows.csv: column 'x' is text, though 2 of 6 values are numbers, the first '41.5' in row 4 below the header"
+    ]
+
+
+@pytest.mark.parametrize("form", ["{} kg", "{}kg", "{}\u00b0C", "~{}", "[{}]", "{}N", "{} km/h", "{}\u2030"])
+def test_numbers_with_a_unit_are_texts_and_that_is_said(caplog, form):
+    texts = [form.format(i * 1.5) for i in range(ROWS)]
+    assert column_of(texts).tolist() == texts
+    words = f"is text: row 1 below the header has {texts[0]!r}, and a number with anything beside it is none"
+    assert caplog.messages == [f"rows.csv: column 'x' {words}"]
+
+
+@pytest.mark.parametrize("form", ["{}.2.2003", "2001-02-{}", "{}-{}", "A{}", "Room {}", "{} Main Street", "{}:30"])
+def test_texts_with_numbers_in_them_are_texts_and_nothing_is_said(caplog, form):
+    column_of([form.format(i, i + 9) for i in range(10, 10 + ROWS)])
+    column_of([f"{(i % 4 + 1) * 12} months" for i in range(ROWS)])
+    assert not caplog.messages
+
+
+def test_whole_numbers_of_too_many_digits_are_said(caplog):
+    assert column_of(2**60 + np.arange(ROWS)).nunique() == 1
+    words = f"has {2**60} in row 1 below the header, of whose digits only the first 16 count; ids are better ignored"
+    assert caplog.messages == [f"rows.csv: column 'x' {words}"]
+    assert column_of(2**53 - 1 - np.arange(ROWS)).nunique() == ROWS
 
 
 def test_blanks_are_taken_off_and_that_is_said(caplog):
@@ -126,10 +168,3 @@ def test_texts_that_differ_in_case_or_in_kind_of_letters():
 )  # fmt: skip
 def test_columns_that_name_their_rows(values, name, reason):
     assert names_rows(pd.Series(values, name=name)) == reason
-
-
-def test_a_value_that_dwarfs_all_others_is_said(caplog):
-    say_what_dwarfs(pd.DataFrame({"x": [*np.linspace(0, 1, 22), 1e9], "z": np.arange(23.0)}), "rows.csv")
-    assert caplog.messages == [
-        "rows.csv: column 'x' has 1e+09 in row 23 below the header, beside which its other values are all but equal"
-    ]

@@ -155,7 +155,7 @@ def test_standardised_targets_are_told_in_their_own_units():
     scaled = (y - y.mean()) / y.std(correction=0)
     expected = by_hand(model, [(x, scaled)], loss, 0.01) * y.var(correction=0).item()
     assert trials.best.loss == pytest.approx(expected, rel=1e-3)
-    with pytest.raises(UnfitError, match="no numbers"):
+    with pytest.raises(UnfitError, match="not numbers"):
         applied("standardised targets", net())
 
 
@@ -187,7 +187,7 @@ def test_a_softmax_that_is_a_function_is_undone_before_the_loss():
     trials = unvanish.diagnose(Softened(), batches(), F.cross_entropy, LONG, optimizer).trials
     assert trials.best.remedy == "a loss on probabilities"
     assert trials.best.loss == pytest.approx(by_hand(net(), batches(), F.cross_entropy, 1.0, LONG), rel=1e-4)
-    assert trials.skipped["no activation at the output"] == "the activation at the output is no module of its own"
+    assert trials.skipped["no activation at the output"] == "the activation at the output is not a module"
 
 
 def test_a_prediction_that_broadcasts_is_squeezed():
@@ -340,7 +340,7 @@ def test_of_a_network_that_learns_nothing_is_tried_that_no_finding_names():
     found = unvanish.diagnose(net(), batches(), F.cross_entropy, 60, lambda p: torch.optim.Adam(p, 0.03))
     assert found.trials.unchanged.learns
     assert found.trials.tried == []
-    assert str(found).endswith("nothing was tried against it")
+    assert str(found).endswith("nothing else was tried")
 
 
 def test_what_cannot_be_tried_is_refused():
@@ -351,7 +351,7 @@ def test_what_cannot_be_tried_is_refused():
     with pytest.raises(ValueError, match="cannot be copied"):
         unvanish.diagnose(shares(net()), batches(), F.cross_entropy, 1)
     assert unvanish.diagnose(shares(net()), batches(), F.cross_entropy).trials is None
-    with pytest.raises(ValueError, match="what makes one"):
+    with pytest.raises(ValueError, match="a function that makes one"):
         unvanish.diagnose(net(), batches(), F.cross_entropy, 1, sgd(net().parameters()))
 
 

@@ -9,11 +9,41 @@ from torch import Tensor
 
 from unvanish.command.checkpoint_file import has_checksum, newest_good, read
 from unvanish.command.errors import WrongInputError
+from unvanish.command.place import BATCH, EPOCH, VALIDATION
 from unvanish.command.run_folder import numbered
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 #: Under this name a checkpoint holds what Lightning does not keep.
 KEPT = "unvanish"
+
+_COUNTS = {which: {"ready": int, "completed": int} for which in ("current", "total")}
+#: Of what kind must be what a run is resumed from: what Lightning passes over in silence where it is missing as well.
+_RESUMABLE: dict[str, Any] = {
+    "optimizer_states": [{"state": dict, "param_groups": [{"params": list}]}],
+    "lr_schedulers": list,
+    "pytorch-lightning_version": str,
+    "global_step": int,
+    "epoch": int,
+    "loops": {
+        "fit_loop": {
+            "state_dict": dict,
+            "epoch_progress": _COUNTS,
+            "epoch_loop.state_dict": dict,
+            "epoch_loop.batch_progress": _COUNTS,
+            "epoch_loop.automatic_optimization.optim_progress": {"optimizer": {"step": _COUNTS}},
+        }
+    },
+}
+_RESUMABLE_BY_US: dict[str, Any] = {
+    "callbacks": {"ResultWriter": {"points": list, "seconds": float}},
+    KEPT: {
+        "place": str,
+        "batches_that_stepped": int,
+        "random": [{"torch": Tensor}],
+        "identity": str,
+        "logs": {"rows": int, "events": dict},
+    },
+}
 
 
 def newest_run(parent: Path) -> Path:
@@ -52,7 +82,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise WrongInputError(f"{path} is damaged: it was written with a checksum, and has none")
     for key, kind in (("state_dict", Tensor), ("hyper_parameters", object)):
         if not _is_table(checkpoint.get(key), kind):
-            raise WrongInputError(f"{path} is not a checkpoint of a network: {key} {_what(checkpoint, key)}")
+            what = f"is of type {type(checkpoint[key]).__name__}" if key in checkpoint else "is missing"
+            raise WrongInputError(f"{path} is not a checkpoint of a network: {key} {what}")
     return checkpoint
 
 
@@ -62,10 +93,11 @@ def load_weights(path: Path, model: LightningModule) -> dict[str, Any]:
     saved, arguments = checkpoint["state_dict"], checkpoint["hyper_parameters"]
     # Two networks of the same shapes may still compute different things.
     pairs = [(name, arguments.get(name), value) for name, value in model.hparams.items() if name != "training"]
-    there, here = (
-        {name: tuple(tensor.shape) for name, tensor in weights.items()} for weights in (saved, model.state_dict())
-    )
+    weights = model.state_dict()
+    there, here = ({name: tuple(one.shape) for name, one in some.items()} for some in (saved, weights))
     pairs += [(name, there.get(name), here.get(name)) for name in here | there]
+    dtypes = [(name, one.dtype, weights[name].dtype) for name, one in saved.items() if name in weights]
+    pairs += [pair for pair in dtypes if pair[1].is_floating_point != pair[2].is_floating_point]
     for name, theirs, ours in pairs:
         if theirs != ours:
             raise WrongInputError(f"{path} is of another architecture: {name} is {theirs} there and {ours} here")
@@ -75,17 +107,28 @@ def load_weights(path: Path, model: LightningModule) -> dict[str, Any]:
 
 def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that has weights alone, or something else in the place of the rest."""
-    kinds = {"optimizer_states": list, "lr_schedulers": list, "loops": dict, "global_step": int}
-    for key, kind in {**kinds, "pytorch-lightning_version": str}.items():
-        if not isinstance(checkpoint.get(key), kind):
-            raise WrongInputError(f"{path} cannot be gone on from: {key} {_what(checkpoint, key)}")
-    if not _is_table(checkpoint["loops"].get("fit_loop"), object):
-        raise WrongInputError(f"{path} cannot be gone on from: it does not say how far its run had come")
+    if odd := _odd(checkpoint, _RESUMABLE | (_RESUMABLE_BY_US if KEPT in checkpoint else {})):
+        raise WrongInputError(f"{path} cannot be resumed: {odd}")
+    if KEPT in checkpoint and checkpoint[KEPT]["place"] not in (BATCH, VALIDATION, EPOCH):
+        raise WrongInputError(f"{path} cannot be resumed: {KEPT}.place is {checkpoint[KEPT]['place'][:40]!r}")
+
+
+def _odd(value: Any, shape: Any, name: str = "") -> str:
+    """What is first missing or of another kind, in words; empty where there is no such thing."""
+    if isinstance(shape, type):
+        if not isinstance(value, shape) or isinstance(value, bool):
+            return f"{name} is of type {type(value).__name__}"
+        return f"{name} is {value}" if isinstance(value, int) and not 0 <= value < 2**63 else ""
+    if not isinstance(value, Mapping if isinstance(shape, dict) else list):
+        return f"{name} is of type {type(value).__name__}"
+    if isinstance(shape, list):
+        return next(filter(None, (_odd(one, shape[0], f"{name}[{i}]") for i, one in enumerate(value))), "")
+    for key, inner in shape.items():
+        where = f"{name}.{key}" if name else key
+        if odd := _odd(value[key], inner, where) if key in value else f"{where} is missing":
+            return odd
+    return ""
 
 
 def _is_table(value: Any, kind: type) -> bool:
     return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, kind) for k, v in value.items())
-
-
-def _what(checkpoint: Mapping[str, Any], key: str) -> str:
-    return f"is of type {type(checkpoint[key]).__name__}" if key in checkpoint else "is missing"

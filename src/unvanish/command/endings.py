@@ -71,7 +71,7 @@ def _lost(keeper: Keeper) -> BaseException:
 def _refused(error: BaseException, checkpoint: Path | None) -> BaseException:
     """Of what was raised before the first step: what Lightning has against its arguments, or a checkpoint's content."""
     if checkpoint is not None and isinstance(error, Exception) and not isinstance(error, WrongInputError):
-        return WrongInputError(f"{checkpoint} cannot be gone on from: {one_line(error) or type(error).__name__}")
+        return WrongInputError(f"{checkpoint} cannot be resumed: {one_line(error) or type(error).__name__}")
     try:
         with as_wrong_input():
             raise error

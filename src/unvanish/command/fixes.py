@@ -190,7 +190,7 @@ def _apply(arguments: Mapping[str, Any], changes: Mapping[str, Any], seed: int, 
 
 
 def _unfit(_: Plan) -> Plan:
-    raise UnfitError("it is there already, or not for this network")
+    raise UnfitError("it is there already, or does not apply to this network")
 
 
 def _replaced(value: Any, path: list[str], new: Any) -> Any:

@@ -27,16 +27,20 @@ _TRUE_FALSE = {"true": True, "false": False}
 _MARKERS = 3  # different texts among numbers that are taken for a mistake, or for signs of what is missing
 _SHARE = 0.9  # of numbers, above which everything else is
 _SIGNS = re.compile(r"^([-+]?)\s?[$€£¥]\s?|\s?[$€£¥%]$")
-_OTHERWISE = {  # numbers as they are written elsewhere, and the options that read them
-    r"[-+]?\d{1,3}(,\d{3})+": "thousands=',' or decimal=',' reads",
-    r"[-+]?\d{1,3}(,\d{3})+\.\d*": "thousands=',' reads",
-    r"[-+]?\d*,\d+": "decimal=',' reads",
-    r"[-+]?\d{1,3}(\.\d{3})+,\d*": "decimal=',' and thousands='.' read",
-    r"[-+]?\d{1,3}(\.\d{3}){2,}": "decimal=',' and thousands='.' read",
-    r"[-+]?\d{1,3}( \d{3})+([.,]\d*)?": "thousands=' ' reads",
-    r"[-+]?\d{1,3}('\d{3})+([.,]\d*)?": 'thousands="\'" reads',
-    r"[-+]?\d{1,3}([_\u2019\xa0\u202f]\d{3})+([.,]\d*)?": "thousands, the character between the digits, reads",
+_OTHERWISE = {  # numbers as they are written elsewhere, and what reads them
+    r"[-+]?\d{1,3}(,\d{3})+": "thousands=',' or decimal=',' reads that",
+    r"[-+]?\d{1,3}(,\d{3})+\.\d*": "thousands=',' reads that",
+    r"[-+]?\d*,\d+": "decimal=',' reads that",
+    r"[-+]?\d{1,3}(\.\d{3})+,\d*": "decimal=',' and thousands='.' read that",
+    r"[-+]?\d{1,3}(\.\d{3}){2,}": "decimal=',' and thousands='.' read that",
+    r"[-+]?\d{1,3}( \d{3})+([.,]\d*)?": "thousands=' ' reads that",
+    r"[-+]?\d{1,3}('\d{3})+([.,]\d*)?": 'thousands="\'" reads that',
+    r"[-+]?\d{1,3}([_\u2019\xa0\u202f]\d{3})+([.,]\d*)?": "thousands, the character between the digits, reads that",
+    r"\(\s?[$€£¥]?\s?\d[\d.,]*\s?\)|\d[\d.,]*-": "a negative number begins with '-'",
+    r"(?![-+0-9.eE]+$)[-+\u2212]?\d+(\.\d*)?([eEdD][-+]?\d+)?": "numbers have the digits 0 to 9, '-' and 'e'",
 }
+#: A number with a sign in front or a unit behind.
+_WITH_UNIT = re.compile(r"[^\w\s]{0,3}\s?\d+([,.'\u2009\u202f\xa0]\d+)?\s?[^\d\s]{0,4}")
 _ID = re.compile(r"(?i:(^|[_\W])(id|index|idx|nr|no|number|row)$)|[a-z]I[dD]$")
 _TOTAL = re.compile(
     r"(grand |sub)?(total|sum|summe|gesamt|somme|moyenne|average|avg\.?|mean|mittelwert|median)s?:?", re.IGNORECASE
@@ -89,7 +93,7 @@ def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bo
         column = column.astype(object)
     kind = infer_dtype(column, skipna=True)
     if kind in _NUMBERS and numbers is not False:
-        return _finite(column, where)
+        return _finite(column, where, form)
     is_date = is_datetime64_any_dtype(column)
     if kind == "boolean" or (is_date and not numbers):
         return column
@@ -114,7 +118,7 @@ def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bo
     found = _numbers(known, where, form)
     bad = known[found.isna()]
     if bad.empty:
-        return _finite(in_rows(found), where)
+        return _finite(in_rows(found), where, form)
     times = np.bincount(codes[codes >= 0], minlength=len(known))
     total, wrong, first = int(times.sum()), int(times[bad.index].sum()), row_of(codes == bad.index[0])
     share = 1 - wrong / total
@@ -126,10 +130,21 @@ def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bo
             f"{where} must hold numbers; row {first} below the header has {bad.iloc[0]!r}"
             f"{f', and {wrong} of {total} values are no numbers' * (wrong > 1)}{_hint(bad.iloc[0], form)}"
         )
-    if share:
+    if share > 0.5:
         logger.info(
             "%s is text: row %d below the header has %r, though %d of %d values are numbers",
             *(where, first, bad.iloc[0], total - wrong, total),
+        )
+    elif share:
+        number = found.first_valid_index()
+        logger.info(
+            "%s is text, though %d of %d values are numbers, the first %r in row %d below the header",
+            *(where, total - wrong, total, known[number], row_of(codes == number)),
+        )
+    elif len(bad) > 10 and bad.str.fullmatch(_WITH_UNIT).mean() > 0.5:
+        logger.warning(
+            "%s is text: row %d below the header has %r, and a number with anything beside it is none",
+            *(where, first, bad.iloc[0]),
         )
     return in_rows(known)
 
@@ -172,8 +187,10 @@ def _as_written(texts: "pd.Series[Any]", form: TableFormat) -> "pd.Series[Any]":
     return pd.to_numeric(texts, errors="coerce")
 
 
-def _finite(column: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
-    """The numbers as numpy has them; whole ones stay whole unless some are missing."""
+def _finite(column: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Series[Any]":
+    """The numbers as numpy has them, without those that stand for what is missing; whole ones stay whole unless some
+    are missing.
+    """
     try:
         values = column.to_numpy(dtype="float64", na_value=np.nan)
     except OverflowError as error:  # a whole number of more digits than any float has
@@ -181,12 +198,20 @@ def _finite(column: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
         raise ValueError(
             f"{where} holds a number in row {row} below the header that is too large for float32"
         ) from error
+    if form.signs:
+        values = np.where(np.isin(values, pd.to_numeric(pd.Series(form.signs), errors="coerce")), np.nan, values)
     if np.isinf(values).any():
         raise ValueError(f"{where} holds an infinite value in row {row_of(np.isinf(values))} below the header")
     if (large := np.abs(values) > LARGEST).any():
         row = row_of(large)
         raise ValueError(f"{where} holds {values[row - 1]:g} in row {row} below the header, too large for float32")
-    whole = is_integer_dtype(column) and not column.isna().any() and (np.abs(values) < 2**53).all()
+    if is_integer_dtype(column) and (is_rounded := np.abs(values) >= 2**53).any():
+        row = row_of(is_rounded)
+        logger.warning(
+            "%s has %s in row %d below the header, of whose digits only the first 16 count; ids are better ignored",
+            *(where, column.iloc[row - 1], row),
+        )
+    whole = is_integer_dtype(column) and (np.abs(values) < 2**53).all()  # which NaN is not
     return pd.Series(column.to_numpy(dtype="int64") if whole else values, index=column.index)
 
 
@@ -194,7 +219,7 @@ def _hint(value: str, form: TableFormat) -> str:
     """What reads a number that is written in another way."""
     bare = _SIGNS.sub(r"\1", value)
     if options := next((options for pattern, options in _OTHERWISE.items() if re.fullmatch(pattern, bare)), ""):
-        return f"; {options} that"
+        return f"; {options}"
     if form.decimal == "," and re.fullmatch(r"[-+]?\d*\.\d*", bare):
         return "; decimal is ',' here"
     if bare != value:
@@ -237,15 +262,3 @@ def names_rows(column: "pd.Series[Any]") -> str:
         return IS_ID if is_id else ""
     distinct = column.nunique()
     return "as distinct as rows" if distinct > 10 and 2 * distinct > column.count() else ""
-
-
-def say_what_dwarfs(table: pd.DataFrame, source: str) -> None:
-    """Log columns of numbers whose standard deviation is that of a few, beside which all others are the same."""
-    for name, values in table.items():
-        low, high = values.astype("float64").quantile([0.25, 0.75])
-        if 0 < high - low < values.std() / 1000:
-            row = row_of(values.abs() == values.abs().max())
-            logger.warning(
-                "%s: column %r has %g in row %d below the header, beside which its other values are all but equal",
-                *(source, name, values.iloc[row - 1], row),
-            )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from unvanish.data.columns import TOO_FAR, holds_numbers, row_of, say_what_dwarfs
+from unvanish.data.columns import TOO_FAR, holds_numbers, row_of
 from unvanish.data.splits import Integers
 from unvanish.names import nearest
 
@@ -90,7 +90,6 @@ class FeatureCoder:
             values = known[name].iloc[rows]
             categories[name] = sorted(values.dropna().unique())
             categories[name] += [None] * int(values.isna().any())
-        say_what_dwarfs(table[numbers], source)
         return cls(columns, scales, categories, impute=impute, source=source)
 
     @property

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from unvanish.bounds import PositiveInt, check_bounds
 from unvanish.data.bundled_series import DATASETS
-from unvanish.data.columns import TOO_FAR, row_of, say_what_dwarfs
+from unvanish.data.columns import TOO_FAR, row_of
 from unvanish.data.encoding import Encoding
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
+from unvanish.data.outliers import in_words
 from unvanish.data.series_encoding import TimeTable
 from unvanish.data.splits import Integers
 from unvanish.data.summary import ColumnNote, column_table
@@ -149,8 +150,10 @@ class Series(InMemoryData):
     @property
     def summary(self) -> str:
         """A line for each column of x: how many values are missing and different, and what becomes of it."""
-        becomes = {name: "scaled" + ", target" * (name in self.targets) for name in self._columns}
-        notes = [ColumnNote(str(name), self._columns[name], what) for name, what in becomes.items()]
+        notes = [
+            ColumnNote(str(name), column, "scaled" + ", target" * (name in self.targets) + in_words(column))
+            for name, column in self._columns.items()
+        ]
         return column_table(f"{self.source}: {len(self._columns)} rows", notes)
 
     @cached_property
@@ -298,7 +301,6 @@ class Series(InMemoryData):
     def _checked(self, table: pd.DataFrame, source: str, features: list[str] | None) -> pd.DataFrame:
         ignored = [name for name in self.ignored if name in table or source == self.source]
         columns = numbers_in_time(table, source, self.targets, features, self.date, ignore=ignored, form=self.form)
-        say_what_dwarfs(columns, source)
         missing = {name: rows for name, rows in columns.isna().items() if rows.any()}
         for name, rows in missing.items():
             if rows.all():

@@ -11,6 +11,7 @@ import pandas as pd
 from unvanish.data.columns import parsed
 from unvanish.data.encoding import TRUTH, Encoded
 from unvanish.data.features import FeatureCoder
+from unvanish.data.outliers import say_outliers
 from unvanish.data.table_file import TableFormat, read_table
 
 
@@ -53,6 +54,7 @@ class Table:
             as_number=self.coder.numbers,
         )
         self.coder.say_what_is_unknown(rows, source)
+        say_outliers(rows[self.coder.numbers], source)
         carried = {name: table[name].tolist() for name in self.ids if name in table}
         for name in self.targets:
             if name in table:

@@ -32,14 +32,14 @@ _THOUSANDS = (",", ".", " ", "'", "_", "\u2019", "\xa0", "\u202f")
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a table is written; only texts in Parquet know of ``decimal``, ``thousands`` and ``na_values``.
+    """How a table is written; in Parquet texts alone know of ``decimal`` and ``thousands``.
 
     Args:
         delimiter: Between two fields of a row; None: a comma, in .tsv a tab.
         decimal: Of numbers, a point or a comma.
         thousands: What parts the digits of a number in threes.
         encoding: Of the text.
-        na_values: One text or more that stand for a missing value, beside pandas' own (nothing, NA, NaN, null, ...).
+        na_values: One text or number, or more, that stand for a missing value, beside pandas' own (nothing, NA, ...).
 
     Raises:
         ValueError: An option cannot be so.

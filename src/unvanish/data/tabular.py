@@ -17,6 +17,7 @@ from unvanish.data.encoding import Encoding
 from unvanish.data.features import FeatureCoder
 from unvanish.data.loading import Description, Loading, Splits
 from unvanish.data.module import InMemoryData
+from unvanish.data.outliers import in_words, say_outliers
 from unvanish.data.splits import Integers, split
 from unvanish.data.summary import ColumnNote, column_table
 from unvanish.data.table_encoding import Table
@@ -150,6 +151,8 @@ class Tabular(InMemoryData):
         shares = (self.loading.validation_share, self.loading.test_share)
         parts = split(labels, group_names, shares, self.loading.split_seed)
 
+        numbers = [name for name in features if holds_numbers(features[name])]
+        say_outliers(frame[numbers + self.targets * (task == "regression")], self.source)
         coder = FeatureCoder.fit(features, parts[0], impute=self.imputes, source=self.source)
         x = coder(features, self.source)
         ids = [name for name, reason in left_out.items() if reason == IS_ID]
@@ -229,11 +232,11 @@ class Tabular(InMemoryData):
         for name, column in frame.items():
             missing = column.isna()
             if name in self.targets:
-                becomes = "target"
+                becomes = "target" + (in_words(column) if found.class_names is None else "")
             elif reason := left_out.get(str(name)):
                 becomes = f"left out: {reason}"
             elif name in coder.numbers:
-                becomes = "scaled" + f"; filled, first row {row_of(missing)}" * bool(missing.any())
+                becomes = "scaled" + in_words(column) + f"; filled, first row {row_of(missing)}" * bool(missing.any())
             else:
                 becomes = f"one-hot, {coder.width_of(str(name))}"
             notes.append(ColumnNote(str(name), column, becomes))

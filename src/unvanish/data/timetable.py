@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from unvanish.data.columns import parsed
+from unvanish.data.outliers import say_outliers
 from unvanish.data.table_file import PLAIN, TableFormat
 from unvanish.data.time_order import FEW, check_order, is_number, refuse_disorder, time_columns
 from unvanish.names import nearest
@@ -75,4 +76,6 @@ def numbers_in_time(
                 "the rows are taken as they stand, which must be oldest first",
                 *(source, names[0], columns[names[0]].iloc[0]),
             )
-    return pd.DataFrame({name: columns[name].to_numpy(dtype=float, na_value=np.nan) for name in asked})
+    numbers = pd.DataFrame({name: columns[name].to_numpy(dtype=float, na_value=np.nan) for name in asked})
+    say_outliers(numbers, source)
+    return numbers

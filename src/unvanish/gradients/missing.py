@@ -50,7 +50,7 @@ class Untrained(NamedTuple):
     def __str__(self) -> str:
         noun, what = {
             "gradient": ("parameter", "without a gradient"),
-            "outside": ("weight", "of the loss that the model does not know"),
+            "outside": ("weight", "in the loss that the model does not know"),
             "optimizer": ("parameter", "in no optimizer"),
             "frozen": ("weight", "frozen"),
         }[self.kind]

@@ -24,8 +24,8 @@ def test_the_findings_that_prune_are_the_judge_s():
 @pytest.mark.parametrize(
     ("first", "progress", "says"),
     [
-        (1e-7, 0.04, "no learning rate brings back so little"),
-        (1e-7, -3.0, "no learning rate brings back so little"),
+        (1e-7, 0.04, "neither a learning rate nor Adam can make up for that"),
+        (1e-7, -3.0, "neither a learning rate nor Adam can make up for that"),
         (1e-7, 0.06, ""),  # the last layers learn without the first
         (1e-7, math.nan, ""),
         (1e-5, 0.0, ""),

@@ -30,7 +30,7 @@ def test_layers_in_a_python_list():
     run = trained(model, classes(), F.cross_entropy, sgd(model))
     assert layers[0].weight.grad.any()
     shapes = ", ".join(str(tuple(parameter.shape)) for parameter in layers[0].parameters())
-    return run.end, f"2 weights of the loss that the model does not know: {shapes}"
+    return run.end, f"2 weights in the loss that the model does not know: {shapes}"
 
 
 @near(UNKNOWN_WEIGHTS)
@@ -55,7 +55,7 @@ def test_a_layer_that_is_made_anew_in_each_forward_pass():
     model = Parts(lambda m, h: nn.Linear(WIDTH, WIDTH)(h).relu())
     shapes = f"({WIDTH}, {WIDTH}), ({WIDTH},)"
     run = trained(model, classes(), F.cross_entropy, sgd(model))
-    return run.end, f"2 weights of the loss that the model does not know: {shapes}"
+    return run.end, f"2 weights in the loss that the model does not know: {shapes}"
 
 
 @near(UNKNOWN_WEIGHTS)

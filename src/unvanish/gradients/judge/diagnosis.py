@@ -147,7 +147,7 @@ def planned(
 ) -> tuple[Diagnosis, Plan]:
     """What the first batch shows, and how a copy of the model is to be trained."""
     if isinstance(optimizer, Optimizer):
-        raise ValueError("optimizer is one that holds a network's parameters already; give what makes one of them")
+        raise ValueError("optimizer is an instance; give a function that makes one from parameters")
     # A pass may leave what cannot be copied, and buffers that have moved.
     spare, other = copied(model).train(), copied(model).train()
     found = _diagnose(copied(model).train(), batches[0], loss)
@@ -229,7 +229,7 @@ def _trials_parts(trials: Trials, known: Container[str]) -> list[str]:
     parts.append(table((f"remedy, {trials.steps} steps each", "what it changes", "loss reached", "verdict"), rows))
     if trials.lost:
         parts.append(
-            f"{trials.lost} of {len(trials.tried)} have ended with a loss that is no number, and are in no mean"
+            f"{trials.lost} of {len(trials.tried)} ended with a NaN or infinite loss, and are left out of the mean"
         )
     reasons: dict[str, list[str]] = {}
     for words, why in trials.skipped.items():
@@ -241,14 +241,15 @@ def _trials_parts(trials: Trials, known: Container[str]) -> list[str]:
         parts.append(f"{best} where no change reaches {trials.unchanged.loss:.4g}")
         if not trials.best.learns:
             parts.append(
-                "even so the loss has not halved, a constant prediction's or its own: try more steps, or two of these"
+                "even so the loss is more than half of the initial one or of a constant prediction's: try more "
+                "steps, or two of these"
             )
     elif trials.tried:
-        parts.append(f"none of these helps: no change reaches {reached}, and none gets 5 % below that")
+        parts.append(f"none of these helps: without a change the loss reaches {reached}, and none gets 5 % below that")
     elif trials.unchanged.learns:
-        parts.append(f"it learns as it is, and reaches {reached}: nothing was tried against it")
+        parts.append(f"it learns as it is, and reaches {reached}: nothing else was tried")
     else:
-        parts.append(f"it reaches {reached}, and nothing fits that could be tried")
+        parts.append(f"it reaches {reached}, and no remedy fits")
     return parts
 
 

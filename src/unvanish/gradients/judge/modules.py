@@ -20,7 +20,7 @@ def without_end(plan: Plan) -> Plan:
     """No activation between the layer that the finding names, or the last, and the loss."""
     found = ends(plan)
     if not found:
-        raise UnfitError("the activation at the output is no module of its own")
+        raise UnfitError("the activation at the output is not a module")
     for name in found:
         _put(plan, name, nn.Identity())
     return replace(plan, changes=dict.fromkeys(found, "Identity"))
@@ -60,7 +60,7 @@ def initialized(plan: Plan) -> Plan:
             nn.init.zeros_(module.bias)
         changes[name] = "he_normal" if plan.activations.get(name) in _LIKE_RELU else "xavier_normal"
     if not changes:
-        raise UnfitError("it has no linear or convolutional layer whose weights could be drawn anew")
+        raise UnfitError("it has no linear or convolutional layer to initialize")
     return replace(plan, changes=plan.changes or {"weights": " and ".join(dict.fromkeys(changes.values()))})
 
 
@@ -90,7 +90,7 @@ def norm_first(plan: Plan) -> Plan:
     """The norm of torch's Transformer layers in front of each branch."""
     names = [n for n, m in plan.model.named_modules() if isinstance(m, _BLOCKS) and not m.norm_first]
     if not names:
-        raise UnfitError("it has no nn.TransformerEncoderLayer whose norm stands behind a branch")
+        raise UnfitError("it has no nn.TransformerEncoderLayer with norm_first=False")
     for name in names:
         plan.model.get_submodule(name).norm_first = True  # type: ignore[assignment]
     return replace(plan, changes=_told(names, "norm_first=True"))
@@ -113,7 +113,7 @@ def orthogonal(plan: Plan) -> Plan:
             for gate in matrix.detach().chunk(gates):
                 nn.init.orthogonal_(gate)
     if not names:
-        raise UnfitError("it has no layer that is called step after step")
+        raise UnfitError("it has no recurrent layer")
     return replace(plan, changes=_told(names, "orthogonal"))
 
 

@@ -8,17 +8,17 @@ MOMENTS = (10, 100)
 #: Findings after which no number of further steps makes a network learn, whatever its loss is, and why.
 LOST = {
     "nan": "what is NaN or infinite stays so",
-    "weights that do not move": "the optimizer makes no step",
+    "weights that do not move": "the optimizer does not change the weights",
 }
 #: Findings that may heal while the loss falls, and why they do not where a hundred steps have left it at that of the
 #: best constant prediction.
 STUCK = {
     "vanishing": "the first layers get too little of the gradient to change what reaches the last one",
-    "exploding": "the first layers are thrown about, and what the others learn of them is gone at the next step",
-    "dead": "what is constant has a gradient of 0, and stays constant",
-    "saturated": "at its bound the derivative is almost 0, so that nothing leads back from there",
-    "diverging": "steps of this size make the loss larger, and they stay of this size",
-    "steps too large": "steps of this size jump over what they aim at, and they stay of this size",
+    "exploding": "the first layers change so much at each step that the later ones cannot learn from them",
+    "dead": "constant units have a gradient of 0, and stay constant",
+    "saturated": "where an activation is saturated its derivative is almost 0, so it stays saturated",
+    "diverging": "steps of this size increase the loss, and the step size stays the same",
+    "steps too large": "steps of this size overshoot, and the step size stays the same",
 }
 #: A share of the last layer's gradient that no learning rate brings back, nor Adam's division, whose eps is 1e-8: where
 #: that gradient is about 1e-2 a weight, this share of it is no more than eps.
@@ -38,8 +38,8 @@ def hopeless(report: Report) -> str:
     is_lost = report.end.first_over_last < _GONE and report.progress(MOMENTS[0]) < NOT_LEARNT
     if "vanishing" in found and is_lost:
         return (
-            f"vanishing: {found['vanishing']}; no learning rate brings back so little, nor does Adam, whose eps is "
-            "1e-8, and without it the loss is not below that of the best constant prediction"
+            f"vanishing: {found['vanishing']}; neither a learning rate nor Adam can make up for that, as Adam's eps is "
+            "1e-8, and the loss is not below that of the best constant prediction"
         )
     if report.steps >= MOMENTS[-1] and "no better than a constant" in found:
         for name, why in STUCK.items():

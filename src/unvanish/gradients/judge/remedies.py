@@ -87,7 +87,7 @@ def scaled_inputs(plan: Plan) -> Plan:
     """Inputs of mean 0 and standard deviation 1, by column or by channel."""
     xs = [x for x, _ in plan.batches]
     if not all(isinstance(x, Tensor) and x.is_floating_point() and x.dim() > 1 for x in xs):
-        raise UnfitError("its inputs are no tensors of numbers")
+        raise UnfitError("its inputs are not numeric tensors")
     mean, std = _moments(xs)
     if _is_standard(xs):
         raise UnfitError("its inputs are standardised already")
@@ -99,7 +99,7 @@ def scaled_targets(plan: Plan) -> Plan:
     """Targets of mean 0 and standard deviation 1; the loss is told in their own units all the same."""
     ys = [y for _, y in plan.batches]
     if not plan.is_regression or not all(y.is_floating_point() and y.dim() for y in ys):
-        raise UnfitError("its targets are no numbers to be met")
+        raise UnfitError("its targets are not numbers to be predicted")
     if _is_standard(ys):
         raise UnfitError("its targets are standardised already")
     mean, std = _moments(ys)
@@ -125,9 +125,9 @@ def undone(plan: Plan) -> Plan:
     squashed = next((head for head in plan.record.heads if head.is_logits), None)
     kinds = [name for name in (squashed.path if squashed else ()) if name in ("Softmax", "Sigmoid")]
     if not kinds:
-        raise UnfitError("no softmax and no sigmoid is at its output")
+        raise UnfitError("its output is no softmax or sigmoid")
     if modules.ends(plan):
-        raise UnfitError("it comes to the same as no activation at the output")
+        raise UnfitError("it amounts to no activation at the output")
     loss, is_softmax = plan.loss, kinds[-1] == "Softmax"
 
     def of_probabilities(output: Any, y: Tensor) -> Tensor:

@@ -67,10 +67,10 @@ class Verdict(Displayed):
         if self.findings:
             return self.findings[0].cause
         if self.name == "unknown":
-            return "fewer than two layers say nothing of the gradient's way."
+            return "with fewer than two layers nothing can be said about depth."
         missing = ", ".join(str(one) for one in self.untrained if one.kind != "frozen")
         if missing:
-            return f"but not all that seems to train does: {missing}."
+            return f"but some of what seems to be trained is not: {missing}."
         return f"{_HEALTHY}{'' if self.is_loss_seen else _NO_LOSS}."
 
     @property
