@@ -110,10 +110,10 @@ def page(lines: list[str], repeats: int, gib: float) -> str:
 
 ## Data larger than memory
 
-A network of two hidden layers of 256 units (`mlp/arrays`, with the monitor at its defaults), trained for {STEPS} steps
-of {BATCH} rows drawn from all over the array; a row has {WIDTH} numbers in float32. Each measurement is a process of its
-own, the median of {repeats}, on one thread of a machine that did other work. Memory is the peak resident size of the
-process, torch and Lightning included.
+A network of two hidden layers of 256 units (`mlp/arrays`, with the monitor at its defaults), trained for {STEPS}
+steps of {BATCH} rows drawn from all over the array; a row has {WIDTH} numbers in float32. Each measurement is a
+process of its own, the median of {repeats}, on one thread of a machine that did other work. Memory is the peak
+resident size of the process, torch and Lightning included.
 
 `python -m benchmarks.machines --gib {gib:g} --repeats {repeats}`, {date.today()}
 
