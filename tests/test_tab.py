@@ -202,7 +202,7 @@ def test_the_list_has_each_run_with_its_verdict_its_ratio_and_its_score_the_grav
     assert rows[0].endswith("test accuracy 0.125")
     assert next(row for row in rows if row.startswith("broken")).startswith("brokennan")
     assert sorted(row.split("healthy")[0] for row in rows if "healthy" in row) == ["level/seed0", "level/seed1"]
-    assert any(row.startswith("timedvanishing through time") for row in rows)
+    assert any(row.startswith("timedvanishing through timeh_1/h_10 1e-08") for row in rows)
     assert any(row.startswith("oldunknown") for row in rows)
 
 

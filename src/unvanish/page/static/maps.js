@@ -3,7 +3,8 @@ import { label, layerTicks, scale, stepAxis, tickText, ticks } from "./axes.js";
 import { SPECIAL, shade, tone } from "./colours.js";
 import { h, svg, term } from "./dom.js";
 import { saving } from "./export.js";
-import { cellText, shades, shortNames, stepsOf, written } from "./model.js";
+import { cellText, shades, shortNames, stepsOf } from "./model.js";
+import { endsOf } from "./runs.js";
 
 const GAP = 12;
 const TOP = 44;
@@ -148,8 +149,8 @@ function fitted(words, fits) {
 
 function verdictText(run, fits) {
   const words = run.verdict;
-  const ratio = words.includes("through time") ? "NaN" : written(run.first_over_last?.end ?? NaN);
-  const whole = ratio === "NaN" ? [] : [`${words}, first/last ${ratio}`, `${words}, ${ratio}`];
+  const ends = endsOf(run);
+  const whole = ends ? [`${words}, ${ends.words} ${ends.ratio}`, `${words}, ${ends.ratio}`] : [];
   const texts = [...whole, words, words.replace(" through time", ""), `${words.slice(0, fits)}…`];
   return texts.find((text) => text.length <= fits + 1) ?? texts.at(-1);
 }

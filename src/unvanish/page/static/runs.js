@@ -45,6 +45,17 @@ function scored(value) {
   return Math.abs(value) >= 1e-3 && Math.abs(value) < 1 ? value.toFixed(3) : written(value);
 }
 
+// What the verdict compares: the ends of the depth, or those of time, where it is ill through time. The key of the
+// glossary, its words, and the ratio; nothing where it is not known.
+export function endsOf(run) {
+  if (run.verdict.includes("through time")) {
+    const [, early, ratio, late] = /h_(\d+) gets (\S+) times the gradient that h_(\d+) gets/.exec(run.evidence ?? "") ?? [];
+    return ratio ? { key: "dh", words: `h_${early}/h_${late}`, ratio } : null;
+  }
+  const ratio = written(run.first_over_last?.end ?? NaN);
+  return ratio === "NaN" ? null : { key: "first/last", words: "first/last", ratio };
+}
+
 function row(run, state, actions) {
   const look = state.looks.get(run.name);
   const isShown = state.chosen.has(run.name);
@@ -55,7 +66,7 @@ function row(run, state, actions) {
     event.preventDefault();
     choose(event);
   };
-  const ratioText = written(run.first_over_last?.end ?? NaN);
+  const ends = endsOf(run);
   return h(
     "div",
     {
@@ -68,7 +79,7 @@ function row(run, state, actions) {
       onkeydown: keyed,
     },
     h("div", { class: "name" }, swatch, h("span", {}, breakable(run.name))),
-    h("div", { class: "facts" }, chip(run), ratioText === "NaN" ? null : h("span", {}, term("first/last"), ` ${ratioText}`)),
+    h("div", { class: "facts" }, chip(run), ends && h("span", {}, term(ends.words, ends.key), ` ${ends.ratio}`)),
     run.score ? h("div", { class: "facts quiet" }, `${run.score.name} ${scored(run.score.value)}`) : null,
   );
 }
