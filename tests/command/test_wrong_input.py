@@ -127,7 +127,7 @@ CASES = [
     ("recipes copy quickstart plain_file", "plain_file exists already"),
     ("diagnose", "which recipe? Say its name"),
     ("diagnose -c quickstart --fail-on vanish", "--fail-on: unknown finding 'vanish'; did you mean 'vanishing'?"),
-    ("diagnose -c quickstart --steps -3", "--steps is -3; it is how many steps"),
+    ("diagnose -c quickstart --steps -3", "--steps is -3; it is the number of steps"),
     ("diagnose --model torch.nn.ReLU --input-shape 3 --steps 3", "--steps goes with a recipe"),
     ("diagnose -c quickstart --input-shape 3,4", "--input-shape goes with --model"),
     ("diagnose -c quickstart --model.activaton tanh", "unknown key 'model.activaton'"),
