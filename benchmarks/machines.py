@@ -108,16 +108,16 @@ def page(lines: list[str], repeats: int, gib: float) -> str:
     return f"""\
 # Machines
 
-## Data larger than the memory
+## Data larger than memory
 
-A network of two hidden layers of 256 units (`mlp/arrays`, with the monitor as it is by default) trained for {STEPS}
-steps of {BATCH} rows, each {WIDTH} numbers of float32, drawn from all over the array; each time in a process of its
-own, the median of {repeats}, on one thread of a machine that did other work. Memory is the most that the process has
-had resident, torch and Lightning included.
+A network of two hidden layers of 256 units (`mlp/arrays`, with the monitor at its defaults), trained for {STEPS}
+steps of {BATCH} rows drawn from all over the array; a row has {WIDTH} numbers in float32. Each measurement is a
+process of its own, the median of {repeats}, on one thread of a machine that did other work. Memory is the peak
+resident size of the process, torch and Lightning included.
 
 `python -m benchmarks.machines --gib {gib:g} --repeats {repeats}`, {date.today()}
 
-| x | rows | samples a second | resident at most, GiB |
+| x | rows | samples a second | peak memory, GiB |
 |---|---|---|---|
 {chr(10).join(lines)}
 """

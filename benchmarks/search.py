@@ -1,4 +1,5 @@
-"""What pruning by the verdict is worth in a search: ``python -m benchmarks.search``, which writes benchmarks/SEARCH.md.
+"""What pruning by the verdict is worth in a search: ``python -m benchmarks.search``, which writes
+benchmarks/SEARCH.md.
 
 Each trial is trained once and to its end. From its validations it is known when Optuna's MedianPruner would have
 stopped it, from its gradients when the verdict would have, and from both when both together: so all are judged by the
@@ -193,15 +194,15 @@ def page(lines: list[str], count: int, searches: int) -> str:
     head = f"""\
 # Search
 
-What it is worth that the verdict prunes: {searches} searches a recipe, of {count} trials each, drawn at random. Each
-trial was trained to its end, with a note of the step at which a pruner would have stopped it: the best score that can
-be reached is that without a pruner, and of each trial that was stopped it is known what it would have come to. Scores
-are of the validation split, the median over the searches: accuracy, and for the adding problem the error. The median
-pruner is Optuna's with its defaults, asked after every validation. "Verdict alone" stops what is ill; "verdict", the
-default of `unvanish search`, also what is below the median of those that have come to their end, of which there are
+What pruning by the verdict saves: {searches} searches per recipe, of {count} random trials each. Every trial was
+trained to its end, noting the step at which each pruner would have stopped it. So the best score that can be
+reached is that without a pruner, and it is known what each stopped trial would have reached. Scores are on the
+validation split, the median over the searches: accuracy, and for the adding problem the error. The median pruner is
+Optuna's with its defaults, asked after every validation. "Verdict alone" stops trials that show a fault; "verdict",
+the default of `unvanish search`, also stops those below the median of the finished trials, of which there must be
 {STARTUP} or more, after {WARMUP:.0%} of its steps. Both numbers, and the share of the gradient at which vanishing
-stops a trial, were chosen on these searches, so on others the verdict may do worse. Seconds are those of training, of
-a trial that was stopped as many as its share of the steps; the machine did other work meanwhile.
+stops a trial, were chosen on these searches, so the verdict may do worse on others. Seconds are training time; a
+stopped trial counts with its share of the steps. The machine did other work at the same time.
 
 `python -m benchmarks.search --trials {count} --searches {searches}`, {date.today()}
 

@@ -44,6 +44,7 @@ suppress_warnings = [
 ]
 
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
@@ -56,7 +57,7 @@ html_theme = "furo"
 html_title = "unvanish"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
-html_js_files = ["tables.js"]
+html_js_files = ["phone.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
@@ -75,6 +76,8 @@ _MARKUP = re.compile(r"(``.+?``)|([|*])|(?<=\w)(_)(?!\w)|(?<![`\w:])(`)(?!`)")
 
 def _escape(app, what, name, obj, options, lines) -> None:
     """Docstrings are plain English with formulas; all markup they have is double backticks, lists and sections."""
+    if lines and lines[0].startswith("Alias for field number"):  # a named tuple's, by Python
+        lines.clear()
     for index, line in enumerate(lines):
         start = len(line) - len(line.lstrip())
         kept = 2 if line.lstrip().startswith(("- ", "* ")) else 0

@@ -41,6 +41,21 @@ def test_the_readme_is_short():
     assert all(len(line) <= 100 for line in TEXT.splitlines() if line.startswith("| "))
 
 
+def test_the_counts_of_the_readme_are_those_of_the_pages_of_measurements():
+    pages = {path.stem: path.read_text() for path in (ROOT / "benchmarks").glob("*.md")}
+    kills = re.search(r"(\d+ of \d+) runs ended", pages["TRUST"])[1]
+    files = sum(map(int, re.search(r"^\| all \| \| (.*) \|$", pages["TABLES"], re.MULTILINE)[1].split("|")))
+    row = re.search(r"^\| all \|((?: [\d.]+ \|){5})", pages["FAULTS"], re.MULTILINE)[1]
+    faulty, detected, named, healthy, _ = map(float, row.strip(" |").split(" | "))
+    verdicts = re.findall(r"\| (yes|no) \| \d+ \|$", pages["PAPERS"], re.MULTILINE)
+    text = " ".join(TEXT.split())
+    assert f"{kills} killed runs" in text
+    assert f"none of {files:,} damaged files" in text
+    assert f"of {faulty:g} faulty training programs {detected:.1f} are detected" in text
+    assert f"the cause of {named:.1f} is named (means of three seeds); of {healthy:g} healthy" in text
+    assert f"{verdicts.count('yes')} of {len(verdicts)} published claims" in text
+
+
 @pytest.mark.slow
 def test_the_raw_loop_of_the_page_on_training_ends_in_a_verdict(capsys):
     (code,) = re.findall(

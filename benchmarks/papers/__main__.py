@@ -100,9 +100,9 @@ def _page(results: Sequence[Result], command: str) -> str:
     lines = [
         "# Papers, and what this package measures",
         "",
-        "Ours is the mean over seeds, and its standard deviation from one seed to another. What is to be above or",
-        "below a limit is so with every seed; what is to be within per cent is so in the geometric mean. Test",
-        "accuracies are those of the checkpoint that was best on the validation split; keras_mlp has none.",
+        "Ours is the mean over seeds, with the standard deviation between seeds. A limit (above, below) must",
+        "hold for every seed; a tolerance in per cent must hold for the geometric mean. Test",
+        "accuracies are those of the checkpoint that was best on the validation split; keras_mlp has no such split.",
         "",
         "| row | claim | figure, and what is expected | ours | as expected | seconds |",
         "|---|---|---|---|---|---|",

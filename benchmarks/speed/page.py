@@ -18,9 +18,9 @@ KEPT = Path(__file__).with_name("results.json")
 PAGE = Path(__file__).parents[1] / "RESULTS.md"
 _HEAD = """# Speed, beside what a user would run instead
 
-Written by `make bench` (`python -m benchmarks.speed [PART ...]`; a part is a file of benchmarks/speed). A ratio is ours
-to the peer's: both in one run on one machine, in turns, the median of the rounds with the least and the most of them;
-less is better. No test asserts a time. What each change bought, and what was tried in vain, is in
+Written by `make bench` (`python -m benchmarks.speed [PART ...]`; a part is a file of benchmarks/speed). A ratio is our
+time over the peer's. Both are measured in one run on one machine, in turns; it is the median of the rounds, with the
+least and the most of them, and less is better. No test asserts a time. What each change brought, and what did not help:
 [speed/NOTES.md](speed/NOTES.md).
 """
 
