@@ -8,7 +8,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from unvanish.command.checkpoint_file import has_checksum, newest_good, read
-from unvanish.command.errors import WrongInputError
+from unvanish.command.errors import WrongInputError, one_line
 from unvanish.command.place import BATCH, EPOCH, VALIDATION
 from unvanish.command.run_folder import numbered
 
@@ -101,7 +101,10 @@ def load_weights(path: Path, model: LightningModule) -> dict[str, Any]:
     for name, theirs, ours in pairs:
         if theirs != ours:
             raise WrongInputError(f"{path} is of another architecture: {name} is {theirs} there and {ours} here")
-    model.load_state_dict(saved)
+    try:
+        model.load_state_dict(saved)
+    except RuntimeError as error:  # sparse, without a device, ...
+        raise WrongInputError(f"{path} is not a checkpoint of a network: {one_line(error)}") from error
     return checkpoint
 
 

@@ -104,7 +104,7 @@ class ArrayFolder(InMemoryData):
         found = FileRows.of_npy(Path(self.path) / "x.npy")
         if len(found.shape) < 2:
             raise ValueError(
-                f"{self.path}/x.npy: {[*found.shape]} has no axis but that of its rows; reshape it to (N, 1)"
+                f"{self.path}/x.npy: {[*found.shape]} has no axis besides that of its rows; reshape it to (N, 1)"
             )
         if len(found) != len(self._y):
             raise ValueError(f"{self.path}: {len(found)} rows in x.npy and {len(self._y)} in y.npy")
@@ -119,11 +119,9 @@ class ArrayFolder(InMemoryData):
                 raise ValueError(f"{where}: row {bad[0]} is not finite, and {len(bad) - 1} others are not")
             return found.double().reshape(len(found), -1)
         if found.dim() != 1 or found.min() < 0:
-            raise ValueError(
-                f"{where}: whole numbers are classes, (N,) from 0; targets to be measured are of type float"
-            )
+            raise ValueError(f"{where}: whole numbers are classes, (N,) from 0; targets of a regression must be floats")
         if not found.any():
-            raise ValueError(f"{where}: all rows are of class 0; a network has nothing to tell apart")
+            raise ValueError(f"{where}: all rows are of class 0; there is nothing to classify")
         return found.long()
 
     @cached_property

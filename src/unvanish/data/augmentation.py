@@ -69,7 +69,7 @@ class Augmentation:
             ValueError: A crop could miss the image, or the cutout is larger than it.
         """
         if self.crop >= min(height, width):
-            raise ValueError(f"augmentation: crop {self.crop} is too much for images of {height} x {width} pixels")
+            raise ValueError(f"augmentation: crop {self.crop} is too large for images of {height} x {width} pixels")
         if self.cutout > min(height, width):
             raise ValueError(f"augmentation: cutout {self.cutout} is larger than images of {height} x {width} pixels")
 

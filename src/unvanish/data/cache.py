@@ -70,7 +70,7 @@ def decode(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], *, c
     if size > MEMORY_SHARE * _memory():
         raise ValueError(
             f"{len(files)} files of {shape} take {size / 2**30:.1f} GiB, more than half of the memory; cache=file "
-            "keeps them on the disk"
+            "keeps them on disk"
         )
     pixels = torch.empty(len(files), *shape, dtype=torch.uint8)
     found = _scan(files, decoder, lambda row, sample: pixels[row].copy_(torch.from_numpy(sample)))
@@ -154,7 +154,7 @@ def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) 
         whole = size == len(found.files) * int(np.prod(shape)) and files == set(range(count))
         whole = whole and found.sums.shape == (len(found.files), 2, shape[0])
     if not whole:
-        logger.warning("the cache %s is damaged and is made anew", target)
+        logger.warning("the cache %s is damaged and will be rebuilt", target)
     return found if whole else None
 
 

@@ -71,11 +71,14 @@ class FeatureCoder:
         for name, count in counts.items():
             if count > MOST_CATEGORIES:
                 raise ValueError(
-                    f"{source}: column {name!r} has {count} different texts, and at most {MOST_CATEGORIES} are coded; "
+                    f"{source}: column {name!r} has {count} distinct texts, and at most "
+                    f"{MOST_CATEGORIES} can be one-hot encoded; "
                     f"ignore=[{name}] leaves it out"
                 )
         if (cells := len(table) * sum(counts.values())) > _MOST_CELLS:
-            raise ValueError(f"{source}: {cells:.1e} numbers for the categories of {len(table)} rows are too many")
+            raise ValueError(
+                f"{source}: one-hot encoding would take {cells:.1e} numbers for {len(table)} rows, which is too many"
+            )
         unlearnt = cls(columns, dict.fromkeys(numbers, Scale(0, 0, 1)), {}, impute=impute, source=source)
         known = unlearnt._checked(table, source)
         scales: dict[str, Scale] = {}
@@ -195,7 +198,7 @@ class FeatureCoder:
             if (unknown := ~texts.isin(known) & texts.notna()).any():
                 row = row_of(unknown)
                 logger.warning(
-                    "%s: column %r has %d values that the training rows lack and that count as none of theirs, the "
+                    "%s: column %r has %d values that are not in the training rows and become all zeros, the "
                     "first %r in row %d below the header",
                     *(source, name, unknown.sum(), texts.iloc[row - 1], row),
                 )

@@ -55,7 +55,7 @@ def _visible_files(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
     seen: dict[str, str] = {}
     for root, folders, names in os.walk(folder, followlinks=True):
         if (first := seen.setdefault(os.path.realpath(root), root)) != root:
-            raise ValueError(f"{root} and {first} are the same folder, by a link")
+            raise ValueError(f"{root} and {first} are the same folder, through a link")
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield Path(root), [Path(root, name) for name in sorted(names) if not name.startswith(".")]
 
@@ -181,9 +181,7 @@ class ImageFolder(InMemoryData):
         found = {part: self._classes(folder) for part, folder in self._split_folders().items()}
         class_names = sorted(found["train"])
         if len(class_names) < 2:
-            raise ValueError(
-                f"{self.path}: one class only, {class_names[0]!r}; classes are told apart by their folders"
-            )
+            raise ValueError(f"{self.path}: only one class, {class_names[0]!r}; each class needs a folder of its own")
         for part, classes in found.items():
             for name in classes:
                 if name not in found["train"]:
@@ -217,7 +215,7 @@ class ImageFolder(InMemoryData):
     def _classes(self, folder: Path) -> dict[str, list[Path]]:
         folders = _folders(folder)
         if not folders:
-            raise ValueError(f"{folder}: no folders; {self.noun}s lie in a folder for each class")
+            raise ValueError(f"{folder}: no folders; put the {self.noun}s of each class in a folder of its own")
         return {name: self._samples(class_folder) for name, class_folder in folders.items()}
 
     def _samples(self, folder: Path) -> list[Path]:
@@ -263,7 +261,7 @@ def _refuse_twice(paths: list[Path]) -> None:
     for path in paths:
         real = os.path.realpath(path) if path.is_symlink() else os.path.join(folders[path.parent], path.name)
         if (first := seen.setdefault(real, path)) != path:
-            raise ValueError(f"{path} and {first} are the same file, by a link")
+            raise ValueError(f"{path} and {first} are the same file, through a link")
 
 
 def _named(files: list[int], decoded: Decoded, paths: list[Path]) -> str:

@@ -67,7 +67,7 @@ class ImageDecoder:
                 ImageOps.exif_transpose(image, in_place=True)
                 pixels = self.fit(image)
                 if halved and pixels.max() < 16:
-                    raise ValueError("its 16 bits use less than a sixteenth of their range and would be black")
+                    raise ValueError("its 16-bit pixels use less than a sixteenth of their range and would look black")
                 return pixels
         except UnidentifiedImageError as error:
             raise ValueError("not an image") from error
@@ -77,7 +77,9 @@ class ImageDecoder:
         if image.mode.startswith("I;16"):
             values = np.asarray(image).astype(np.uint32)  # Pillow would cut at 255
             if self.white is None and 0 < values.max() < 2**12:
-                raise ValueError(f"its 16 bits reach {values.max()} alone and would be black; give white, such as 4095")
+                raise ValueError(
+                    f"its 16-bit pixels reach only {values.max()} and would look black; set white, such as 4095"
+                )
             white = 2**16 if self.white is None else self.white + 1
             image = Image.fromarray((np.minimum(values, white - 1) * 256 // white).astype(np.uint8))
         elif image.mode in ("I", "F"):

@@ -163,14 +163,14 @@ class LabelledText(InMemoryData):
         texts, labels = layout.column(rows, "text", self.path), layout.column(rows, "label", self.path)
         class_names = _sorted(set(labels))
         if len(class_names) < 2:
-            raise ValueError(f"{self.path}: one label only, {_short(class_names[0])}")
+            raise ValueError(f"{self.path}: only one label, {_short(class_names[0])}")
         if pair := differing_in_case(pd.Series(labels)):
             raise ValueError(
-                f"{self.path}: labels {pair[0]!r} and {pair[1]!r}, the latter in row {pair[2]}, differ in case alone"
+                f"{self.path}: labels {pair[0]!r} and {pair[1]!r}, the latter in row {pair[2]}, differ only in case"
             )
         if (swallowed := layout.swallowed(texts, class_names)) is not None:
             raise ValueError(
-                f"{self.path}: the text of row {swallowed + 1} holds other rows; is a quotation mark unpaired?"
+                f"{self.path}: the text of row {swallowed + 1} contains other rows; is a quotation mark unpaired?"
             )
         names = [f"{self.path}, label {_short(name)}" for name in class_names]
         groups = _groups(labels, class_names)
@@ -257,7 +257,7 @@ def _layout(
     """What was asked for, and where plain, what was left open."""
     width = rows.shape[1]
     if width < 2:
-        raise ValueError(f"{path}: texts and labels take two columns, it has one")
+        raise ValueError(f"{path}: texts and labels need two columns, it has one")
     if width > 2 and (text is None or label is None):
         raise ValueError(f"{path} has {width} columns; give both text and label, by name or by position from 0")
     named = isinstance(text, str) or isinstance(label, str)
@@ -290,7 +290,7 @@ def _guess(rows: pd.DataFrame, path: str) -> int:
     ]
     if len(few) != 1:
         raise ValueError(
-            f"{path}: which column holds the label is not plain; give label, by name or by position from 0"
+            f"{path}: it is not clear which column holds the label; give label, by name or by position from 0"
         )
     return few[0]
 

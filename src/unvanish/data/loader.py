@@ -45,7 +45,7 @@ class BatchLoader:
     ) -> None:
         lengths = [len(tensor) for tensor in tensors]
         if len(set(lengths)) != 1:
-            raise ValueError(f"tensors need one common length, found {lengths}")
+            raise ValueError(f"tensors must have the same length, found {lengths}")
         self.tensors = tensors if shuffle else tuple(tensor[rank::world_size] for tensor in tensors)
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -60,7 +60,7 @@ class Series(InMemoryData):
         path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header, oldest row first.
         targets: The columns of ``path`` to forecast.
         features: The columns in x; the targets join them. None for every column of numbers.
-        date: The column of dates, which must grow and are no feature. None finds one that is called date, datetime,
+        date: The column of dates, which must increase and are no feature. None finds one that is called date, datetime,
             timestamp, time or year, or that holds dates like 1958-03, 03/29/1958, 29.03.1958 or 19580329. Where it
             repeats itself, columns called month, day, hour and alike say the rest.
         ignore: Columns that are not read.
@@ -265,7 +265,11 @@ class Series(InMemoryData):
             left_out += len(ends) - len(kept)
             parts.append(kept)
         if left_out:
-            logger.info("%s: %d windows that end on a missing value or ask for one are left out", self.source, left_out)
+            logger.info(
+                "%s: %d windows that end with a missing value or have one to forecast are left out",
+                self.source,
+                left_out,
+            )
         return parts
 
     @cached_property
@@ -304,7 +308,7 @@ class Series(InMemoryData):
         missing = {name: rows for name, rows in columns.isna().items() if rows.any()}
         for name, rows in missing.items():
             if rows.all():
-                raise ValueError(f"{source}: column {name!r} holds no value")
+                raise ValueError(f"{source}: column {name!r} has no values")
         if missing:
             counts = ", ".join(f"{name!r} ({rows.sum()}, row {row_of(rows)} first)" for name, rows in missing.items())
             if not self.interpolates:

@@ -67,7 +67,7 @@ def _read_rows(reader: Any, delimiter: str, header: list[str]) -> int:
         start, line = line, reader.line_num
         if not row:
             if len(header) == 1:
-                raise ValueError(f"line {line} is blank, which may be a missing value or none")
+                raise ValueError(f"line {line} is blank, which may or may not be a missing value")
             continue
         rows += 1
         if len(row) != len(header):
@@ -80,14 +80,14 @@ def _read_rows(reader: Any, delimiter: str, header: list[str]) -> int:
                 "delimiters of as many rows; is a quotation mark unpaired?"
             )
     other = max(DELIMITERS, key=lambda character: delimiter.join(header).count(character))
-    hint = f"; does delimiter={other!r} part them?" if other != delimiter and other in delimiter.join(header) else ""
+    hint = f"; try delimiter={other!r}" if other != delimiter and other in delimiter.join(header) else ""
     if wrong:
         raise ValueError(
             f"{len(wrong)} of {rows} rows have more or fewer fields than the header, which has {len(header)}; the "
             f"first is row {wrong[0][0]} below it, with {wrong[0][1]}{hint}"
         )
     if hint and len(header) == 1:
-        raise ValueError(f"its header is one field, {header[0][:40]!r}{hint}")
+        raise ValueError(f"its header has one field, {header[0][:40]!r}{hint}")
     return rows
 
 

@@ -187,16 +187,16 @@ class Tabular(InMemoryData):
             if name not in frame:
                 raise ValueError(f"{self.source}: no column {name!r}{nearest(name, frame.columns.tolist())}")
         if both := {*self.ignored} & {*self.targets, *(self.wanted or ())}:
-            raise ValueError(f"{self.source}: column {min(both)!r} is ignored, and asked for")
+            raise ValueError(f"{self.source}: column {min(both)!r} is both ignored and asked for")
         if both := {*self.targets} & {*(self.wanted or ())}:
-            raise ValueError(f"{self.source}: column {min(both)!r} is a target, and a feature")
+            raise ValueError(f"{self.source}: column {min(both)!r} is both a target and a feature")
         used = frame.columns if self.wanted is None else [*self.wanted, *self.targets]
         frame = frame[[name for name in frame if name in used and name not in self.ignored]]
         frame = parsed(frame, self.source, self.form, as_text=self.categories)
         for name in self.targets:
             if (missing := frame[name].isna()).any():
-                first = f"the first in row {row_of(missing)} below the header"
-                raise ValueError(f"{self.source}: target {name!r} lacks {missing.sum()} values, {first}")
+                where = f"{missing.sum()}, the first in row {row_of(missing)} below the header"
+                raise ValueError(f"{self.source}: missing values in the target {name!r} ({where})")
         return frame
 
     def _features(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -215,14 +215,16 @@ class Tabular(InMemoryData):
             elif column.equals(target):
                 raise ValueError(f"{self.source}: column {name!r} repeats the target; ignore=[{name}] leaves it out")
             elif _tells(column, target):
-                logger.warning("%s: column %r tells the target exactly; is it known beforehand?", self.source, name)
+                logger.warning(
+                    "%s: column %r determines the target exactly; is it known at prediction time?", self.source, name
+                )
             elif not holds_numbers(column) and (pair := differing_in_case(column)):
                 logger.warning("%s: column %r has both %r and %r, the latter in row %d", self.source, name, *pair)
         if len(left_out) == len(features.columns):  # then a number may be meant
             left_out = {name: reason for name, reason in left_out.items() if not holds_numbers(features[name])}
         if len(left_out) == len(features.columns):
             reasons = ", ".join(f"{name!r} ({reason})" for name, reason in left_out.items())
-            raise ValueError(f"{self.source}: no feature is left: {reasons}; columns=[...] takes them in")
+            raise ValueError(f"{self.source}: no feature is left: {reasons}; columns=[...] includes them")
         return features.drop(columns=list(left_out)), left_out
 
     def _summarized(
@@ -255,14 +257,14 @@ class Tabular(InMemoryData):
         for name, target in targets.items():
             where = f"{self.source}: target {name!r}"
             if (distinct := target.nunique()) < 2:
-                raise ValueError(f"{where} has one value only")
+                raise ValueError(f"{where} has only one value")
             if task == "auto":
                 task = _guess(target)
                 logger.info("%s has %d distinct values in %d rows: %s", where, distinct, len(target), task)
             if task == "binary" and distinct != 2:
                 raise ValueError(f"{where} has {distinct} distinct values, a binary task needs 2")
             if task == "regression" and not holds_numbers(target):
-                raise ValueError(f"{where} holds other values than numbers, which regression needs")
+                raise ValueError(f"{where} has values that are not numbers, which regression needs")
             if task != "regression" and not holds_numbers(target) and (pair := differing_in_case(target)):
                 first, second, row = pair
                 raise ValueError(f"{where} has both {first!r} and {second!r}, the latter in row {row} below the header")

@@ -55,7 +55,7 @@ def numbers_in_time(
     if date in asked:
         raise ValueError(f"{source}: column {date!r} is the date column, no target or feature")
     if both := {*ignore} & {date, *asked}:
-        raise ValueError(f"{source}: column {both.pop()!r} is ignored, and asked for")
+        raise ValueError(f"{source}: column {both.pop()!r} is both ignored and asked for")
     table = table.drop(columns=list(ignore))
     columns = parsed(table.drop(columns=date or []), source, form, as_number=asked)
     if date is not None:
@@ -72,8 +72,8 @@ def numbers_in_time(
             logger.info("%s: columns without numbers are left out: %s", source, ", ".join(left))
         if not time and (names := [name for name in left if len(table) > FEW and columns[name].is_unique]):
             logger.warning(
-                "%s: column %r names each row and is no date that can be read (row 1 below the header has %r); "
-                "the rows are taken as they stand, which must be oldest first",
+                "%s: column %r differs in every row and cannot be read as a date (row 1 below the header has %r); "
+                "the rows are used in the order of the file, which must be oldest first",
                 *(source, names[0], columns[names[0]].iloc[0]),
             )
     numbers = pd.DataFrame({name: columns[name].to_numpy(dtype=float, na_value=np.nan) for name in asked})
