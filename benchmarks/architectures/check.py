@@ -89,7 +89,7 @@ class Twin(Plain):
                 module = modules.get(layer, model)
                 if module is model and layer != root:
                     raise CannotRunError(f"the recorder's layer {layer} is no module and no parameter")
-                module.register_forward_hook(lambda _, __, output, layer=layer: self._see(layer, output))
+                module.register_forward_hook(lambda of, _, output, layer=layer: self._see(layer, of, output))
 
     def _clear(self) -> None:
         self._norms: dict[str, list[float]] = defaultdict(list)
@@ -98,12 +98,14 @@ class Twin(Plain):
             torch.autograd.graph.get_gradient_edge(w).node: layer for layer, w in self.single.items() if w.requires_grad
         }
 
-    def _see(self, layer: str, output: Any) -> None:
+    def _see(self, layer: str, module: nn.Module, output: Any) -> None:
         z = next(tensors(output), None)
         if z is not None and z.requires_grad:
             self.called[layer] = None
-            self._calls[z.grad_fn] = layer
-            z.register_hook(lambda delta: self._see_delta(layer, delta))
+            # Of a sequence a linear layer returns a view, which leaves the graph where it is changed in place.
+            whole = z._base if isinstance(module, nn.Linear) and z._base is not None and z._base.requires_grad else z
+            self._calls[whole.grad_fn] = layer
+            whole.register_hook(lambda delta: self._see_delta(layer, delta))
 
     def _see_delta(self, layer: str, delta: Tensor | None) -> None:
         # A fused recurrent layer of which the loss uses the state alone brings None; no tokens have no delta.

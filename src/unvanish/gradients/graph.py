@@ -51,13 +51,17 @@ class Look(NamedTuple):
     nodes: Sequence[Node]
 
 
-def look(roots: Iterable[Node], calls: Mapping[Node, str], over: Mapping[int, str]) -> Look | None:
+def look(
+    roots: Iterable[Node], calls: Mapping[Node, str], over: Mapping[int, str], below: Mapping[int, int]
+) -> Look | None:
     """Read the graph of what is to be differentiated; None where it is too large.
 
     Args:
         roots: The nodes of the loss, or of what a model has returned.
         calls: The nodes that have made the layers' outputs, with the layers' names, in the order of the calls.
         over: The names of those whose node is known by its number alone.
+        below: By the numbers of nodes that are views, those of the nodes they view. A view that is changed in place
+            is not part of the graph.
     """
     used = _from_leaves([node for node in roots if node is not None])
     if used is None:
@@ -70,6 +74,12 @@ def look(roots: Iterable[Node], calls: Mapping[Node, str], over: Mapping[int, st
     if over:
         numbered = ((index, node._sequence_nr()) for index, node in reversed([*enumerate(order)]))
         points |= {index: over[number] for index, number in numbered if number in over}
+    if below:
+        place = {node._sequence_nr(): index for index, node in enumerate(order)}
+        named = [(number, name) for node, name in calls.items() if (number := node._sequence_nr()) in below]
+        for number, name in (*named, *((number, over[number]) for number in below.keys() & over.keys())):
+            if number not in place and below[number] in place:
+                points[place[below[number]]] = name
     distance, trunks, sums = _structure(edges, tuple(points.items()))
     layers: dict[str, int] = {}
     for index, name in points.items():

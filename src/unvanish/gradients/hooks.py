@@ -41,6 +41,14 @@ def _tracer(watch: "Watch", name: str) -> Callable[[], None]:
     return trace  # type: ignore[no-any-return]
 
 
+def _viewed(module: nn.Module, z: Tensor) -> Tensor:
+    """The tensor that a linear layer's output is a view of, if it is one: it gets the same gradient, and does so even
+    if the view is changed in place, as by ``x = linear(x); x += position``.
+    """
+    base = z._base if isinstance(module, nn.Linear) and type(z) is Tensor else None
+    return base if base is not None and type(base.grad_fn).__name__ == "AddmmBackward0" else z
+
+
 @final
 class Watch:
     """Hooks on layers, activations and weights, and what they have measured since the last ``clear``.
@@ -220,11 +228,13 @@ class Watch:
         given = first_tensor((inputs, keywords))
         self.ends.feed(name, given, module)
         self.sight.follow(given)
-        call = Call(name, self.passes[-1], self._step, storage(given))
+        base = _viewed(module, z)
+        below = base.grad_fn._sequence_nr() if base is not z and base.grad_fn else None
+        call = Call(name, self.passes[-1], self._step, storage(given), below)
         if torch._C._current_graph_task_id() == -1:  # otherwise it is checkpointing's recomputation
-            self._calls.open[z.grad_fn] = call
+            self._calls.add(z.grad_fn, call)
         # A hook on the tensor, because a module's backward hook forbids an in-place ReLU after it.
-        self._on_gradient(z, partial(self._see_delta, call))
+        self._on_gradient(base, partial(self._see_delta, call))
         self.activations.expect(call, module, z)
         self._last = z.detach(), z.grad_fn._sequence_nr()  # the number identifies the node without keeping its graph
         if isinstance(module, nn.RNNBase):

@@ -156,13 +156,15 @@ class Call:
     Its activation counts only once its delta has been seen, so checkpointing's recomputation does not count twice.
     """
 
-    def __init__(self, name: str, passes: Passes, step: int, fed_by: int | None) -> None:
+    def __init__(self, name: str, passes: Passes, step: int, fed_by: int | None, below: int | None = None) -> None:
         self.name = name
         self.passes = passes
         #: The recorder's step that ``passes`` belong to.
         self.step = step
         #: The storage of its input, if that is data: a tensor without history.
         self.fed_by = fed_by
+        #: The number of the node under its output's, if its output is a view of that node's result.
+        self.below = below
         self.kind = "identity"
         self.activation: dict[Field, Any] = {}
         self.time: int | None = None
@@ -180,6 +182,14 @@ class Calls:
     def __init__(self) -> None:
         self.open: dict[Node, Call] = {}
         self._over: WeakValueDictionary[int, Call] = WeakValueDictionary()
+        #: By the number of the node below: a view that is changed in place leaves the graph, and that node stays.
+        self._below: WeakValueDictionary[int, Call] = WeakValueDictionary()
+
+    def add(self, node: Node, call: Call) -> None:
+        """Note a call."""
+        self.open[node] = call
+        if call.below is not None:
+            self._below[call.below] = call
 
     def close(self) -> None:
         """Release the nodes."""
@@ -189,8 +199,14 @@ class Calls:
 
     def layer_of(self, node: Node) -> str | None:
         """The layer whose output a node produced."""
-        call = self.open.get(node) or (self._over.get(node._sequence_nr()) if self._over else None)
+        call = self._call_of(node)
         return call.name if call else None
+
+    def _call_of(self, node: Node) -> Call | None:
+        if call := self.open.get(node):
+            return call
+        number = node._sequence_nr() if self._over or self._below else None
+        return self._over.get(number) or self._below.get(number)
 
     def look(self, roots: Iterable[Node], *, back: bool = False) -> Look | None:
         """Read a graph.
@@ -199,12 +215,16 @@ class Calls:
             roots: Where to begin.
             back: Whether it has been differentiated already. If not, calls that have been are left out.
         """
-        over = {} if back else {number: call.name for number, call in self._over.items() if not call.is_taken}
-        return look(roots, {n: c.name for n, c in self.open.items() if back or not c.is_taken}, over)
+        over = {} if back else {number: call for number, call in self._over.items() if not call.is_taken}
+        opened = {node: call for node, call in self.open.items() if back or not call.is_taken}
+        below = {number: call.below for number, call in over.items() if call.below is not None}
+        below |= {node._sequence_nr(): call.below for node, call in opened.items() if call.below is not None}
+        names = {node: call.name for node, call in opened.items()}
+        return look(roots, names, {number: call.name for number, call in over.items()}, below)
 
     def mark(self, times: Mapping[Node, int]) -> None:
         """Number calls of a layer that feed one another; only those at chosen times keep their number."""
-        found = [(self.open.get(node) or self._over[node._sequence_nr()], time) for node, time in times.items()]
+        found = [(call, time) for node, time in times.items() if (call := self._call_of(node))]
         lengths: dict[str, int] = defaultdict(int)
         for call, time in found:
             lengths[call.name] = max(lengths[call.name], time)
@@ -214,5 +234,8 @@ class Calls:
     def keep(self, step: int) -> set[str]:
         """Keep only calls of this step that have not been differentiated, and return their layers' names."""
         self.open = {n: c for n, c in self.open.items() if not c.is_taken and c.step == step}
-        self._over = WeakValueDictionary({n: c for n, c in self._over.items() if not c.is_taken and c.step == step})
+        self._over, self._below = (
+            WeakValueDictionary({n: c for n, c in calls.items() if not c.is_taken and c.step == step})
+            for calls in (self._over, self._below)
+        )
         return {call.name for call in (*self.open.values(), *self._over.values())}
