@@ -42,9 +42,10 @@ class _Scaled(NamedTuple):
 class Series(InMemoryData):
     """Windows of a series, to forecast what follows: x is (B, window, features), y (B, horizon * targets).
 
-    y holds the targets of the first step, then those of the second, and so on. The last rows test, those before them
-    validate, and the first ones train: the targets of a window lie in one part, its inputs may reach back into the
-    part before. All is standardised by the training rows alone. The rows must be in time order.
+    y holds the targets of the first step, then those of the second, and so on. The last rows are the test split, those
+    before them the validation split, and the first ones the training split: the targets of a window lie in one split,
+    its inputs may reach back into the one before. All columns are standardised by the training rows. The rows must be
+    in time order.
 
     ``relative`` takes the last value of the window from the targets and from their columns in x (NLinear, Zeng et al.
     2023), so that a trend goes on where a network of levels would have to extrapolate. y is then the standardised
@@ -66,9 +67,10 @@ class Series(InMemoryData):
         ignore: Columns that are not read.
         delimiter: Between two fields; None: a comma, in .tsv a tab.
         decimal: Of numbers, a point or a comma.
-        thousands: What parts the digits of a number in threes.
+        thousands: The thousands separator.
         encoding: Of a text file.
-        na_values: A text that stands for a missing value, or several, beside nothing, NA, NaN, null and their like.
+        na_values: A text or number that stands for a missing value, or several, besides an empty cell, NA, NaN, null
+            and so on.
         window: Rows in x.
         horizon: Rows in y.
         relative: Forecast the change from the window's last value.
@@ -76,7 +78,7 @@ class Series(InMemoryData):
         missing: interpolate or refuse missing values. What is interpolated stands in x, but never in its last row,
             which would know of the answer, nor in y: such windows are left out.
         predict_path: A file of the same columns whose continuation is to be predicted.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a file is not such a series.
