@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple, final
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unvanish.bounds import PositiveInt, check_bounds
@@ -21,12 +20,10 @@ from unvanish.data.series_encoding import TimeTable
 from unvanish.data.splits import Integers
 from unvanish.data.summary import ColumnNote, column_table
 from unvanish.data.table_file import SUFFIXES, TableFormat, read_table, suffix_of
-from unvanish.data.timetable import numbers_in_time
+from unvanish.data.timetable import Floats, interpolated, last_window, numbers_in_time
 from unvanish.names import lookup
 
 logger = logging.getLogger(__name__)
-
-Floats = NDArray[np.float64]
 
 
 class _Scaled(NamedTuple):
@@ -325,7 +322,7 @@ class Series(InMemoryData):
 
     @cached_property
     def _filled(self) -> Floats:
-        return _interpolated(self._columns)
+        return interpolated(self._columns)
 
     @cached_property
     def _answers(self) -> Floats:
@@ -338,19 +335,11 @@ class Series(InMemoryData):
         """The last window there is, (window, F)."""
         if self.predict_path is None:
             return self._filled[-self.window :]
-        columns = self._checked(
-            read_table(self.predict_path, self.form), self.predict_path, self._columns.columns.tolist()
-        )
-        if len(columns) < self.window:
-            raise ValueError(f"{self.predict_path}: {len(columns)} rows are too few for a window of {self.window}")
-        return _interpolated(columns)[-self.window :]
+        table = read_table(self.predict_path, self.form)
+        columns = self._checked(table, self.predict_path, self._columns.columns.tolist())
+        return last_window(columns, self.window, self.predict_path)
 
 
 def _unfolded(rows: Tensor, window: int) -> Tensor:
     """(N, F) -> every window of it, a view (N - window + 1, window, F)."""
     return rows.unfold(0, window, 1).transpose(1, 2)
-
-
-def _interpolated(columns: pd.DataFrame) -> Floats:
-    """Missing values on the line between their neighbours; before the first and after the last known one, that one."""
-    return columns.interpolate(limit_direction="both").to_numpy(dtype=float)
