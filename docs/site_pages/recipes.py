@@ -21,7 +21,9 @@ _TITLES = {
 
 #: By comparison: the picture that its command draws, or its runs in TensorBoard's tab, and what it shows.
 _PICTURES = {
-    "vanishing/mlp": ("comparison.png", "|δ| by layer in the first steps, and the learning curves"),
+    "vanishing/mlp": ("comparison.png", "|δ| by layer in the first steps, and the learning curves, seed 0"),
+    "vanishing/cnn": ("cnn_depth.png", "|δ| by layer in the first steps, and the learning curves, seed 0"),
+    "training/batch_size": ("batch_size.png", "|δ| by layer in the first steps, and the learning curves, seed 0"),
     "vanishing/rnn": ("through_time.png", "Some of its runs in the tab Gradients, by time step"),
 }
 

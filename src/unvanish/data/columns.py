@@ -1,4 +1,4 @@
-"""The columns of a table as numbers or as texts; what is neither is refused, with its row and column.
+"""Parses the columns of a table as numbers or texts; a value that is neither is refused, with its row and column.
 
 Rows are counted from 1, below the header.
 """
@@ -217,7 +217,7 @@ def _finite(column: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Seri
 
 
 def _hint(value: str, form: TableFormat) -> str:
-    """What reads a number that is written in another way."""
+    """How to read a number that is written in another format."""
     bare = _SIGNS.sub(r"\1", value)
     if options := next((options for pattern, options in _OTHERWISE.items() if re.fullmatch(pattern, bare)), ""):
         return f"; {options}"
@@ -229,7 +229,7 @@ def _hint(value: str, form: TableFormat) -> str:
 
 
 def _refuse_total(table: pd.DataFrame, source: str) -> None:
-    """Refuse a last row that sums up those above it."""
+    """Refuse a last row that sums up the rows above it."""
     above, last = table.iloc[:-1], table.iloc[-1]
     for name in table.columns.tolist() if len(above) > _MARKERS else ():
         value, where = last[name], f"{source}: the last row, {len(table)} below the header, "
@@ -257,7 +257,7 @@ def differing_in_case(column: "pd.Series[Any]") -> tuple[str, str, int] | None:
 
 
 def names_rows(column: "pd.Series[Any]") -> str:
-    """Why a column seems to name rows instead of telling of them; nothing if it does not."""
+    """Why a column seems to identify rows rather than describe them; empty if it does not."""
     if holds_numbers(column):
         is_id = is_integer_dtype(column) and _ID.search(str(column.name)) and len(column) > 10 and column.is_unique
         return IS_ID if is_id else ""

@@ -23,7 +23,7 @@ _FAR = 1e3  # standard deviations from the training rows
 
 
 class Scale(NamedTuple):
-    """What a column of numbers is filled with, and what it is scaled by."""
+    """What a numeric column is imputed with and scaled by."""
 
     median: float
     mean: float
@@ -32,7 +32,7 @@ class Scale(NamedTuple):
 
 @final
 class FeatureCoder:
-    """Standardises the columns of numbers and codes all others one-hot, by what the training rows say alone.
+    """Standardises numeric columns and one-hot encodes all others, fitted on the training rows.
 
     A missing number becomes the median, a missing text is a category of its own, and a category that the training rows
     lack is all zeros. Numbers come first in x.

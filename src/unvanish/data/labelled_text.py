@@ -80,24 +80,24 @@ class _Loaded(NamedTuple):
 
 @final
 class LabelledText(InMemoryData):
-    """Texts to classify: x is (B, max_length) tokens, filled up at the end with 0; 1 stands for unknown tokens.
+    """Texts to classify: x is (B, max_length) tokens, padded at the end with 0; 1 stands for unknown tokens.
 
     The vocabulary is learnt from the training rows alone. Class names are the sorted labels; of two labels the second
     is the positive one of a binary task. Labels keep their share in every split.
 
     Args:
         path: A .csv or .tsv file in UTF-8. In .tsv, quotation marks are characters like any other.
-        text: The column of texts, by name or by position from 0. Of two columns it is found by itself.
+        text: The column of texts, by name or by position from 0. With two columns it is found automatically.
         label: The column of labels, likewise: of two columns, the one with few distinct, short values.
         header: Whether the first row names the columns. None: it does where ``text`` or ``label`` is a name, or where
             its label never comes again.
         tokenizer: word (lower case), character, or bpe (byte pairs).
         vocabulary: The largest vocabulary; the most frequent tokens stay, of words and characters those seen twice.
         max_length: Tokens in x. Longer texts are cut at the end.
-        test_path: A file of its own to test on, with columns like those of ``path``.
+        test_path: A separate file to test on, with the same columns as ``path``.
         predict_path: A file of new texts to predict, likewise; it needs no labels. Without it the test split is
             predicted.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a file holds no such texts and labels.

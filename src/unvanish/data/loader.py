@@ -1,4 +1,4 @@
-"""Batches of tensors that are in memory already, or of rows in files."""
+"""Batches of tensors in memory, or of rows in files."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""A table in a file: read if every row has the fields that the header names, and refused in one line otherwise."""
+"""Reads a table from a file if every row has as many fields as the header, and refuses it in one line otherwise."""
 
 import csv
 import gzip
@@ -32,12 +32,12 @@ _THOUSANDS = (",", ".", " ", "'", "_", "\u2019", "\xa0", "\u202f")
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a table is written; in Parquet texts alone know of ``decimal`` and ``thousands``.
+    """How a table is written; in Parquet ``decimal`` and ``thousands`` apply to texts only.
 
     Args:
         delimiter: Between two fields of a row; None: a comma, in .tsv a tab.
         decimal: Of numbers, a point or a comma.
-        thousands: What parts the digits of a number in threes.
+        thousands: The thousands separator.
         encoding: Of the text.
         na_values: One text or number, or more, that stand for a missing value, beside pandas' own (nothing, NA, ...).
 
@@ -70,7 +70,7 @@ class TableFormat:
 
     @property
     def is_plain(self) -> bool:
-        """Whether numbers are written as pandas expects them."""
+        """Whether numbers are written as pandas expects."""
         return self.decimal == "." and self.thousands is None
 
 

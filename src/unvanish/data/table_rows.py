@@ -1,4 +1,4 @@
-"""The rows of a table in a text: as wide as its header, every one of them, or refused in one line."""
+"""Checks that all rows of a table have as many fields as its header, and refuses it in one line otherwise."""
 
 import csv
 from io import BytesIO, TextIOWrapper
@@ -11,14 +11,14 @@ _BLOCK = 2**24  # bytes that are looked at together
 
 
 def checked(content: bytes, delimiter: str) -> tuple[list[str], int]:
-    """The header's fields, and how many rows there are below it, all of them as wide as it is.
+    """The header's fields and the number of rows below it, all of which have as many fields.
 
     Args:
         content: The text in UTF-8.
         delimiter: Between two fields.
 
     Raises:
-        ValueError: It is empty, or a row is no row of this header.
+        ValueError: It is empty, or a row does not fit the header.
     """
     with TextIOWrapper(BytesIO(content), "utf-8", newline="") as lines:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)

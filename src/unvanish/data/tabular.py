@@ -42,11 +42,11 @@ class _Read(NamedTuple):
 
 @final
 class Tabular(InMemoryData):
-    """Rows of a table: x is (B, features), all of them numbers.
+    """Rows of a table: x is (B, features).
 
-    Columns of numbers are imputed by the median and standardised, all others coded one-hot, by what the training rows
-    say alone; a category that they lack is all zeros. Class names are the sorted values of the target; in a binary
-    task the second one is positive. Classes keep their share in every split. What becomes of each column of a file is
+    Numeric columns are imputed with the median and standardised, all others one-hot encoded, both fitted on the
+    training rows; a category that these lack is all zeros. Class names are the sorted values of the target; in a binary
+    task the second one is positive. The splits are stratified by class. What becomes of each column of a file is
     logged, and is ``summary``. A file that can be read in two ways is refused, with row and column.
 
     Args:
@@ -56,18 +56,19 @@ class Tabular(InMemoryData):
         columns: The features. None: all columns but those that name their rows: texts that are different in most rows,
             and whole numbers that differ in all and are called id, index, nr, no, number or row.
         ignore: Columns that are not read.
-        categories: Columns of numbers to be coded one-hot, as they are written.
+        categories: Numeric columns that are one-hot encoded, as they are written.
         delimiter: Between two fields; None: a comma, in .tsv a tab.
         decimal: Of numbers, a point or a comma.
-        thousands: What parts the digits of a number in threes.
+        thousands: The thousands separator.
         encoding: Of a text file.
-        na_values: A text that stands for a missing value, or several, beside nothing, NA, NaN, null and their like.
+        na_values: A text or number that stands for a missing value, or several, besides an empty cell, NA, NaN, null
+            and so on.
         task: binary, multiclass or regression. auto: two values are binary, texts and few whole numbers multiclass,
             other numbers regression.
         missing: impute or refuse the missing values of features; one in the target is always refused.
         predict_path: A file of new rows to predict, with the features of the table; other columns are ignored.
             Without it the test split is predicted.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a file is not such a table.
@@ -200,7 +201,7 @@ class Tabular(InMemoryData):
         return frame
 
     def _features(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-        """The columns that become x, and why others do not."""
+        """The columns that become x, and why the others do not."""
         features, target = frame.drop(columns=self.targets), frame[self.targets[0]]
         if not len(features.columns):
             raise ValueError(f"{self.source}: no column besides the target {', '.join(map(repr, self.targets))}")

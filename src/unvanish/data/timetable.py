@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from unvanish.data.columns import parsed
 from unvanish.data.outliers import say_outliers
@@ -13,6 +14,8 @@ from unvanish.data.time_order import FEW, check_order, is_number, refuse_disorde
 from unvanish.names import nearest
 
 logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
 
 
 def numbers_in_time(
@@ -79,3 +82,19 @@ def numbers_in_time(
     numbers = pd.DataFrame({name: columns[name].to_numpy(dtype=float, na_value=np.nan) for name in asked})
     say_outliers(numbers, source)
     return numbers
+
+
+def interpolated(columns: pd.DataFrame) -> Floats:
+    """Missing values on the line between their neighbours; before the first and after the last known one, that one."""
+    return columns.interpolate(limit_direction="both").to_numpy(dtype=float)
+
+
+def last_window(columns: pd.DataFrame, window: int, source: str) -> Floats:
+    """The last rows, (window, F), interpolated.
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    if len(columns) < window:
+        raise ValueError(f"{source}: {len(columns)} rows are too few for a window of {window}")
+    return interpolated(columns)[-window:]
