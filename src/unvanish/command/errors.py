@@ -39,6 +39,8 @@ def as_wrong_input(where: str = "") -> Iterator[None]:
     """Turn what Python and its libraries raise for unusable values and files into one line."""
     try:
         yield
+    except BrokenPipeError:  # of our own output, not of a file
+        raise
     except (ValueError, OSError, MissingExtraError) as error:
         raise WrongInputError(where + one_line(error)) from error
     except Exception as error:

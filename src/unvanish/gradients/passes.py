@@ -205,7 +205,9 @@ class Calls:
     def _call_of(self, node: Node) -> Call | None:
         if call := self.open.get(node):
             return call
-        number = node._sequence_nr() if self._over or self._below else None
+        if not (self._over or self._below):
+            return None
+        number = node._sequence_nr()
         return self._over.get(number) or self._below.get(number)
 
     def look(self, roots: Iterable[Node], *, back: bool = False) -> Look | None:
