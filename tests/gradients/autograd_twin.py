@@ -113,7 +113,6 @@ class Twin:
             if kind == "identity":
                 apart = [(t - t.mean(0)).square().sum() for t in tensors]
                 found["spread"][name] = (sum(apart) / a.square().sum()).sqrt().item()
-                found["calls"][name] = len(tensors)
             if kind == "tanh":
                 found["saturated_share"][name] = (a.abs() > 0.99).double().mean().item()
             if kind == "sigmoid":

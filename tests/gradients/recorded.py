@@ -212,9 +212,8 @@ def train(make, model, steps, activations, recorder=None, clip=None, small_batch
         small = small_batches(parts) if small_batches else parts
         of_small = twin_of(make, model, small)
         noise = of_small.noise() if len(small) > 1 else {}
-        if small_batches:  # samples are compared within a call, and calls are counted in one process alone
+        if small_batches:  # samples are compared within a call
             values["spread"] = of_small.values(activations)["spread"]
-            values.pop("calls")
         optimizer.step()
         if recorder is not None:
             recorder.after_step()

@@ -85,6 +85,8 @@ class Watch:
         self._step = 0
         #: As the first steps' graphs have shown them.
         self.astray: tuple[Astray, ...] = ()
+        #: The layers that were called several times for the last graph, but not as those of a recurrence.
+        self.repeated: tuple[str, ...] = ()
         self.cover(modules, parameters)
         self.clear()
 
@@ -306,6 +308,7 @@ class Watch:
             self.missing.add("order and residual stream", ["the network"], why)
         else:
             self.sight.learn(found, self._calls.open)
+            self.repeated = self._calls.repeated(found.times)
             if self._step < _FIRST:
                 self.astray = tuple(dict.fromkeys(astray(found.nodes)))
         return found

@@ -224,6 +224,13 @@ class Calls:
         names = {node: call.name for node, call in opened.items()}
         return look(roots, names, {number: call.name for number, call in over.items()}, below)
 
+    def repeated(self, times: Mapping[Node, int]) -> tuple[str, ...]:
+        """The layers with several calls that were not differentiated yet, except for those of a recurrence."""
+        calls = dict.fromkeys((*self._over.values(), *self.open.values()))
+        counts = Counter(call.name for call in calls if not call.is_taken)
+        in_line = {call.name for node in times if (call := self._call_of(node))}
+        return tuple(name for name, count in counts.items() if count > 1 and name not in in_line)
+
     def mark(self, times: Mapping[Node, int]) -> None:
         """Number calls of a layer that feed one another; only those at chosen times keep their number."""
         found = [(call, time) for node, time in times.items() if (call := self._call_of(node))]

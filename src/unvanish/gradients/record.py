@@ -83,6 +83,7 @@ class Record:
         normalizations: The classes of the normalization layers, such as LayerNorm.
         dropout: The largest dropout probability of any module.
         astray: Softmaxes over another axis than the one that their numbers are then summed over.
+        repeated: The layers that were called several times, but not as those of a recurrence, one after the other.
         mixed: The number of samples whose answers change with another sample; only ``diagnose`` looks.
     """
 
@@ -104,6 +105,7 @@ class Record:
     normalizations: tuple[str, ...] = ()
     dropout: float = 0.0
     astray: tuple[Astray, ...] = ()
+    repeated: tuple[str, ...] = ()
     mixed: int = 0
 
     def __repr__(self) -> str:
@@ -163,6 +165,7 @@ class Step:
     normalizations: tuple[str, ...] = ()
     dropout: float = 0.0
     astray: tuple[Astray, ...] = ()
+    repeated: tuple[str, ...] = ()
 
     def take(self, moment: Any, scale: Tensor | float = 1.0) -> None:
         """Read the quantities of this moment, and divide gradients by the gradient scaler's factor."""
@@ -232,6 +235,7 @@ class Step:
             self.normalizations,
             self.dropout,
             self.astray,
+            self.repeated,
         )
 
     def _histograms(self, brought: Iterator[float]) -> dict[str, list[int]]:

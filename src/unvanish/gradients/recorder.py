@@ -309,7 +309,7 @@ class GradientRecorder:
         watch.look_back()
         recorded.activations = dict(watch.activations.kinds)
         recorded.gated, recorded.normalizations, recorded.dropout = watch.gated, watch.normalizations, watch.dropout
-        recorded.astray = watch.astray
+        recorded.astray, recorded.repeated = watch.astray, watch.repeated
         for passes in watch.passes:
             recorded.times |= passes.add_states(watch.twice)
         # If the number of micro-batches is unknown, assume several.

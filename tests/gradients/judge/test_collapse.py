@@ -36,7 +36,7 @@ def test_the_spread_is_that_of_the_samples():
     (record,) = trained(model, (x, x[:, :2]), F.mse_loss, adam(model), 1).report.first
     deviation = (z - z.mean(0)).square().sum().sqrt() / z.square().sum().sqrt()
     torch.testing.assert_close(record.values["spread"], {"2": deviation.item()}, rtol=1e-5, atol=0)
-    assert record.values["calls"] == {"2": 1}
+    assert record.repeated == ()
 
 
 @ill(COLLAPSE)
@@ -61,3 +61,21 @@ def test_answers_that_are_far_from_zero():
     model = mlp(2)
     y = 10 + x[:, :2]
     return trained(model, (x, y), lambda z, y: (z - y).cosh().log().mean(), adam(model, 0.03), 300).end
+
+
+def test_a_layer_that_two_views_go_through_is_repeated_and_that_of_a_recurrence_is_not():
+    siamese = Siamese(stops=False)
+    (record,) = trained(siamese, (inputs(), inputs()), distance, adam(siamese), 1).report.first
+    assert record.repeated == ("encoder.0", "encoder.2")
+
+    class Steps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.turn = nn.Linear(COLUMNS, COLUMNS)
+
+        def forward(self, x):
+            return self.turn(self.turn(self.turn(x).tanh()).tanh())
+
+    steps = Steps()
+    (record,) = trained(steps, (inputs(), inputs()), F.mse_loss, adam(steps), 1).report.first
+    assert record.repeated == ()

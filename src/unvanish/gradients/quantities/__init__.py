@@ -34,7 +34,7 @@ from unvanish.gradients.quantities.quantity import (
     Weights,
 )
 from unvanish.gradients.quantities.saturated import SATURATED_SHARE
-from unvanish.gradients.quantities.spread import CALLS, SPREAD
+from unvanish.gradients.quantities.spread import SPREAD
 from unvanish.gradients.quantities.stream import STREAM_NORM
 from unvanish.gradients.quantities.twins import TWIN_INPUTS, TWIN_UNITS
 from unvanish.gradients.quantities.update import UPDATE_RATIO
@@ -44,7 +44,7 @@ from unvanish.gradients.quantities.weight import WEIGHT_NORM
 QUANTITIES = (
     *(DELTA_RMS, DELTA_NORM, STREAM_NORM, GRADIENT_NORM, GRADIENT_NORM_CLIPPED, GRADIENT_RMS, UPDATE_RATIO),
     *(GRADIENT_COSINE, ACTIVATION_MEAN, ACTIVATION_STD, SATURATED_SHARE, DEAD_SHARE, WEIGHT_NORM, ADAM_RMS, ADAM_STEP),
-    *(DESCENT, GAIN, SPREAD, CALLS, GRADIENT_LEFT, TWIN_UNITS, TWIN_INPUTS, DRIFT),
+    *(DESCENT, GAIN, SPREAD, GRADIENT_LEFT, TWIN_UNITS, TWIN_INPUTS, DRIFT),
 )
 #: Quantities of a step as a whole.
 TOTALS = (TOTAL_GRADIENT, TOTAL_CLIPPED, LOSS, NOISE_VARIANCE, NOISE_SIGNAL, NOISE_BATCH)

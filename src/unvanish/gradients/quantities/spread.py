@@ -1,5 +1,7 @@
 """By how much the outputs of a layer without an activation differ from sample to sample, beside their size.
 
+Samples of one call, and of one process, are compared.
+
 Its square is 1 less the mean cosine between two samples, where all are equally long: 0 where a network says the same of
 all of them.
 """
@@ -10,7 +12,7 @@ from unvanish.gradients import measure
 from unvanish.gradients.quantities.activation import SQUARES
 from unvanish.gradients.quantities.quantity import Field, Numbers, Output, Quantity
 
-BETWEEN, SAMPLES, CALLED = Field(is_share=True), Field(is_share=True), Field()
+BETWEEN, SAMPLES = Field(is_share=True), Field(is_share=True)
 
 
 def _read(moment: Output) -> dict[Field, object]:
@@ -18,7 +20,7 @@ def _read(moment: Output) -> dict[Field, object]:
     if moment.kind != "identity" or z.dim() < 2 or len(z) < 2:
         return {}
     norm = measure.norm(z - z.mean(0))
-    return {BETWEEN: norm * norm, SAMPLES: len(z), CALLED: 1}
+    return {BETWEEN: norm * norm, SAMPLES: len(z)}
 
 
 def _spread(numbers: Numbers) -> float | None:
@@ -36,13 +38,4 @@ SPREAD = Quantity(
     value=_spread,
     charted=False,
     form=".1e",
-)
-CALLS = Quantity(
-    name="calls",
-    title="calls in a step",
-    unit="",
-    fields=(CALLED,),
-    value=lambda numbers: numbers[CALLED],
-    charted=False,
-    form=".0f",
 )

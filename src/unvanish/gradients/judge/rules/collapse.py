@@ -8,12 +8,12 @@ from unvanish.gradients.judge.rules.progress import PATIENCE
 from unvanish.gradients.judge.seen import Seen
 from unvanish.gradients.missing import listed
 from unvanish.gradients.quantities.activation import ACTIVATION_MEAN, ACTIVATION_STD
-from unvanish.gradients.quantities.spread import CALLS, SPREAD
+from unvanish.gradients.quantities.spread import SPREAD
 
 #: The mean cosine between two samples is above 0.96.
 ALIKE = 0.2
 #: What is left of how far they were apart: a network that answers 1000 +- 10 has come to differ by more, not by less.
-#: One that is called twice is compared with itself, by cosines perhaps, for which sizes do not matter.
+#: A layer that is called twice is compared with itself, by cosines perhaps, for which sizes do not matter.
 LEFT = 0.3
 
 
@@ -23,15 +23,13 @@ def _look(rule: Rule, seen: Seen) -> Iterator[Finding]:
         return
     began, now = seen.at_first(SPREAD), seen.medians(SPREAD)
     before, after = _sizes(seen, is_first=True), _sizes(seen, is_first=False)
+    repeated = seen.latest.repeated if seen.latest else ()
     ends = [name for name in now if name in seen.outputs and seen.units(name) != 1]
     alike = [
         name
         for name in ends
         if now[name] < ALIKE < began.get(name, 0.0)
-        and (
-            now[name] * after[name] < LEFT * began[name] * before.get(name, math.nan)
-            or seen.medians(CALLS).get(name, 1) > 1
-        )
+        and (now[name] * after[name] < LEFT * began[name] * before.get(name, math.nan) or name in repeated)
     ]
     if alike and alike == ends:
         name = alike[0]
