@@ -55,6 +55,7 @@ pygments_dark_style = "github-dark"
 
 html_theme = "furo"
 html_title = "unvanish"
+html_favicon = "static/favicon.svg"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_js_files = ["phone.js"]

@@ -22,3 +22,11 @@ def test_a_name_like_no_other_gets_the_list_alone():
     assert nearest("xyz", TABLE) == ""
     with pytest.raises(ValueError, match=re.escape("unknown activation 'xyz' (known: relu, tanh, selu)")):
         lookup("activation", "xyz", TABLE)
+
+
+def test_a_long_list_is_left_out_where_a_name_is_near():
+    table = dict.fromkeys(map(str, range(1000, 1030)), 0)
+    with pytest.raises(ValueError, match=r"^unknown year '1029O'; did you mean '1029'\?$"):
+        lookup("year", "1029O", table)
+    with pytest.raises(ValueError, match=r"known: 1000, 1001, .*, 1029"):
+        lookup("year", "x", table)

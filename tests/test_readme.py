@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from benchmarks.papers import __main__ as papers
+from unvanish.exercises import EXERCISES
 from unvanish.gradients.show.bars import bar
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +55,8 @@ def test_the_counts_of_the_readme_are_those_of_the_pages_of_measurements():
     assert f"of {faulty:g} faulty training programs {detected:.1f} are detected" in text
     assert f"the cause of {named:.1f} is named (means of three seeds); of {healthy:g} healthy" in text
     assert f"{verdicts.count('yes')} of {len(verdicts)} published claims" in text
+    notebooks = len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert f"{notebooks} notebooks, {len(EXERCISES)} exercises" in text
 
 
 @pytest.mark.slow

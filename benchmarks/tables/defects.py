@@ -286,7 +286,7 @@ COMMON = {
         lambda rows, rng: written([[f" {name} " for name in rows[0]], *rows[1:]]), plain=True
     ),
     "blanks around all fields": _in_file(
-        lambda rows, rng: written([[f" {text} " for text in row] for row in rows]), "blanks around"
+        lambda rows, rng: written([[f" {text} " for text in row] for row in rows]), "spaces around"
     ),
 }  # fmt: skip
 OF_TABLES = {

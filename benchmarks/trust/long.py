@@ -10,6 +10,7 @@ import textwrap
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,18 +85,18 @@ def _sizes(folder: Path) -> dict[str, float]:
     return {kind: size for kind, size in sizes.items() if size}
 
 
-def step_times(looks: Sequence[Look]) -> tuple[float, float]:
-    """Milliseconds of processor time a step takes in the first tenth and in the last, the very first looks apart."""
+def step_times(looks: Sequence[Look]) -> list[float]:
+    """Milliseconds of processor time a step takes in each tenth of the run, without the very first look."""
     tenth = max(2, len(looks) // 10)
-    spans = looks[1 : tenth + 1], looks[-tenth:]
-    first, last = (1e3 * (s[-1].processor - s[0].processor) / (s[-1].step - s[0].step) for s in spans)
-    return first, last
+    spans = [looks[1 : tenth + 1], *(looks[i : i + tenth] for i in range(tenth, len(looks) - 2 * tenth + 1, tenth))]
+    spans.append(looks[-tenth:])
+    return [1e3 * (s[-1].processor - s[0].processor) / (s[-1].step - s[0].step) for s in spans]
 
 
 def section(looks: Sequence[Look]) -> str:
     """Markdown."""
     start, end = looks[len(looks) // 20], looks[-1]
-    first, last = step_times(looks)
+    first, *between, last = step_times(looks)
     kinds = {"events": "TensorBoard's events", "csv": "metrics.csv", "ckpt": "checkpoints", "txt": "what it prints"}
     sizes = [f"{name} {end.files.get(kind, 0):.1f} MB" for kind, name in kinds.items()]
     growth = 1e6 * (end.files["events"] - start.files["events"]) / (end.step - start.step)
@@ -106,8 +107,9 @@ def section(looks: Sequence[Look]) -> str:
         f"It holds {start.memory:.0f} MB after {start.step:,} steps and {end.memory:.0f} MB in the end, "
         f"at most {most:.0f}. "
         f"A step takes {first:.2f} ms of processor time in the first tenth and {last:.2f} ms in the last "
-        f"({last / first - 1:+.0%}). In the end there are, of files, {', '.join(sizes)}; "
-        f"events grow by {growth:.0f} kB in 1,000 steps, checkpoints not at all."
+        f"({last / first - 1:+.0%}), {min(between):.2f} to {max(between):.2f} ms in those between. "
+        f"In the end there are, of files, {', '.join(sizes)}; "
+        f"events grow by {growth:.0f} kB in 1,000 steps, checkpoints not at all. Written on {date.today()}."
     )
     return "\n".join(textwrap.wrap(words, 118))
 

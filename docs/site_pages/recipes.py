@@ -19,6 +19,14 @@ _TITLES = {
     "wrap": "Networks that others wrote",
 }
 
+#: By comparison: the picture that its command draws, or its runs in TensorBoard's tab, and what it shows.
+_PICTURES = {
+    "vanishing/mlp": ("comparison.png", "|δ| by layer in the first steps, and the learning curves, seed 0"),
+    "vanishing/cnn": ("cnn_depth.png", "|δ| by layer in the first steps, and the learning curves, seed 0"),
+    "training/batch_size": ("batch_size.png", "|δ| by layer in the first steps, and the learning curves, seed 0"),
+    "vanishing/rnn": ("through_time.png", "Some of its runs in the tab Gradients, by time step"),
+}
+
 
 def write(folder: Path) -> None:
     """Write recipes_<family>.md."""
@@ -45,8 +53,12 @@ def _recipe(path: Path) -> str:
         if key in ("expect", "time"):
             current, line = key, line.partition(":")[2]  # noqa: PLW2901
         parts[current].append(line)
-    shown = [f"## {path.relative_to(ROOT / 'recipes').with_suffix('').as_posix()}"]
+    name = path.relative_to(ROOT / "recipes").with_suffix("").as_posix()
+    shown = [f"## {name}"]
     shown += [f"```\n{command}\n```"] if command else []
+    if name in _PICTURES:
+        file, caption = _PICTURES[name]
+        shown.append(f"![{caption}](../{file})\n\n*{caption}*")
     shown += [_paragraphs(parts[""])] if parts[""] else []
     shown += [f"*{key.capitalize()}*: {_paragraphs(parts[key])}" for key in ("expect", "time") if parts[key]]
     return "\n\n".join([*shown, f"```yaml\n{body}\n```"])

@@ -13,27 +13,27 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-#: What is no choice, and why, where more is to be said of it than that it is unknown.
-_NO_CHOICE = {
-    (
-        "activation",
-        "softmax",
-    ): "softmax is for outputs only: in a hidden layer it makes units compete for a sum of "
+#: A longer list is not printed where one of its names is close.
+_SHORT = 24
+#: Names that are not allowed, and why.
+_NOT_ALLOWED = {
+    ("activation", "softmax"): "softmax is for outputs only: in a hidden layer it makes units compete for a sum of "
     "one, so that activations and gradients shrink with the width; the loss applies it to the logits"
 }
 
 
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
-    """What is said of a name that is none of those known: the nearest of them, and the whole list."""
-    default = f"unknown {kind} {name!r}{nearest(name, known)} (known: {', '.join(known)})"
-    return _NO_CHOICE.get((kind, name), default)
+    """The message for an unknown name: the nearest known one, and the whole list unless that is long."""
+    hint = nearest(name, known)
+    whole = "" if hint and len(known) > _SHORT else f" (known: {', '.join(known)})"
+    return _NOT_ALLOWED.get((kind, name), f"unknown {kind} {name!r}{hint}{whole}")
 
 
 def lookup(kind: str, name: str, table: Mapping[str, Value]) -> Value:
     """Return ``table[name]``.
 
     Raises:
-        ValueError: the name is unknown; the message gives the nearest one and the whole list.
+        ValueError: the name is unknown; the message is that of ``unknown``.
     """
     if name not in table:
         raise ValueError(unknown(kind, name, table))

@@ -146,7 +146,7 @@ def test_resume_takes_the_newest_run_of_the_same_configuration_and_may_train_it_
     assert [load(workplace / f"runs/mlp/wine/{n}")["global_step"] for n in (1, 2)] == [24, 32]
     capsys.readouterr()
     fit("--seed=2", "--resume", code=2)
-    assert "runs/mlp/wine/2 is another run: seed is 1 there and 2 here" in capsys.readouterr().err
+    assert "runs/mlp/wine/2 is configured otherwise: seed is 1 there and 2 here" in capsys.readouterr().err
     fit("--seed=1", "--resume")
     assert "nothing is left to train" in capsys.readouterr().out
     assert main(["fit", "-c", "mlp/iris", "--resume"]) == 2

@@ -63,13 +63,13 @@ def heavy():
     return pd.DataFrame({"income": income, "age": age, "y": RANDOM.normal(size=ROWS)})
 
 
-LEFT_OUT = r"Name +text +0 +120 left out: as distinct as rows"
+LEFT_OUT = r"Name +text +0 +120 left out: nearly all distinct"
 NUMBER = ["truth", "prediction_"]
 CLASS = ["truth", "prediction", "probability_no"]
 # The table, its target, options, how many inputs it has, what is said of a column, and columns of the predictions.
 FILES = {
     "passengers": (passengers, "Survived", [], 6, LEFT_OUT, ["PassengerId", "truth", "prediction"]),
-    "prices": (priced, "price", ["thousands=,"], 2, r"\$ is taken off every number", NUMBER),
+    "prices": (priced, "price", ["thousands=,"], 2, r"\$ is removed from every number", NUMBER),
     "continental": (continental, "miete", ["delimiter=;", "decimal=,"], 1, r"m2 +number", NUMBER),
     "dates": (dated, "sold", [], 4, r"day +text +0 +120 left out", NUMBER),
     "rare": (rare, "fraud", [], 2, r"fraud' has 2 distinct values", CLASS),

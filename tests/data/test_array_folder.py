@@ -151,8 +151,8 @@ def test_what_cannot_be_used_is_refused_by_its_place(folder):
     assert "x.npy: object" in refusal("x.npy", x.astype(object)) or "Python objects" in refusal(
         "x.npy", x.astype(object)
     )
-    assert refusal("x.npy", np.asfortranarray(x)).endswith("is no array of numbers whose rows lie in order")
-    assert refusal("x.npy", x[:, 0, 0]).endswith("has no axis but that of its rows; reshape it to (N, 1)")
+    assert refusal("x.npy", np.asfortranarray(x)).endswith("is not a C-contiguous array of numbers")
+    assert refusal("x.npy", x[:, 0, 0]).endswith("has no axis besides that of its rows; reshape it to (N, 1)")
     train = build(ArrayFolder, str(folder), scale=False).splits.train[0].read()[:, 0, 0].int().tolist()
     late = np.where(np.arange(ROWS)[:, None, None] >= 100, np.nan, x)
     assert refusal("x.npy", late) == f"x.npy: row {min(n for n in train if n >= 100)} is not finite"

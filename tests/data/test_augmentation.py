@@ -145,7 +145,7 @@ def test_pixels_are_scaled_per_channel_and_a_flat_channel_only_centred():
     ("options", "message"),
     [
         ({"crop": -1}, "augmentation.crop is -1; it must be at least 0"),
-        ({"crop": 8}, "augmentation: crop 8 is too much for images of 8 x 8 pixels"),
+        ({"crop": 8}, "augmentation: crop 8 is too large for images of 8 x 8 pixels"),
         ({"cutout": 9}, "augmentation: cutout 9 is larger than images of 8 x 8 pixels"),
     ],
 )

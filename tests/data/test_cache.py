@@ -110,7 +110,7 @@ def test_a_damaged_cache_is_made_anew_and_that_is_said(pets, image_folder, tmp_p
     for _ in range(2):
         caplog.clear()
         assert torch.equal(trained_on(image_folder(pets, cache="file")), expected)
-        assert ("is damaged and is made anew" in caplog.text) == (not whole)
+        assert ("is damaged and will be rebuilt" in caplog.text) == (not whole)
         whole = True
 
 

@@ -45,16 +45,16 @@ def test_numbers_as_they_are_written(texts, form, numbers):
         (
             with_value("?", 7),
             {},
-            r"row 8 below the header has '\?'; na_values='\?' if it stands for what is missing",
+            r"row 8 below the header has '\?'; na_values='\?' if it stands for a missing value",
         ),
         (with_value("1,5", 7), {}, "row 8 .* has '1,5'; decimal=',' reads that"),
-        (["1,5", "2,5"] * 9, {}, "row 1 .* has '1,5', and 18 of 18 values are no numbers; decimal=',' reads that"),
+        (["1,5", "2,5"] * 9, {}, "row 1 .* has '1,5', and 18 of 18 values are not numbers; decimal=',' reads that"),
         (["1,500", "2"] * 9, {}, "row 1 .* '1,500', and 9 of 18 .*; thousands=',' or decimal=',' reads that"),
         (["1,500.5", "2"] * 9, {}, "row 1 .* '1,500.5', and 9 of 18 .*; thousands=',' reads that"),
         (["1.500,5", "2"] * 9, {}, "row 1 .* '1.500,5', .*; decimal=',' and thousands='.' read that"),
         (["$1,500"] * 9, {}, "row 1 .* '.1,500', and 9 of 9 .*; thousands=',' or decimal=',' reads that"),
-        (with_value("$5", 2), {}, "row 3 .* '.5'; one sign of currency stands with each number or with none"),
-        (["$5", "€5"] * 9, {}, "row 1 .* '.5', and 18 of 18 .*; one sign of currency"),
+        (with_value("$5", 2), {}, "row 3 .* '.5'; use the same currency sign with all numbers, or none"),
+        (["$5", "€5"] * 9, {}, "row 1 .* '.5', and 18 of 18 .*; use the same currency sign"),
         (["1,5", "2.5"] * 9, {"decimal": ","}, "row 2 .* has '2.5', and 9 of 18 .*; decimal is ',' here"),
         (["12,5", "1,234"] * 9, {"thousands": ","}, "row 1 .* has '12,5', and 9 of 18 .*; decimal=',' reads that"),
         (["5", "(2.5)", "7"] * 9, {}, r"row 2 .* has '\(2.5\)', and 9 of 27 .*; a negative number begins with '-'"),
@@ -95,7 +95,10 @@ def test_numbers_among_which_are_texts_are_said_by_the_first_number(caplog):
 def test_numbers_with_a_unit_are_texts_and_that_is_said(caplog, form):
     texts = [form.format(i * 1.5) for i in range(ROWS)]
     assert column_of(texts).tolist() == texts
-    words = f"is text: row 1 below the header has {texts[0]!r}, and a number with anything beside it is none"
+    words = (
+        f"is text: row 1 below the header has {texts[0]!r}, and a number with a unit or any "
+        "other character is not a number"
+    )
     assert caplog.messages == [f"rows.csv: column 'x' {words}"]
 
 
@@ -108,7 +111,9 @@ def test_texts_with_numbers_in_them_are_texts_and_nothing_is_said(caplog, form):
 
 def test_whole_numbers_of_too_many_digits_are_said(caplog):
     assert column_of(2**60 + np.arange(ROWS)).nunique() == 1
-    words = f"has {2**60} in row 1 below the header, of whose digits only the first 16 count; ids are better ignored"
+    words = (
+        f"has {2**60} in row 1 below the header, of which only 16 digits are kept; if it is an id, ignore the column"
+    )
     assert caplog.messages == [f"rows.csv: column 'x' {words}"]
     assert column_of(2**53 - 1 - np.arange(ROWS)).nunique() == ROWS
 
@@ -117,7 +122,7 @@ def test_blanks_are_taken_off_and_that_is_said(caplog):
     with caplog.at_level(logging.INFO, "unvanish.data"):
         found = column_of(["a", "a ", " ", "b\t"])
     assert found.fillna("missing").tolist() == ["a", "a", "missing", "b"]
-    assert caplog.messages == ["rows.csv: column 'x': blanks around 3 values are taken off, the first in row 2"]
+    assert caplog.messages == ["rows.csv: column 'x': spaces around 3 values are removed, the first in row 2"]
 
 
 def test_booleans_are_read_in_any_case():
@@ -129,7 +134,7 @@ def test_booleans_are_read_in_any_case():
     [
         ("Total", "'Total' in column 'name'"),
         ("Median", "'Median' in column 'name'"),
-        ("n7", "is the sum of those above it"),
+        ("n7", "is the sum of the rows above it"),
     ],
 )
 def test_a_last_row_that_sums_up_is_refused(last, word):
@@ -153,8 +158,8 @@ def test_texts_that_differ_in_case_or_in_kind_of_letters():
 @pytest.mark.parametrize(
     ("values", "name", "reason"),
     [
-        ([f"n{i}" for i in range(ROWS)], "name", "as distinct as rows"),
-        ([f"n{i % 12}" for i in range(ROWS)], "ticket", "as distinct as rows"),
+        ([f"n{i}" for i in range(ROWS)], "name", "nearly all distinct"),
+        ([f"n{i % 12}" for i in range(ROWS)], "ticket", "nearly all distinct"),
         ([f"n{i % 11}" for i in range(ROWS)], "code", ""),
         ([f"n{i}" for i in range(10)], "few", ""),
         (np.arange(1, ROWS + 1)[::-1], "nr", "an id, by its name"),

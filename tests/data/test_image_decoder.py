@@ -98,14 +98,16 @@ def test_16_bits_of_which_few_are_used_are_not_made_black(tmp_path, most):
     values = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) * most // (HEIGHT * WIDTH - 1)).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "x.png")
     with pytest.raises(
-        ValueError, match=f"^its 16 bits reach {most} alone and would be black; give white, such as 4095$"
+        ValueError, match=f"^its 16-bit pixels reach only {most} and would look black; set white, such as 4095$"
     ):
         decode(tmp_path / "x.png")
     found = ImageDecoder(HEIGHT, WIDTH, 1, white=most)(tmp_path / "x.png")[0]
     assert np.array_equal(found, values.astype(int) * 256 // (most + 1))
     assert (found.min(), found.max()) == (0, 255)
     deep_png(tmp_path / "deep.png", np.repeat(values[:, :, None], 3, axis=2))
-    with pytest.raises(ValueError, match=r"^its 16 bits use less than a sixteenth of their range and would be black$"):
+    with pytest.raises(
+        ValueError, match=r"^its 16-bit pixels use less than a sixteenth of their " r"range and would look black$"
+    ):
         decode(tmp_path / "deep.png")
 
 

@@ -224,11 +224,11 @@ def own(**parts):
     [
         (lambda root: (root / "emu").mkdir(), r"emu: no images \(\.jpg, .*\)"),
         (lambda root: [path.rename(root / path.name) for path in root.glob("*/*.png")], "cat: no images"),
-        (own(), "no folders; images lie in a folder for each class"),
+        (own(), "no folders; put the images of each class in a folder of its own"),
         (own(cat=[]), "cat: no images"),
         (own(train=["a", "b"], test=["a", "c"]), "class 'c' of the test split has nothing to train on"),
         (own(train=["a", "b"], val=["z"]), "class 'z' of the validation split has nothing to train on"),
-        (own(train=["a"], test=["a"]), "one class only, 'a'"),
+        (own(train=["a"], test=["a"]), "only one class, 'a'"),
         (
             own(train=["a", "b"], test=["a"], extra=["a"]),
             "either folders of classes, or train, val and test, not extra",
@@ -269,7 +269,7 @@ def test_no_folder_is_one_line(tmp_path, image_folder, path):
         ({"cache": "memroy"}, "unknown cache 'memroy'; did you mean 'memory'"),
         ({"test_share": 1.0}, "test_share must be above 0 and below 1 - validation_share, not 1.0"),
         ({"validation_share": -0.1}, "validation_share must be at least 0 and below 1, not -0.1"),
-        ({"augmentation": Augmentation(crop=5)}, "augmentation: crop 5 is too much for images of 5 x 7"),
+        ({"augmentation": Augmentation(crop=5)}, "augmentation: crop 5 is too large for images of 5 x 7"),
     ],
 )
 def test_arguments_are_checked_at_once(image_folder, options, message):

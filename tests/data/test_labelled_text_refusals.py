@@ -14,15 +14,15 @@ def load(folder, content):
     [
         (
             "text,label\n" + "a b,x\nc d,y\n" * 9 + '"e f,x\ng h,y\ni j",x\n',
-            "the text of row 19 holds other rows; is a quot",
+            "the text of row 19 contains other rows; is a quot",
         ),
         (
             "label,text\n" + "x,a b\ny,c d\n" * 9 + 'x,"e f\ny,g h\nx,i j"\n',
-            "the text of row 19 holds other rows; is a quot",
+            "the text of row 19 contains other rows; is a quot",
         ),
         (
             "text,label\n" + "a b,yes\nc d,no\n" * 9 + "e f,Yes\n",
-            "labels 'yes' and 'Yes', the latter in row 19, differ in",
+            "labels 'yes' and 'Yes', the latter in row 19, differ only in",
         ),
         ("text,label,label\n" + "a b,x,y\nc d,y,x\n" * 9, "2 columns are called 'label'"),
         ("text,label\na b,x\nc\0 d,y\n", "has a NUL character in line 3"),

@@ -124,7 +124,7 @@ def test_a_broken_off_pass_starts_afresh():
 
 
 def test_tensors_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match=r"one common length, found \[3, 2\]"):
+    with pytest.raises(ValueError, match=r"the same length, found \[3, 2\]"):
         BatchLoader((torch.zeros(3), torch.zeros(2)), 1)
 
 

@@ -47,7 +47,7 @@ def test_numbers_that_may_stand_for_what_is_missing(column, found):
 def test_a_value_that_dwarfs_all_others_is_said(caplog):
     say_outliers(pd.DataFrame({"x": [*np.linspace(0, 1, 22), 1e9], "z": np.arange(23.0)}), "rows.csv")
     assert caplog.messages == [
-        "rows.csv: column 'x' has 1e+09 in row 23 below the header, beside which its other values are all but equal"
+        "rows.csv: column 'x' has 1e+09 in row 23 below the header, next to which all its other values are nearly equal"
     ]
 
 
@@ -59,7 +59,7 @@ def test_what_is_in_the_table_of_columns():
 
 SAID = (
     "column 'x' has -999 in 3 rows, the first row 5 below the header, far from all others; na_values='-999' if it "
-    "stands for what is missing"
+    "stands for a missing value"
 )
 
 

@@ -179,7 +179,8 @@ def test_what_is_missing_is_interpolated_and_never_an_answer_or_a_last_input(loa
     assert kept[0] + kept[1] + kept[2] == wanted
     assert kept[1] == [row for row in wanted if TRAIN <= row < TRAIN + VALIDATION]
     assert caplog.messages[1].endswith(
-        f"rows.csv: {ROWS - WINDOW - len(wanted)} windows that end on a missing value or ask for one are left out"
+        f"rows.csv: {ROWS - WINDOW - len(wanted)} windows that end with a missing value or have one "
+        "to forecast are left out"
     )
     mean, std = data.target_mean.item(), data.target_std.item()
     assert mean == pytest.approx(np.delete(np.arange(TRAIN) * 2.0, holes[:4]).mean())

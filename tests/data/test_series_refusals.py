@@ -69,10 +69,10 @@ def test_arguments_are_checked_at_once(options, message):
         (
             {"date": table()["date"].tolist()[::-1]},
             {},
-            "must grow .*: row 2 below the header has 2020-05-09, the row before it 2020-05-10",
+            "must increase .*: row 2 below the header has 2020-05-09, the row before it 2020-05-10",
         ),
         ({"wave": with_hole(range(ROWS), 3, 9)}, {"missing": "refuse"}, r"missing values in 'wave' \(2, row 4 first\)"),
-        ({"wave": np.nan}, {}, "column 'wave' holds no value$"),
+        ({"wave": np.nan}, {}, "column 'wave' has no values$"),
         (
             {"wave": with_hole(range(ROWS), *range(TRAIN))},
             {},
@@ -143,7 +143,7 @@ def test_a_file_that_is_not_there(tmp_path):
     [
         (table().rename(columns={"wave": "waves"}), "new.csv: no column 'wave'; did you mean 'waves'"),
         (table().iloc[:6], "new.csv: 6 rows are too few for a window of 7"),
-        (table(wave=np.nan), "new.csv: column 'wave' holds no value"),
+        (table(wave=np.nan), "new.csv: column 'wave' has no values"),
         (table(wave="high"), "new.csv: column 'wave' must hold numbers; row 1 below the header has 'high'"),
     ],
 )

@@ -40,10 +40,10 @@ def refusal(tmp_path):
         ('a,b,c\n1,2,"x\n3,4,y\n5,6,z"\n', "row 1 below the header holds lines 2 to 4 as one field, which has the"),
         ('a,b\n1,"x"y\n', "line 2: ',' expected after '\"'; is a quotation mark unpaired?"),
         ('a,b\n1,"x\n2,y\n', "line 3: unexpected end of data; is a quotation mark unpaired?"),
-        ("a;b\n1;2\n", "its header is one field, 'a;b'; does delimiter=';' part them?"),
+        ("a;b\n1;2\n", "its header has one field, 'a;b'; try delimiter=';'"),
         ("a;b\n1,5;2\n", "1 of 1 rows have more or fewer fields than the header, which has 1; the first is row 1 below "
-         "it, with 2; does delimiter=';' part them?"),
-        ("a\n1\n\n3\n", "line 3 is blank, which may be a missing value or none"),
+         "it, with 2; try delimiter=';'"),
+        ("a\n1\n\n3\n", "line 3 is blank, which may or may not be a missing value"),
         ("a,b\n1,é\n".encode("latin-1"), "line 2 is not utf-8: invalid continuation byte, byte 0xe9; give its"),
         ("a,b\n1,2\n".encode("utf-16"), "it begins like UTF-16, not UTF-8; give encoding=utf-16"),
         (b"\n\n", "No columns to parse: it is empty"),
@@ -90,8 +90,8 @@ def test_columns_without_a_name_are_left_out_and_a_last_line_without_its_end_is_
     with caplog.at_level(logging.INFO, "unvanish.data"):
         read_table(str(tmp_path / "rows.csv"))
     ends, unnamed = (message.partition("rows.csv: ")[2] for message in caplog.messages)
-    assert ends == "row 2 below the header, the last one, ends without a line break; is it whole?"
-    assert unnamed == "left out, without a name and empty or counting the rows: column 1, column 3"
+    assert ends == "row 2 below the header, the last one, ends without a line break; is the file complete?"
+    assert unnamed == "unnamed columns that are empty or number the rows are left out: column 1, column 3"
 
 
 def test_a_column_as_text_and_a_sign_for_what_is_missing(tmp_path):
@@ -107,7 +107,8 @@ def test_zeros_that_lead_a_number_are_said(tmp_path, caplog):
         assert read_table(str(tmp_path / "rows.csv"))["zip"].tolist() == [10115, 501]
     (said,) = caplog.messages
     assert said.endswith(
-        "column 'zip' has '00501' in row 2 below the header, which is read as 501; ids are better among categories"
+        "column 'zip' has '00501' in row 2 below the header, which is read as 501; if it is an id, list it among "
+        "categories"
     )
     caplog.clear()
     assert read_table(str(tmp_path / "rows.csv"), as_text=["zip"])["zip"].tolist() == ["10115", "00501"]

@@ -230,11 +230,15 @@ def test_arguments_are_checked_at_once(options, message):
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        ({"y": with_hole(np.arange(ROWS) % 2, 4, 9)}, {}, "target 'y' lacks 2 values, the first in row 5 below"),
-        ({"y": 1}, {}, "target 'y' has one value only"),
+        (
+            {"y": with_hole(np.arange(ROWS) % 2, 4, 9)},
+            {},
+            "missing values in the target 'y' .2, the first in row 5 below",
+        ),
+        ({"y": 1}, {}, "target 'y' has only one value"),
         ({"y": ["a"] * 51 + ["b"] * 2}, {}, "class 'b': 2 rows are too few for 3 splits"),
         ({"y": np.arange(ROWS) % 3}, {"task": "binary"}, "target 'y' has 3 distinct values, a binary task needs 2"),
-        ({"y": ["a", "b"] * 26 + ["a"]}, {"task": "regression"}, "target 'y' holds other values than numbers"),
+        ({"y": ["a", "b"] * 26 + ["a"]}, {"task": "regression"}, "target 'y' has values that are not numbers"),
         ({"y": [np.inf, *np.arange(52) / 7]}, {}, "column 'y' holds an infinite value in row 1 below the header"),
         ({"size": with_hole(np.ones(ROWS), 3, hole=np.inf)}, {}, "'size' holds an infinite value in row 4 below"),
         ({"size": with_hole(np.ones(ROWS), 3, hole=-1e308)}, {}, r"'size' holds -1e\+308 in row 4 .* for float32"),

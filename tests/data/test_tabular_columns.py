@@ -47,7 +47,7 @@ def test_the_table_of_columns_is_logged_and_kept(load, caplog):
     assert lines == [
         "column kind   missing distinct becomes",
         "nr     number       0       60 left out: an id, by its name",
-        "name   text         0       60 left out: as distinct as rows",
+        "name   text         0       60 left out: nearly all distinct",
         "age    number       9       51 scaled; filled, first row 3",
         "city   text         0        3 one-hot, 3",
         "y      text         0        2 target",
@@ -56,7 +56,7 @@ def test_the_table_of_columns_is_logged_and_kept(load, caplog):
 
 def test_a_wide_table_is_abbreviated():
     notes = [ColumnNote(f"a long name of a column {i}", pd.Series([1.0, 2.0]), "scaled") for i in range(100)]
-    notes[70] = ColumnNote("place", pd.Series(["a", "b"]), "left out: as distinct as rows and then some more words")
+    notes[70] = ColumnNote("place", pd.Series(["a", "b"]), "left out: nearly all distinct and then some more words")
     lines = column_table("title", notes).splitlines()
     assert len(lines) == 1 + 1 + 5 + 1
     assert lines[-2].startswith("place")
@@ -103,14 +103,18 @@ def test_the_last_feature_stays_though_it_counts_the_rows(load):
         ({}, {"ignore": ["agee"]}, "no column 'agee'; did you mean 'age'"),
         ({}, {"columns": ["cty"]}, "no column 'cty'; did you mean 'city'"),
         ({}, {"categories": ["nrs"]}, "no column 'nrs'; did you mean 'nr'"),
-        ({}, {"columns": ["age"], "ignore": ["age"]}, "column 'age' is ignored, and asked for"),
-        ({}, {"ignore": ["y"]}, "column 'y' is ignored, and asked for"),
-        ({}, {"columns": ["y", "age"]}, "column 'y' is a target, and a feature"),
+        ({}, {"columns": ["age"], "ignore": ["age"]}, "column 'age' is both ignored and asked for"),
+        ({}, {"ignore": ["y"]}, "column 'y' is both ignored and asked for"),
+        ({}, {"columns": ["y", "age"]}, "column 'y' is both a target and a feature"),
         ({}, {"target": ["y", "nr"], "task": "binary"}, "a binary task has one target, not 2"),
-        ({}, {"target": ["y", "nr"]}, "target 'y' holds other values than numbers, which regression needs"),
+        ({}, {"target": ["y", "nr"]}, "target 'y' has values that are not numbers, which regression needs"),
         ({"label": table()["y"]}, {}, r"column 'label' repeats the target; ignore=\[label\] leaves it out"),
         ({"y": ["no", "yes", "Yes"] * 20}, {}, "target 'y' has both 'yes' and 'Yes', the latter in row 3 below"),
-        ({"y": ["no", "yes", "?"] * 20}, {"na_values": ["?"]}, "target 'y' lacks 20 values, the first in row 3 below"),
+        (
+            {"y": ["no", "yes", "?"] * 20},
+            {"na_values": ["?"]},
+            "missing values in the target 'y' .20, the first in row 3 below",
+        ),
         ({}, {"ignore": ["age", "city"], "target": "y", "columns": None}, None),
     ],
 )
@@ -126,25 +130,32 @@ def test_tables_that_are_refused(load, columns, options, message):
 
 
 def test_no_feature_but_names(load):
-    with pytest.raises(ValueError, match=r"no feature is left: 'name' \(as distinct as rows\); columns=\[...\] takes"):
+    with pytest.raises(
+        ValueError, match=r"no feature is left: 'name' \(nearly all distinct\); " r"columns=\[...\] includes"
+    ):
         _ = load(table()[["name", "y"]]).splits
 
 
 def test_a_bound_on_categories(load, monkeypatch):
     monkeypatch.setattr("unvanish.data.features.MOST_CATEGORIES", 50)
-    with pytest.raises(ValueError, match=r"'name' has 60 different texts, and at most 50 are coded; ignore=\[name\] "):
+    with pytest.raises(
+        ValueError, match=r"'name' has 60 distinct texts, and at most 50 can be " r"one-hot encoded; ignore=\[name\] "
+    ):
         _ = load(columns=["name"]).splits
     monkeypatch.setattr("unvanish.data.features._MOST_CELLS", 100)
-    with pytest.raises(ValueError, match=r"1.8e\+02 numbers for the categories of 60 rows are too many"):
+    with pytest.raises(ValueError, match=r"one-hot encoding would take 1.8e\+02 numbers for 60 rows"):
         _ = load().splits
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"code": np.arange(ROWS) % 2 + 5}, "column 'code' tells the target exactly; is it known beforehand?"),
+        (
+            {"code": np.arange(ROWS) % 2 + 5},
+            "column 'code' determines the target exactly; is it known at prediction time?",
+        ),
         ({"city": ["Rome", "rome", "Oslo"] * 20}, "column 'city' has both 'Rome' and 'rome', the latter in row 2"),
-        ({"age": [1e9, *np.linspace(0, 1, 59)]}, "column 'age' has 1e+09 in row 1 below the header, beside which its"),
+        ({"age": [1e9, *np.linspace(0, 1, 59)]}, "column 'age' has 1e+09 in row 1 below the header, next to which"),
     ],
 )
 def test_what_is_strange_is_said(load, caplog, columns, message):
@@ -165,7 +176,7 @@ def test_new_rows_that_differ_from_those_of_training(load, tmp_path, caplog):
     (x,) = data.splits.predict
     assert x[:, 1:].sum(dim=1).tolist() == [1, 0, 1, 0, 1]
     text = "\n".join(caplog.messages)
-    assert "new.csv: column 'city' has 2 values that the training rows lack" in text
+    assert "new.csv: column 'city' has 2 values that are not in the training rows" in text
     assert "the first 'Paris' in row 2 below the header" in text
     assert "new.csv: column 'age' has 1e+07 in row 3 below the header, 4e+05 standard deviations from" in text
     new.loc[2, "age"] = 1e30

@@ -48,21 +48,21 @@ def test_columns_that_date_the_rows_together_must_grow_and_are_no_features(name,
     (line,) = caplog.messages
     time = line.split("'")[1::2]
     assert (
-        line == f"rows.csv: the rows are dated by {', '.join(map(repr, time))}; ask for what of it is to be a feature"
+        line == f"rows.csv: the date of a row is in {', '.join(map(repr, time))}; list what of it should be a feature"
     )
     assert sorted(time) == sorted(frame.columns.drop("y"))
     last, before = (" ".join(str(frame[column].iloc[row]) for column in time) for row in (-1, -2))
     with pytest.raises(
-        ValueError, match=f"must grow .*: row 2 below the header has {before}, the row before it {last}"
+        ValueError, match=f"must increase .*: row 2 below the header has {before}, the row before it {last}"
     ):
         read(frame.iloc[::-1])
-    with pytest.raises(ValueError, match=f"must grow .*: row {ROWS + 1} below the header has"):
+    with pytest.raises(ValueError, match=f"must increase .*: row {ROWS + 1} below the header has"):
         read(pd.concat([frame, frame.iloc[-1:]]))
 
 
 def test_parts_of_a_date_can_be_features():
     assert read(SEVERAL["days"], features=["month"]).columns.tolist() == ["month", "y"]
-    with pytest.raises(ValueError, match="date columns 'year', 'month', 'day' must grow"):
+    with pytest.raises(ValueError, match="date columns 'year', 'month', 'day' must increase"):
         read(SEVERAL["days"].iloc[::-1], features=["month"])
     assert read(SEVERAL["days"].iloc[::-1], features=["year", "month", "day"]).shape == (ROWS, 4)
 
@@ -118,14 +118,18 @@ def test_times_that_are_numbers_must_grow_under_any_name(name, change, caplog):
 
 
 def test_a_day_in_digits_that_no_month_has_is_no_date():
-    with pytest.raises(ValueError, match="date column 't' has '20010229' in row 60 below the header, which is no date"):
+    with pytest.raises(
+        ValueError, match="date column 't' has '20010229' in row 60 below the header, which is not a date"
+    ):
         read(table(t=np.where(np.arange(ROWS) == 59, 20010229, NUMBERS["days in digits"])))
 
 
 def test_years_of_another_name_that_fall():
     frame = table(Jahr=MONTHS.year, Monat=MONTHS.month)
     assert read(frame).columns.tolist() == ["Jahr", "Monat", "y"]
-    with pytest.raises(ValueError, match=r"column 'Jahr' counts, and not upwards: row 13 .* has 2010, .* it 2011"):
+    with pytest.raises(
+        ValueError, match=r"column 'Jahr' looks like a time and does not increase: " r"row 13 .* has 2010, .* it 2011"
+    ):
         read(frame.iloc[::-1])
 
 
@@ -149,11 +153,14 @@ def test_columns_that_only_look_like_times_are_features(caplog):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"date": [*text(DAYS[:44], "%Y-%m-%d")] * 3}, "date column 'date' must grow .*: row 45 .* for each 'station'"),
-        ({"year": [*range(1900, 1944)] * 3}, "date column 'year' must grow .*: row 45 .* for each 'station' alone"),
+        (
+            {"date": [*text(DAYS[:44], "%Y-%m-%d")] * 3},
+            "date column 'date' must increase .*: row 45 .* within each 'station'",
+        ),
+        ({"year": [*range(1900, 1944)] * 3}, "date column 'year' must increase .*: row 45 .* within each 'station'"),
         (
             {"year": [*MONTHS[:44].year] * 3, "month": [*MONTHS[:44].month] * 3},
-            "date columns 'year', 'month' must grow .*: row 45 .* for each 'station' alone",
+            "date columns 'year', 'month' must increase .*: row 45 .* within each 'station'",
         ),
     ],
 )
@@ -168,9 +175,9 @@ def test_several_series_in_a_file_are_refused_by_their_dates(columns, words):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"t": [*range(44)] * 3, "station": STATION}, "'t' grows for each 'station' alone: row 45 .* 0, .* 43;"),
-        ({"t": [*np.arange(44) / 4] * 3, "nr": np.repeat([1, 2, 3], 44)}, "'t' grows for each 'nr' alone: row 45 .* 0"),
-        ({"t": np.repeat(np.arange(44), 3), "place": ["n", "s", "w"] * 44}, "'t' grows for each 'place' alone: row 2"),
+        ({"t": [*range(44)] * 3, "station": STATION}, "'t' increases only within each 'station': row 45 .* 0, .* 43;"),
+        ({"t": [*np.arange(44) / 4] * 3, "nr": np.repeat([1, 2, 3], 44)}, "only within each 'nr': row 45 .* 0"),
+        ({"t": np.repeat(np.arange(44), 3), "place": ["n", "s", "w"] * 44}, "only within each 'place': row 2"),
         ({"station": STATION}, "'station' goes from 'north' to 'south' in row 45 below the header, and never"),
     ],
 )  # fmt: skip

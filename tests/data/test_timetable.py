@@ -73,7 +73,7 @@ def test_plain_dates_are_found_under_any_name_and_must_grow(caplog, dates):
     with caplog.at_level(logging.INFO, "unvanish.data"):
         assert read(frame).columns.tolist() == ["row", "wave"]
     assert not [message for message in caplog.messages if "left out" in message]
-    with pytest.raises(ValueError, match=r"^rows.csv: date column 'when' must grow .*: row 2 below the header has"):
+    with pytest.raises(ValueError, match=r"^rows.csv: date column 'when' must increase .*: row 2 below the header has"):
         read(frame.assign(when=list(dates)[::-1]))
 
 
@@ -87,7 +87,7 @@ def test_days_first_are_told_by_what_parses(caplog):
 def test_dates_in_the_index_are_found():
     frame = table().drop(columns="date").set_index(pd.date_range("2020", periods=ROWS, name="when"))
     assert read(frame).columns.tolist() == ["row", "wave"]
-    with pytest.raises(ValueError, match="date column 'when' must grow"):
+    with pytest.raises(ValueError, match="date column 'when' must increase"):
         read(frame.iloc[::-1])
 
 
@@ -98,18 +98,22 @@ def test_a_date_that_is_a_number_must_grow_unless_it_is_asked_for(name):
     assert read(rows.assign(**{name: years})).columns.tolist() == ["row", "wave"]
     for others in (years[::-1], years // 2, np.roll(years, 5), years.astype(float)[::-1]):
         frame = rows.assign(**{name: others})
-        with pytest.raises(ValueError, match=f"date column '{name}' must grow .*; if it is no date, ask for it among"):
+        with pytest.raises(
+            ValueError, match=f"date column '{name}' must increase .*; if it is not a date, list it among"
+        ):
             read(frame)
         assert read(frame, features=[name]).columns.tolist() == [name, "row"]
         assert read(frame, date=None, features=[name])[name].tolist() == others.tolist()
-        with pytest.raises(ValueError, match=f"date column '{name}' must grow"):
+        with pytest.raises(ValueError, match=f"date column '{name}' must increase"):
             read(frame, date=name)
 
 
 def test_a_column_that_counts_the_rows_in_disorder_is_refused_by_any_name():
     rows = table().drop(columns="date")
     with pytest.raises(
-        ValueError, match=r"column 'Jahr' counts, and not upwards: row 2 below the header has 1945, .* it 1946; rows"
+        ValueError,
+        match=r"column 'Jahr' looks like a time and does not increase: row 2 below the "
+        r"header has 1945, .* it 1946; rows",
     ):
         read(rows.assign(Jahr=1900 + np.arange(ROWS)[::-1]))
     assert read(rows.assign(Jahr=1900 + np.arange(ROWS))).columns.tolist() == ["row", "wave", "Jahr"]
@@ -122,7 +126,8 @@ def test_what_counts_down_is_newest_first_unless_it_is_asked_for_or_there_is_a_d
     quarters = [int(text) for text in texts] if texts[0].isdigit() else texts
     assert read(rows.assign(when=quarters))["row"].tolist() == [*range(ROWS)]
     words = (
-        rf"^rows.csv: column 'when' counts, and not upwards: row 2 .* has {texts[-2]}, the row before it {texts[-1]};"
+        r"^rows.csv: column 'when' looks like a time and does not increase: row 2 .* has "
+        rf"{texts[-2]}, the row before it {texts[-1]};"
     )
     with pytest.raises(ValueError, match=words):
         read(rows.assign(when=quarters[::-1]))
@@ -135,8 +140,8 @@ def test_a_text_that_names_each_row_and_is_no_date_is_said(caplog):
     months = [f"{i % 28 + 1}. {('Januar', 'Mai')[i // 28]}" for i in range(ROWS)]
     read(table(when=months).drop(columns="date"))
     assert caplog.messages == [
-        "rows.csv: column 'when' names each row and is no date that can be read (row 1 below the header has "
-        "'1. Januar'); the rows are taken as they stand, which must be oldest first"
+        "rows.csv: column 'when' differs in every row and cannot be read as a date (row 1 below the header "
+        "has '1. Januar'); the rows are used in the order of the file, which must be oldest first"
     ]
 
 
@@ -144,7 +149,7 @@ def test_columns_that_are_ignored_are_not_read():
     frame = table(bad=with_value("?", 3)).assign(date="soon")
     kept = numbers_in_time(frame, "rows.csv", ["row"], None, None, ignore=["bad", "date"])
     assert kept.columns.tolist() == ["row", "wave"]
-    with pytest.raises(ValueError, match="column 'row' is ignored, and asked for"):
+    with pytest.raises(ValueError, match="column 'row' is both ignored and asked for"):
         numbers_in_time(frame, "rows.csv", ["row"], None, None, ignore=["row"])
 
 
@@ -161,7 +166,7 @@ def test_a_date_column_is_taken_by_its_name():
     rows = table(n=np.arange(ROWS), day=days).drop(columns="date")
     assert read(rows, date="n").columns.tolist() == ["row", "wave"]
     assert read(rows, date="day").columns.tolist() == ["row", "wave", "n"]
-    with pytest.raises(ValueError, match=r"'day' must grow .*: row 2 below the header has Feb 15, 1999"):
+    with pytest.raises(ValueError, match=r"'day' must increase .*: row 2 below the header has Feb 15, 1999"):
         read(rows.iloc[::-1], date="day")
 
 
@@ -188,19 +193,24 @@ def test_uneven_dates_are_logged(caplog):
         (
             {"date": with_value("soon", 8, DATES)},
             {},
-            "date column 'date' has 'soon' in row 9 below the header, which is no date",
+            "date column 'date' has 'soon' in row 9 below the header, which is not a date",
         ),
-        ({"date": "soon"}, {}, "date column 'date' has 'soon' in row 1 below the header, which is no date"),
-        ({"date": with_value("2020-02-30", 8, DATES)}, {}, "'date' has '2020-02-30' in row 9 .*, which is no date"),
-        ({"date": with_value(None, 8, DATES)}, {}, "'date' has nothing in row 9 below the header, which is no date"),
+        ({"date": "soon"}, {}, "date column 'date' has 'soon' in row 1 below the header, which is not a date"),
+        ({"date": with_value("2020-02-30", 8, DATES)}, {}, "'date' has '2020-02-30' in row 9 .*, which is not a date"),
+        ({"date": with_value(None, 8, DATES)}, {}, "'date' has nothing in row 9 below the header, which is not a date"),
         (
             {"date": with_value(DATES[7], 8, DATES)},
             {},
-            "date column 'date' must grow from row to row, oldest first, one series a file: row 9 below the header "
+            "date column 'date' must increase from row to row, oldest first, one series per file: "
+            "row 9 below the header "
             "has 2020-02-07, the row before it 2020-02-07",
         ),
-        ({"date": DATES[::-1]}, {}, "must grow .*: row 2 below the header has 2020-03-16, .* before it 2020-03-17"),
-        ({"t": [*range(30), *range(17)]}, {"date": "t"}, "'t' must grow .*: row 31 below the header has 0, .* it 29"),
+        ({"date": DATES[::-1]}, {}, "must increase .*: row 2 below the header has 2020-03-16, .* before it 2020-03-17"),
+        (
+            {"t": [*range(30), *range(17)]},
+            {"date": "t"},
+            "'t' must increase .*: row 31 below the header has 0, .* it 29",
+        ),
         ({"t": with_value(np.nan, 4).astype(float)}, {"date": "t"}, "date column 't' has nothing in row 5 below"),
         (
             {"row": with_value("n.a.", 40)},

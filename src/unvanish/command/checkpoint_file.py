@@ -72,6 +72,7 @@ def read(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             # Of a protocol of pickle other than its own torch warns; what it does not know of that, it refuses.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
+            warnings.filterwarnings("ignore", "Validating sparse tensor")
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WrongInputError(f"no checkpoint at {path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Finds a run's checkpoint and makes sure that it fits before anything is started with it."""
+"""Finds the checkpoint of a run and checks that it fits before it is used."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,16 +8,16 @@ from lightning import LightningModule
 from torch import Tensor
 
 from unvanish.command.checkpoint_file import has_checksum, newest_good, read
-from unvanish.command.errors import WrongInputError
+from unvanish.command.errors import WrongInputError, one_line
 from unvanish.command.place import BATCH, EPOCH, VALIDATION
 from unvanish.command.run_folder import numbered
 
 BEST, LAST = "best.ckpt", "last.ckpt"
-#: Under this name a checkpoint holds what Lightning does not keep.
+#: The key under which a checkpoint holds what Lightning does not save.
 KEPT = "unvanish"
 
 _COUNTS = {which: {"ready": int, "completed": int} for which in ("current", "total")}
-#: Of what kind must be what a run is resumed from: what Lightning passes over in silence where it is missing as well.
+#: The types of what a run is resumed from, including entries that Lightning silently skips if they are missing.
 _RESUMABLE: dict[str, Any] = {
     "optimizer_states": [{"state": dict, "param_groups": [{"params": list}]}],
     "lr_schedulers": list,
@@ -47,12 +47,12 @@ _RESUMABLE_BY_US: dict[str, Any] = {
 
 
 def newest_run(parent: Path) -> Path:
-    """The folder of the last run of a recipe that has kept a checkpoint."""
+    """The newest run of a recipe that has a checkpoint."""
     return runs_of(parent)[-1]
 
 
 def runs_of(parent: Path) -> list[Path]:
-    """The folders of a recipe's runs that have kept a checkpoint, the newest last; one at least."""
+    """The runs of a recipe that have a checkpoint, newest last; at least one."""
     runs = [path for path in numbered(parent) if any(path.glob("checkpoints/*.ckpt"))]
     if not runs:
         raise WrongInputError(
@@ -62,7 +62,7 @@ def runs_of(parent: Path) -> list[Path]:
 
 
 def checkpoint_of(run: Path) -> Path:
-    """A run's best checkpoint; the last one where there was no validation to tell."""
+    """The best checkpoint of a run, or the last one if there was no validation."""
     for name in (BEST, LAST):
         if (run / "checkpoints" / name).is_file():
             return run / "checkpoints" / name
@@ -70,7 +70,7 @@ def checkpoint_of(run: Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint of a network holds; where it is damaged, the newest good one beside it is named."""
+    """The content of a network's checkpoint. If it is damaged, the error names the newest good one beside it."""
     try:
         checkpoint = read(path)
     except WrongInputError as error:
@@ -88,7 +88,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_weights(path: Path, model: LightningModule) -> dict[str, Any]:
-    """Give a network the weights of a checkpoint, refusing one that is none or is another network's; returns it all."""
+    """Load a checkpoint's weights into a network, after checking that they are its own; returns the whole content."""
     checkpoint = load_checkpoint(path)
     saved, arguments = checkpoint["state_dict"], checkpoint["hyper_parameters"]
     # Two networks of the same shapes may still compute different things.
@@ -101,12 +101,15 @@ def load_weights(path: Path, model: LightningModule) -> dict[str, Any]:
     for name, theirs, ours in pairs:
         if theirs != ours:
             raise WrongInputError(f"{path} is of another architecture: {name} is {theirs} there and {ours} here")
-    model.load_state_dict(saved)
+    try:
+        model.load_state_dict(saved)
+    except RuntimeError as error:  # sparse, without a device, ...
+        raise WrongInputError(f"{path} is not a checkpoint of a network: {one_line(error)}") from error
     return checkpoint
 
 
 def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that has weights alone, or something else in the place of the rest."""
+    """Refuse a checkpoint that lacks what a resumed run needs, such as one with weights only."""
     if odd := _odd(checkpoint, _RESUMABLE | (_RESUMABLE_BY_US if KEPT in checkpoint else {})):
         raise WrongInputError(f"{path} cannot be resumed: {odd}")
     if KEPT in checkpoint and checkpoint[KEPT]["place"] not in (BATCH, VALIDATION, EPOCH):
@@ -114,7 +117,7 @@ def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
 
 
 def _odd(value: Any, shape: Any, name: str = "") -> str:
-    """What is first missing or of another kind, in words; empty where there is no such thing."""
+    """Says which entry is missing or of the wrong type, the first one; empty if all are right."""
     if isinstance(shape, type):
         if not isinstance(value, shape) or isinstance(value, bool):
             return f"{name} is of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""What is said of a run that has not come to its end."""
+"""The error of a run that did not finish."""
 
 import errno
 import re
@@ -23,14 +23,14 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 def ending(
     error: BaseException, keeper: Keeper, trainer: L.Trainer | None, report: Report, checkpoint: Path | None
 ) -> BaseException:
-    """What to raise in the place of an error; a bug of the user's stays as it is. A new run without a step is removed.
+    """What to raise instead of an error: a bug in the user's code as it is. A new run without a step is removed.
 
     Args:
-        error: What has ended the run.
-        keeper: Knows what was kept of it.
-        trainer: None where there was none yet.
-        report: What the gradients did.
-        checkpoint: What the run began from.
+        error: What ended the run.
+        keeper: Knows which checkpoint was saved.
+        trainer: None if there was none yet.
+        report: The gradient report so far.
+        checkpoint: The one that the run started from.
     """
     folder = keeper.folder
     has_steps = trainer is not None and keeper.has_started and trainer.global_step > 0
@@ -41,10 +41,10 @@ def ending(
         signum = keeper.signum or (signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT)
         return StoppedError(_where(keeper, signal.Signals(signum).name), signum)
     if isinstance(error, NonFinite):
-        told = FailedError(f"{_born(error, report)}; {_kept(keeper)}; --on-nonfinite skip or ignore trains on")
+        told = FailedError(f"{_born(error, report)}; {_kept(keeper)}; --on-nonfinite skip or ignore continue training")
         return told if is_first() else SystemExit(1)  # all processes have seen it, and one says so
     if is_gone:
-        return FailedError(f"{folder} is gone: somebody has removed the run while it was trained")
+        return FailedError(f"{folder} is gone: the run's folder was removed during training")
     if has_steps and _is_between_processes(error):
         return _lost(keeper)
     disk = next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in _DISK), None)
@@ -54,7 +54,7 @@ def ending(
 
 
 def _is_between_processes(error: BaseException) -> bool:
-    """Whether an operation in which all processes take part has failed in another one."""
+    """Whether a collective operation failed because of another process."""
     if not dist.is_initialized() or dist.get_world_size() == 1 or not isinstance(error, RuntimeError):
         return False
     return isinstance(error, dist.DistError) or bool(re.search(r"gloo|NCCL|[Cc]onnection (closed|reset)", str(error)))
@@ -65,11 +65,11 @@ def _lost(keeper: Keeper) -> BaseException:
     if not speaks:
         return SystemExit(1)
     names = ", ".join(map(str, ranks)) or "another"
-    return FailedError(f"the run has lost its process of rank {names}; {_kept(keeper)}; --resume goes on from there")
+    return FailedError(f"the run lost its process of rank {names}; {_kept(keeper)}; --resume continues from there")
 
 
 def _refused(error: BaseException, checkpoint: Path | None) -> BaseException:
-    """Of what was raised before the first step: what Lightning has against its arguments, or a checkpoint's content."""
+    """One line for an error before the first step: Lightning refused an argument, or the content of a checkpoint."""
     if checkpoint is not None and isinstance(error, Exception) and not isinstance(error, WrongInputError):
         return WrongInputError(f"{checkpoint} cannot be resumed: {one_line(error) or type(error).__name__}")
     try:
@@ -83,18 +83,18 @@ def _refused(error: BaseException, checkpoint: Path | None) -> BaseException:
 
 def _where(keeper: Keeper, name: str) -> str:
     if keeper.kept_step is None:
-        return f"stopped by {name}; nothing was kept, as no step was made"
+        return f"stopped by {name} before the first step; there is no checkpoint"
     return f"stopped by {name}; {keeper.path} is of step {keeper.kept_step}"
 
 
 def _kept(keeper: Keeper) -> str:
     if keeper.kept_step is None:
-        return "no checkpoint had been written"
+        return "no checkpoint was written"
     return f"{keeper.path} is of step {keeper.kept_step}"
 
 
 def _born(error: NonFinite, report: Report) -> str:
-    """Where NaN has come from, as the judge sees it."""
+    """Where the NaN came from, as far as the judge can tell."""
     found = [finding for finding in report.end.findings if finding.name == "nan"] if report.steps else []
     step = report.broken.step if report.broken is not None else error.step
     where = f": {found[0].evidence}" if found else ""

@@ -306,7 +306,7 @@ class Keeper(L.Callback):
             torch._foreach_copy_(buffers, copies)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take what a checkpoint of ours holds; another's is gone on from as Lightning does."""
+        """Take what our checkpoint holds; one of another program is resumed as Lightning does it."""
         self._resumed = checkpoint.get(KEPT)
         if self.logs.goes_on and self._resumed is not None:
             self._check_samples(trainer, len(self._resumed["random"]))

@@ -1,4 +1,4 @@
-"""Finds the run that a command goes on with."""
+"""Finds the run to resume."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from unvanish.command.experiment import Experiment
 from unvanish.command.recipes import BATCH_SIZE, CONFIG, Config, flat, read
 from unvanish.command.run_folder import is_marked, numbered
 
-#: What does not change what a run computes up to a step, so that it may be another when it goes on.
+#: Settings that may differ in a resumed run, as they do not change what it has computed so far.
 _FREE = {
     *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "enable_progress_bar", "enable_model_summary"),
     *("profiler", "log_every_n_steps", "enable_checkpointing", "logger"),
@@ -20,12 +20,12 @@ _FREE = {
 
 
 class Start(NamedTuple):
-    """Where a run begins.
+    """Where a run starts.
 
     Args:
-        folder: Of the run that goes on; None for a new one.
-        checkpoint: What it goes on from; None for its beginning.
-        step: Of this checkpoint.
+        folder: The run that is resumed; None for a new one.
+        checkpoint: The one to start from; None to start from scratch.
+        step: The checkpoint's step.
     """
 
     folder: Path | None
@@ -37,20 +37,20 @@ class Start(NamedTuple):
 
 
 def resumed(experiment: Experiment, runs: Path, checkpoint: Path | None) -> Start:
-    """The newest run of a recipe, as it is configured now, and its last checkpoint.
+    """The newest run of a recipe with the same configuration, and its last checkpoint.
 
     Args:
-        experiment: The recipe; that of a run is this run's own.
-        runs: Where runs are kept.
-        checkpoint: Which one to go on from, in the folder of its run; None for the last.
+        experiment: The recipe; if it is the config.yaml of a run, that run is resumed.
+        runs: The folder of all runs.
+        checkpoint: The one to resume from, in its run's folder; None for the last.
 
     Raises:
-        WrongInputError: there is none, or all were configured in another way.
+        WrongInputError: there is no such run, or all have another configuration.
     """
     if checkpoint is not None:
         folder = checkpoint.absolute().parents[1]
         if not is_marked(folder):
-            raise WrongInputError(f"{checkpoint} lies in no run's folder: without --resume a new run begins from it")
+            raise WrongInputError(f"{checkpoint} is in no run's folder: without --resume a new run starts from it")
         candidates = [folder]
     elif experiment.recipe.paths[0].name == CONFIG and is_marked(experiment.recipe.paths[0].parent):
         candidates = [experiment.recipe.paths[0].parent]
@@ -64,20 +64,22 @@ def resumed(experiment: Experiment, runs: Path, checkpoint: Path | None) -> Star
     for candidate, difference in zip(candidates, differences, strict=True):
         if not difference:
             return Start(candidate, checkpoint or _last(candidate))
-    raise WrongInputError(f"{candidates[0]} is another run: {differences[0]}; fit without --resume begins a new one")
+    raise WrongInputError(
+        f"{candidates[0]} is configured otherwise: {differences[0]}; without --resume a new run starts"
+    )
 
 
 def _last(folder: Path) -> Path:
-    """A run's last checkpoint; where it has none, its best."""
+    """The last checkpoint of a run, or its best if there is no last one."""
     found = [folder / "checkpoints" / name for name in (LAST, BEST)]
     there = next((path for path in found if path.is_file()), None)
     if there is None:
-        raise WrongInputError(f"{folder} has no checkpoint yet: fit without --resume begins a new run")
+        raise WrongInputError(f"{folder} has no checkpoint yet: without --resume a new run starts")
     return there
 
 
 def _difference(folder: Path, experiment: Experiment) -> str:
-    """The first key in which a run's configuration is another; empty where there is none."""
+    """The first setting in which a run's configuration differs; empty if none does."""
     there, here = _fixed(read(folder / CONFIG)), _fixed(yaml.safe_load(experiment.resolved()))
     for key in {**here, **there}:
         if there.get(key) != here.get(key):

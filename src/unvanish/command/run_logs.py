@@ -75,7 +75,7 @@ def marks_of(checkpoint: Path, identity: str) -> tuple[dict[str, Any], int]:
     found = read(checkpoint)
     kept = found.get(KEPT)
     if kept is None:
-        raise WrongInputError(f"{checkpoint} is of an earlier version: without --resume a new run begins from it")
+        raise WrongInputError(f"{checkpoint} is of an earlier version: without --resume a new run starts from it")
     if kept["identity"] != identity:
         raise WrongInputError(f"{checkpoint} is of other data: those of the recipe have changed since")
     return kept["logs"], found["global_step"]

@@ -1,4 +1,4 @@
-"""Arrays of NumPy of any size."""
+"""NumPy arrays of any size."""
 
 import logging
 import math
@@ -28,20 +28,20 @@ _SAMPLE, _SAMPLE_BYTES = 4096, 2**28
 class ArrayFolder(InMemoryData):
     """Arrays of your own, as ``numpy.save`` writes them: a folder with x.npy, (N, ...), and y.npy.
 
-    x stays in its file, of which no more than a batch is in memory at a time, so that it may be larger than that; y,
-    and 8 bytes a row for the order of an epoch, are in memory. Whole numbers as y, (N,) from 0, are classes, of which
-    two make a binary task; others, (N,) or (N, D), are the targets of a regression. The splits are cut at random, with
-    every class's share.
+    x stays in its file and is read one batch at a time, so it may be larger than memory; y, and 8 bytes a row for the
+    order of an epoch, are in memory. If y holds whole numbers, (N,) from 0, these are classes, and two classes make a
+    binary task; other numbers, (N,) or (N, D), are the targets of a regression. The splits are random and stratified by
+    class.
 
     Args:
         path: The folder.
         scale: Give each feature, the last axis of x, or each channel, the first one of samples with three axes or
             more, mean 0 and standard deviation 1 over 4,096 random rows to train on, or as many as take 256 MiB.
         predict_path: A file of rows to predict. Without it the test split is predicted.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
-        ValueError: (on first use) An array is not as it should be, or a row by which x is scaled is not finite.
+        ValueError: (on first use) An array cannot be used, or a row by which x is scaled is not finite.
         FileNotFoundError: (on first use) There is no such file.
     """
 
@@ -59,7 +59,7 @@ class ArrayFolder(InMemoryData):
 
     @property
     def description(self) -> Description:
-        """Known from y and the head of x, which are read on first use."""
+        """Known from y and the header of x, which are read on first use."""
         y, shape = self._y, tuple(self._x.shape[1:])
         if y.is_floating_point():
             std, mean = torch.std_mean(y[self._parts[0]], dim=0, correction=0)
@@ -77,7 +77,7 @@ class ArrayFolder(InMemoryData):
         return Arrays([*self.input_shape], mean=self._scale.mean.tolist(), std=self._scale.std.tolist())
 
     def read(self) -> Splits:
-        """Cut y; of x no more is read than what it is scaled by."""
+        """Split y; of x only the rows by which it is scaled are read."""
         description, x = self.description, self._rows(Path(self.path) / "x.npy")
         y = self._y if description.task == "multiclass" else self._y.float()
         if description.target_mean is not None and description.target_std is not None:
@@ -104,7 +104,7 @@ class ArrayFolder(InMemoryData):
         found = FileRows.of_npy(Path(self.path) / "x.npy")
         if len(found.shape) < 2:
             raise ValueError(
-                f"{self.path}/x.npy: {[*found.shape]} has no axis but that of its rows; reshape it to (N, 1)"
+                f"{self.path}/x.npy: {[*found.shape]} has no axis besides that of its rows; reshape it to (N, 1)"
             )
         if len(found) != len(self._y):
             raise ValueError(f"{self.path}: {len(found)} rows in x.npy and {len(self._y)} in y.npy")
@@ -119,11 +119,9 @@ class ArrayFolder(InMemoryData):
                 raise ValueError(f"{where}: row {bad[0]} is not finite, and {len(bad) - 1} others are not")
             return found.double().reshape(len(found), -1)
         if found.dim() != 1 or found.min() < 0:
-            raise ValueError(
-                f"{where}: whole numbers are classes, (N,) from 0; targets to be measured are of type float"
-            )
+            raise ValueError(f"{where}: whole numbers are classes, (N,) from 0; targets of a regression must be floats")
         if not found.any():
-            raise ValueError(f"{where}: all rows are of class 0; a network has nothing to tell apart")
+            raise ValueError(f"{where}: all rows are of class 0; there is nothing to classify")
         return found.long()
 
     @cached_property
@@ -139,7 +137,7 @@ class ArrayFolder(InMemoryData):
 
     @property
     def _sample(self) -> Integers:
-        """The rows from which x is scaled, in their order; those to train on are shuffled already."""
+        """The rows by which x is scaled, in file order; the training rows are shuffled already."""
         most = _SAMPLE_BYTES // (4 * math.prod(self._x.shape[1:]))
         return np.sort(self._parts[0][: max(1, min(_SAMPLE, most))])
 

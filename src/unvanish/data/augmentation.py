@@ -1,4 +1,4 @@
-"""What is done to a batch of images or clips on the network's device: bytes become numbers, training images vary.
+"""What is done to a batch of images or clips on the network's device: normalization, and random changes in training.
 
 Shapes: B samples, C channels, T frames, height H, width W; x is (B, C, H, W) or (B, C, T, H, W).
 """
@@ -43,11 +43,11 @@ class PixelScale:
 
 @dataclass(frozen=True)  # not final: jsonargparse refuses a final class as a default
 class Augmentation:
-    """Random changes of the training images, drawn for each sample alone; all frames of a clip share them.
+    """Random changes of the training images, drawn for each sample; all frames of a clip get the same.
 
     Args:
         crop: Pixels of background added on each side before a window of the old size is cut out anywhere.
-        flip: Mirror left and right, every other time.
+        flip: Mirror left and right with probability 1/2.
         cutout: Side of a square that is set to the training mean, its centre anywhere in the image, so that a part of
             it may lie outside (DeVries and Taylor 2017).
 
@@ -69,12 +69,12 @@ class Augmentation:
             ValueError: A crop could miss the image, or the cutout is larger than it.
         """
         if self.crop >= min(height, width):
-            raise ValueError(f"augmentation: crop {self.crop} is too much for images of {height} x {width} pixels")
+            raise ValueError(f"augmentation: crop {self.crop} is too large for images of {height} x {width} pixels")
         if self.cutout > min(height, width):
             raise ValueError(f"augmentation: cutout {self.cutout} is larger than images of {height} x {width} pixels")
 
     def __call__(self, x: Tensor, black: Tensor, seed: Sequence[int]) -> Tensor:
-        """A changed copy of a batch.
+        """An augmented copy of a batch.
 
         Args:
             x: Normalised images or clips.

@@ -1,4 +1,4 @@
-"""Files decoded into bytes, once, to stay in memory or in a file.
+"""Files decoded into bytes once, and kept in memory or in a file.
 
 Shapes: N files, M of them readable; each decodes into (C, ...), C channels and any other axes.
 """
@@ -35,12 +35,12 @@ CHUNK = 1024  # files that wait to be decoded, or decoded to be kept
 
 
 class Decoded(NamedTuple):
-    """What came of decoding files.
+    """The result of decoding files.
 
     Args:
         files: (M,) which files can be read.
         sums: int64 (M, 2, C), each one's sum of pixels and sum of squared pixels.
-        refused: Why each of the others cannot be read.
+        refused: Why each of the other files cannot be read.
         pixels: uint8 (M, C, ...).
     """
 
@@ -61,7 +61,7 @@ def decode(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], *, c
         folder: For files.
 
     Raises:
-        ValueError: There is too much for the memory, or the cache cannot be written.
+        ValueError: The data do not fit in memory, or the cache cannot be written.
     """
     size = len(files) * int(np.prod(shape))
     if cache == "file":
@@ -70,7 +70,7 @@ def decode(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], *, c
     if size > MEMORY_SHARE * _memory():
         raise ValueError(
             f"{len(files)} files of {shape} take {size / 2**30:.1f} GiB, more than half of the memory; cache=file "
-            "keeps them on the disk"
+            "keeps them on disk"
         )
     pixels = torch.empty(len(files), *shape, dtype=torch.uint8)
     found = _scan(files, decoder, lambda row, sample: pixels[row].copy_(torch.from_numpy(sample)))
@@ -138,7 +138,7 @@ def _in_file(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], ta
 
 
 def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) -> Decoded | None:
-    """What a cache holds; None where there is none, or one that is cut or foreign, which is logged."""
+    """What a cache holds; None if there is none, or if it is truncated or of something else, which is logged."""
     if not (target.is_file() and bytes_file.is_file()):
         return None
     try:
@@ -154,7 +154,7 @@ def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) 
         whole = size == len(found.files) * int(np.prod(shape)) and files == set(range(count))
         whole = whole and found.sums.shape == (len(found.files), 2, shape[0])
     if not whole:
-        logger.warning("the cache %s is damaged and is made anew", target)
+        logger.warning("the cache %s is damaged and will be rebuilt", target)
     return found if whole else None
 
 
@@ -189,7 +189,7 @@ def _processors() -> int:
 
 
 def _memory() -> int:
-    """Bytes of this machine, or of the container that it is; 8 GiB where the system does not tell."""
+    """Memory of this machine or container in bytes; 8 GiB if the system does not tell."""
     sizes = []
     with suppress(AttributeError, ValueError, OSError):
         sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -22,11 +22,11 @@ FRAME_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in SUFF
 class ClipDecoder:
     """Reads clips as bytes of one length and size.
 
-    Of the clip's frames those are taken that lie in the middle of so many equal pieces; a short clip repeats some.
+    The clip is cut into equal pieces, and the middle frame of each is taken; a short clip repeats some.
 
     Args:
-        image: What becomes of a frame.
-        frames: How many are taken.
+        image: Decodes a frame.
+        frames: Number of frames.
     """
 
     image: ImageDecoder
@@ -39,7 +39,7 @@ class ClipDecoder:
             uint8 (channels, frames, height, width).
 
         Raises:
-            OSError: There is no whole video in it; FFmpeg and Pillow raise other errors as well.
+            OSError: It is not a complete video; FFmpeg and Pillow raise other errors as well.
             ValueError: It has no frames, or fewer than it says.
         """
         if path.is_dir():

@@ -43,7 +43,7 @@ class MovingDigits(InMemoryData):
         clips: Clips to train on.
         validation_clips: Clips to validate on.
         test_clips: Clips to test on.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
         ValueError: An argument is out of its range.

@@ -1,4 +1,4 @@
-"""The columns of a table as numbers or as texts; what is neither is refused, with its row and column.
+"""Parses the columns of a table as numbers or texts; a value that is neither is refused, with its row and column.
 
 Rows are counted from 1, below the header.
 """
@@ -128,7 +128,7 @@ def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bo
     if numbers or few or 0 < times[bad.index[elsewhere.to_numpy(dtype=bool)]].sum() > total / 2 - total * share:
         raise ValueError(
             f"{where} must hold numbers; row {first} below the header has {bad.iloc[0]!r}"
-            f"{f', and {wrong} of {total} values are no numbers' * (wrong > 1)}{_hint(bad.iloc[0], form)}"
+            f"{f', and {wrong} of {total} values are not numbers' * (wrong > 1)}{_hint(bad.iloc[0], form)}"
         )
     if share > 0.5:
         logger.info(
@@ -143,7 +143,8 @@ def _parsed(column: "pd.Series[Any]", where: str, form: TableFormat, numbers: bo
         )
     elif len(bad) > 10 and bad.str.fullmatch(_WITH_UNIT).mean() > 0.5:
         logger.warning(
-            "%s is text: row %d below the header has %r, and a number with anything beside it is none",
+            "%s is text: row %d below the header has %r, and a number with a unit or any other "
+            "character is not a number",
             *(where, first, bad.iloc[0]),
         )
     return in_rows(known)
@@ -159,7 +160,7 @@ def _stripped(
     bare = texts.str.strip()
     if (changed := bare != texts).any():
         rows = changed.reindex(codes, fill_value=False)
-        logger.info("%s: blanks around %d values are taken off, the first in row %d", where, rows.sum(), row_of(rows))
+        logger.info("%s: spaces around %d values are removed, the first in row %d", where, rows.sum(), row_of(rows))
     places, known = pd.factorize(bare.mask(bare.isin(["", *form.signs])))
     return np.append(places, -1)[codes], pd.Series(known, dtype=object)
 
@@ -173,7 +174,7 @@ def _numbers(known: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Seri
         if (bare != known).all() and signs.nunique() == 1:
             found = _as_written(bare, form)
             if found.notna().all():
-                logger.info("%s: %s is taken off every number", where, signs.iloc[0])
+                logger.info("%s: %s is removed from every number", where, signs.iloc[0])
     return found
 
 
@@ -208,7 +209,7 @@ def _finite(column: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Seri
     if is_integer_dtype(column) and (is_rounded := np.abs(values) >= 2**53).any():
         row = row_of(is_rounded)
         logger.warning(
-            "%s has %s in row %d below the header, of whose digits only the first 16 count; ids are better ignored",
+            "%s has %s in row %d below the header, of which only 16 digits are kept; if it is an id, ignore the column",
             *(where, column.iloc[row - 1], row),
         )
     whole = is_integer_dtype(column) and (np.abs(values) < 2**53).all()  # which NaN is not
@@ -216,29 +217,29 @@ def _finite(column: "pd.Series[Any]", where: str, form: TableFormat) -> "pd.Seri
 
 
 def _hint(value: str, form: TableFormat) -> str:
-    """What reads a number that is written in another way."""
+    """How to read a number that is written in another format."""
     bare = _SIGNS.sub(r"\1", value)
     if options := next((options for pattern, options in _OTHERWISE.items() if re.fullmatch(pattern, bare)), ""):
         return f"; {options}"
     if form.decimal == "," and re.fullmatch(r"[-+]?\d*\.\d*", bare):
         return "; decimal is ',' here"
     if bare != value:
-        return "; one sign of currency stands with each number or with none"
-    return f"; na_values={value!r} if it stands for what is missing"
+        return "; use the same currency sign with all numbers, or none"
+    return f"; na_values={value!r} if it stands for a missing value"
 
 
 def _refuse_total(table: pd.DataFrame, source: str) -> None:
-    """Refuse a last row that sums up those above it."""
+    """Refuse a last row that sums up the rows above it."""
     above, last = table.iloc[:-1], table.iloc[-1]
     for name in table.columns.tolist() if len(above) > _MARKERS else ():
         value, where = last[name], f"{source}: the last row, {len(table)} below the header, "
         if isinstance(value, str):
             if _TOTAL.fullmatch(value) and not (above[name] == value).any():
-                raise ValueError(f"{where}has {value!r} in column {name!r} and seems to sum up those above it")
+                raise ValueError(f"{where}has {value!r} in column {name!r} and seems to sum up the rows above it")
         elif holds_numbers(table[name]) and len(above) > 10:
             sums_up = np.isclose(value, above[name].sum(), rtol=1e-9, atol=0)
             if sums_up and value > above[name].abs().max():
-                raise ValueError(f"{where}is the sum of those above it in column {name!r}")
+                raise ValueError(f"{where}is the sum of the rows above it in column {name!r}")
 
 
 def differing_in_case(column: "pd.Series[Any]") -> tuple[str, str, int] | None:
@@ -256,9 +257,9 @@ def differing_in_case(column: "pd.Series[Any]") -> tuple[str, str, int] | None:
 
 
 def names_rows(column: "pd.Series[Any]") -> str:
-    """Why a column seems to name rows instead of telling of them; nothing if it does not."""
+    """Why a column seems to identify rows rather than describe them; empty if it does not."""
     if holds_numbers(column):
         is_id = is_integer_dtype(column) and _ID.search(str(column.name)) and len(column) > 10 and column.is_unique
         return IS_ID if is_id else ""
     distinct = column.nunique()
-    return "as distinct as rows" if distinct > 10 and 2 * distinct > column.count() else ""
+    return "nearly all distinct" if distinct > 10 and 2 * distinct > column.count() else ""

@@ -23,7 +23,7 @@ _FAR = 1e3  # standard deviations from the training rows
 
 
 class Scale(NamedTuple):
-    """What a column of numbers is filled with, and what it is scaled by."""
+    """What a numeric column is imputed with and scaled by."""
 
     median: float
     mean: float
@@ -32,7 +32,7 @@ class Scale(NamedTuple):
 
 @final
 class FeatureCoder:
-    """Standardises the columns of numbers and codes all others one-hot, by what the training rows say alone.
+    """Standardises numeric columns and one-hot encodes all others, fitted on the training rows.
 
     A missing number becomes the median, a missing text is a category of its own, and a category that the training rows
     lack is all zeros. Numbers come first in x.
@@ -71,11 +71,14 @@ class FeatureCoder:
         for name, count in counts.items():
             if count > MOST_CATEGORIES:
                 raise ValueError(
-                    f"{source}: column {name!r} has {count} different texts, and at most {MOST_CATEGORIES} are coded; "
+                    f"{source}: column {name!r} has {count} distinct texts, and at most "
+                    f"{MOST_CATEGORIES} can be one-hot encoded; "
                     f"ignore=[{name}] leaves it out"
                 )
         if (cells := len(table) * sum(counts.values())) > _MOST_CELLS:
-            raise ValueError(f"{source}: {cells:.1e} numbers for the categories of {len(table)} rows are too many")
+            raise ValueError(
+                f"{source}: one-hot encoding would take {cells:.1e} numbers for {len(table)} rows, which is too many"
+            )
         unlearnt = cls(columns, dict.fromkeys(numbers, Scale(0, 0, 1)), {}, impute=impute, source=source)
         known = unlearnt._checked(table, source)
         scales: dict[str, Scale] = {}
@@ -195,7 +198,7 @@ class FeatureCoder:
             if (unknown := ~texts.isin(known) & texts.notna()).any():
                 row = row_of(unknown)
                 logger.warning(
-                    "%s: column %r has %d values that the training rows lack and that count as none of theirs, the "
+                    "%s: column %r has %d values that are not in the training rows and become all zeros, the "
                     "first %r in row %d below the header",
                     *(source, name, unknown.sum(), texts.iloc[row - 1], row),
                 )

@@ -52,9 +52,9 @@ class FileRows:
         try:
             found = np.lib.format.open_memmap(path, mode="r")
         except ValueError as error:
-            raise ValueError(f"{path}: {str(error) or 'not a file of NumPy'}") from error
+            raise ValueError(f"{path}: {str(error) or 'not a NumPy file'}") from error
         if found.dtype.kind not in "biuf" or not found.flags.c_contiguous or not found.size or found.ndim < 1:
-            raise ValueError(f"{path}: {found.dtype} {found.shape} is no array of numbers whose rows lie in order")
+            raise ValueError(f"{path}: {found.dtype} {found.shape} is not a C-contiguous array of numbers")
         return cls(path, found.dtype, found.shape, found.offset)
 
     def __len__(self) -> int:

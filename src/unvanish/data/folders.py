@@ -1,4 +1,4 @@
-"""Images or clips in folders, a folder for each class: what lies where, which train, and what cannot be read."""
+"""Images or clips in folders, one per class: where they are, how they are split, and which cannot be read."""
 
 import logging
 import math
@@ -55,7 +55,7 @@ def _visible_files(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
     seen: dict[str, str] = {}
     for root, folders, names in os.walk(folder, followlinks=True):
         if (first := seen.setdefault(os.path.realpath(root), root)) != root:
-            raise ValueError(f"{root} and {first} are the same folder, by a link")
+            raise ValueError(f"{root} and {first} are the same folder, through a link")
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield Path(root), [Path(root, name) for name in sorted(names) if not name.startswith(".")]
 
@@ -64,13 +64,13 @@ def _visible_files(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
 class ImageFolder(InMemoryData):
     """Images or short videos of your own to classify, x normalised per channel by the training split.
 
-    x is (B, channels, height, width), or (B, channels, frames, height, width) of clips. Either ``path`` holds a folder
-    for each class, and the splits are cut from those, with every class's share; or it holds train/, and val/ or test/
-    or both, each with a folder for each class; what is absent is cut from train/. Two classes are a binary task; of
-    them, sorted by name, the second is positive. A clip is a video file, or a folder with its frames as images.
+    x is (B, channels, height, width), or (B, channels, frames, height, width) of clips. Either ``path`` holds one
+    folder per class, and the splits are random and stratified; or it holds train/, and val/ or test/ or both, each with
+    one folder per class; a missing split is taken from train/. Two classes are a binary task; of them, sorted by name,
+    the second is positive. A clip is a video file, or a folder with its frames as images.
 
-    A picture is scaled until it covers ``image_size``, and its middle cut out. All files are decoded once, which finds
-    those that cannot be read, and stay bytes until they are on the network's device.
+    An image is scaled until it covers ``image_size``, and its center is cropped. All files are decoded once, which
+    finds those that cannot be read, and stay bytes until they are on the network's device.
 
     Args:
         path: The folder.
@@ -80,14 +80,14 @@ class ImageFolder(InMemoryData):
         white: The value of white in grey images of 16 bits. None: 65535, and what stays below a sixteenth is refused.
         predict_path: A folder of samples to predict, in the order of their names. Without it the test split is
             predicted.
-        on_error: refuse or skip what cannot be read; of the samples to predict none is skipped.
-        cache: memory, or file (in ``cache_folder``, where the next run finds it), for what the memory has no room for.
-        cache_folder: For files; delete them when you like.
+        on_error: refuse or skip files that cannot be read; samples to predict are never skipped.
+        cache: memory; or file, for data that do not fit in memory (in ``cache_folder``, where the next run finds it).
+        cache_folder: Where files are cached; they can be deleted at any time.
         augmentation: How training samples vary; all frames of a clip do so together.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
-        ValueError: An argument is out of its range, or (on first use) a folder is not as it should be, or samples
+        ValueError: An argument is out of its range, or (on first use) a folder has another layout, or samples
             cannot be read.
         FileNotFoundError: There is no such folder (on first use).
     """
@@ -181,9 +181,7 @@ class ImageFolder(InMemoryData):
         found = {part: self._classes(folder) for part, folder in self._split_folders().items()}
         class_names = sorted(found["train"])
         if len(class_names) < 2:
-            raise ValueError(
-                f"{self.path}: one class only, {class_names[0]!r}; classes are told apart by their folders"
-            )
+            raise ValueError(f"{self.path}: only one class, {class_names[0]!r}; each class needs a folder of its own")
         for part, classes in found.items():
             for name in classes:
                 if name not in found["train"]:
@@ -217,7 +215,7 @@ class ImageFolder(InMemoryData):
     def _classes(self, folder: Path) -> dict[str, list[Path]]:
         folders = _folders(folder)
         if not folders:
-            raise ValueError(f"{folder}: no folders; {self.noun}s lie in a folder for each class")
+            raise ValueError(f"{folder}: no folders; put the {self.noun}s of each class in a folder of its own")
         return {name: self._samples(class_folder) for name, class_folder in folders.items()}
 
     def _samples(self, folder: Path) -> list[Path]:
@@ -244,7 +242,7 @@ class ImageFolder(InMemoryData):
         return _take(part, np.sort(rest)), _take(part, cut)
 
     def _check(self, decoded: Decoded, paths: list[Path], predicted: int) -> None:
-        """Refuse or leave out what cannot be read; to predict, all is needed: a row stands for a file."""
+        """Refuse or leave out what cannot be read; for predictions every file is needed, as each has a row."""
         needed = range(len(paths) - predicted if self.skips else 0, len(paths))
         missed = [file for file in decoded.refused if file in needed]
         text = f"{self.noun}s cannot be read: "
@@ -257,13 +255,13 @@ class ImageFolder(InMemoryData):
 
 
 def _refuse_twice(paths: list[Path]) -> None:
-    """Refuse a sample that links make two, which may be of two classes or splits."""
+    """Refuse a sample that appears twice through links, maybe in two classes or splits."""
     folders = {parent: os.path.realpath(parent) for parent in {path.parent for path in paths}}
     seen: dict[str, Path] = {}
     for path in paths:
         real = os.path.realpath(path) if path.is_symlink() else os.path.join(folders[path.parent], path.name)
         if (first := seen.setdefault(real, path)) != path:
-            raise ValueError(f"{path} and {first} are the same file, by a link")
+            raise ValueError(f"{path} and {first} are the same file, through a link")
 
 
 def _named(files: list[int], decoded: Decoded, paths: list[Path]) -> str:

@@ -1,4 +1,4 @@
-"""Reads a picture as bytes of one size."""
+"""Reads an image as bytes of one size."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,15 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 class ImageDecoder:
     """Reads images as bytes of one size.
 
-    An image keeps its proportions: it is scaled until it covers the size, and the middle of it is cut out. It is
-    turned as its camera held it; what is transparent becomes black.
+    The aspect ratio is kept: the image is scaled until it covers the size, and its center is cropped. It is rotated as
+    its EXIF data say; transparent pixels become black.
 
     Args:
         height: Rows of pixels.
         width: Columns of pixels.
         channels: 1 for grey, 3 for red, green and blue.
-        white: The value of white in images of 16 bits. None: 65535, and what stays below a sixteenth of it is refused.
+        white: The value of white in 16-bit images. None: 65535, and images that stay below a sixteenth of it are
+            refused.
     """
 
     height: int
@@ -48,14 +49,14 @@ class ImageDecoder:
         return cls(sizes[0], sizes[1], channels, white)
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
-        """Read a file; of one that moves, the first frame.
+        """Read a file; of an animation, the first frame.
 
         Returns:
             uint8 (channels, height, width).
 
         Raises:
-            OSError: There is no whole image in it; Pillow raises other errors as well.
-            ValueError: It is no image, or has pixels that are not bytes.
+            OSError: It is not a complete image; Pillow raises other errors as well.
+            ValueError: It is not an image, or its pixels cannot be converted to bytes.
         """
         if not path.is_file():
             raise ValueError("not a regular file")  # of a pipe, opening it would wait for ever
@@ -67,7 +68,7 @@ class ImageDecoder:
                 ImageOps.exif_transpose(image, in_place=True)
                 pixels = self.fit(image)
                 if halved and pixels.max() < 16:
-                    raise ValueError("its 16 bits use less than a sixteenth of their range and would be black")
+                    raise ValueError("its 16-bit pixels use less than a sixteenth of their range and would look black")
                 return pixels
         except UnidentifiedImageError as error:
             raise ValueError("not an image") from error
@@ -77,7 +78,9 @@ class ImageDecoder:
         if image.mode.startswith("I;16"):
             values = np.asarray(image).astype(np.uint32)  # Pillow would cut at 255
             if self.white is None and 0 < values.max() < 2**12:
-                raise ValueError(f"its 16 bits reach {values.max()} alone and would be black; give white, such as 4095")
+                raise ValueError(
+                    f"its 16-bit pixels reach only {values.max()} and would look black; set white, such as 4095"
+                )
             white = 2**16 if self.white is None else self.white + 1
             image = Image.fromarray((np.minimum(values, white - 1) * 256 // white).astype(np.uint8))
         elif image.mode in ("I", "F"):

@@ -62,18 +62,17 @@ SOURCES = {
 class Images(InMemoryData):
     """Small images to classify: x is (B, channels, height, width), float32.
 
-    The official test split stays whole and in its order. ``digits`` has none: ``test_share`` of its rows
-    is cut off.
+    The official test split stays whole and in its order. ``digits`` has none: ``test_share`` of its rows is cut off.
 
     Args:
         dataset: digits (in scikit-learn), mnist, fashion_mnist, cifar10 or cifar100.
-        root: Folder that holds torchvision's data sets; what is absent is downloaded to it.
-        image_size: Side of the square that each image is made smaller to, by averaging; it divides the side that the
-            images have, which is None's.
+        root: Folder of torchvision's data sets; a missing one is downloaded to it.
+        image_size: Side of the square that each image is averaged down to; it must divide the side of the images. None:
+            their own.
         normalize: Give each channel mean 0 and standard deviation 1 over the training split; if not, pixels are from 0
             to 1.
         augmentation: How training images vary.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
         ValueError: The data set is unknown, or another argument is out of its range.
@@ -109,7 +108,7 @@ class Images(InMemoryData):
         return Description("multiclass", self.shape, len(names), names)
 
     def prepare_data(self) -> None:
-        """Download the data set if its folder is absent; a failed download leaves nothing behind.
+        """Download the data set if its folder is missing; a failed download leaves nothing behind.
 
         Of several processes on a machine one does so; of several machines with one file system the fastest.
         """

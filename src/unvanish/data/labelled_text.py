@@ -80,24 +80,24 @@ class _Loaded(NamedTuple):
 
 @final
 class LabelledText(InMemoryData):
-    """Texts to classify: x is (B, max_length) tokens, filled up at the end with 0; 1 stands for unknown tokens.
+    """Texts to classify: x is (B, max_length) tokens, padded at the end with 0; 1 stands for unknown tokens.
 
     The vocabulary is learnt from the training rows alone. Class names are the sorted labels; of two labels the second
     is the positive one of a binary task. Labels keep their share in every split.
 
     Args:
         path: A .csv or .tsv file in UTF-8. In .tsv, quotation marks are characters like any other.
-        text: The column of texts, by name or by position from 0. Of two columns it is found by itself.
+        text: The column of texts, by name or by position from 0. With two columns it is found automatically.
         label: The column of labels, likewise: of two columns, the one with few distinct, short values.
         header: Whether the first row names the columns. None: it does where ``text`` or ``label`` is a name, or where
             its label never comes again.
         tokenizer: word (lower case), character, or bpe (byte pairs).
         vocabulary: The largest vocabulary; the most frequent tokens stay, of words and characters those seen twice.
         max_length: Tokens in x. Longer texts are cut at the end.
-        test_path: A file of its own to test on, with columns like those of ``path``.
+        test_path: A separate file to test on, with the same columns as ``path``.
         predict_path: A file of new texts to predict, likewise; it needs no labels. Without it the test split is
             predicted.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a file holds no such texts and labels.
@@ -163,14 +163,14 @@ class LabelledText(InMemoryData):
         texts, labels = layout.column(rows, "text", self.path), layout.column(rows, "label", self.path)
         class_names = _sorted(set(labels))
         if len(class_names) < 2:
-            raise ValueError(f"{self.path}: one label only, {_short(class_names[0])}")
+            raise ValueError(f"{self.path}: only one label, {_short(class_names[0])}")
         if pair := differing_in_case(pd.Series(labels)):
             raise ValueError(
-                f"{self.path}: labels {pair[0]!r} and {pair[1]!r}, the latter in row {pair[2]}, differ in case alone"
+                f"{self.path}: labels {pair[0]!r} and {pair[1]!r}, the latter in row {pair[2]}, differ only in case"
             )
         if (swallowed := layout.swallowed(texts, class_names)) is not None:
             raise ValueError(
-                f"{self.path}: the text of row {swallowed + 1} holds other rows; is a quotation mark unpaired?"
+                f"{self.path}: the text of row {swallowed + 1} contains other rows; is a quotation mark unpaired?"
             )
         names = [f"{self.path}, label {_short(name)}" for name in class_names]
         groups = _groups(labels, class_names)
@@ -257,7 +257,7 @@ def _layout(
     """What was asked for, and where plain, what was left open."""
     width = rows.shape[1]
     if width < 2:
-        raise ValueError(f"{path}: texts and labels take two columns, it has one")
+        raise ValueError(f"{path}: texts and labels need two columns, it has one")
     if width > 2 and (text is None or label is None):
         raise ValueError(f"{path} has {width} columns; give both text and label, by name or by position from 0")
     named = isinstance(text, str) or isinstance(label, str)
@@ -290,7 +290,7 @@ def _guess(rows: pd.DataFrame, path: str) -> int:
     ]
     if len(few) != 1:
         raise ValueError(
-            f"{path}: which column holds the label is not plain; give label, by name or by position from 0"
+            f"{path}: it is not clear which column holds the label; give label, by name or by position from 0"
         )
     return few[0]
 

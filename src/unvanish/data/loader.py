@@ -1,4 +1,4 @@
-"""Batches of tensors that are in memory already, or of rows in files."""
+"""Batches of tensors in memory, or of rows in files."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ class BatchLoader:
     ) -> None:
         lengths = [len(tensor) for tensor in tensors]
         if len(set(lengths)) != 1:
-            raise ValueError(f"tensors need one common length, found {lengths}")
+            raise ValueError(f"tensors must have the same length, found {lengths}")
         self.tensors = tensors if shuffle else tuple(tensor[rank::world_size] for tensor in tensors)
         self.batch_size = batch_size
         self.shuffle = shuffle

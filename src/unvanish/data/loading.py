@@ -11,15 +11,15 @@ from unvanish.bounds import NonNegativeInt, PositiveInt, check_bounds
 
 @dataclass(frozen=True)
 class Loading:
-    """How data are cut into splits and batches; the last argument of every data module.
+    """How data are split and batched; the last argument of every data module.
 
     Args:
         batch_size: Rows in a batch, on each device.
         seed: Fixes the order of the training batches, and what is drawn to augment them.
         split_seed: Fixes which rows go to which split, and what is drawn where the data are.
-        validation_share: Share of the rows to train on that validates, below 1; 0 leaves no validation split. Of a
-            series also a number of rows.
-        test_share: Share of the rows to test on, below 1, where there is no official test split or folder or file.
+        validation_share: Share of the training rows that is held out for validation, below 1; 0 for no validation
+            split. For a series also a number of rows.
+        test_share: Share of the rows to test on, below 1, if there is no official test split, folder or file.
         device_resident: Keep the whole data set on the trainer's device.
 
     Raises:
@@ -37,7 +37,7 @@ class Loading:
         check_bounds(Loading, vars(self))
 
     def check_shares(self, *, needs_test: bool) -> None:
-        """Refuse shares that are none, or that leave nothing to train on.
+        """Refuse shares that are out of range, or that leave nothing to train on.
 
         Args:
             needs_test: Whether there must be a test split; if not, a share of 0 leaves none.
@@ -54,7 +54,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class Description:
-    """What a network must know of the data; a data module gives each field as its own property.
+    """What a network must know about the data; a data module has each field as a property.
 
     Args:
         task: binary, multiclass, regression or next_token.
@@ -66,7 +66,7 @@ class Description:
         target_std: (D,) their standard deviation; ``y * target_std + target_mean`` has their own units.
         target_names: What each of the D targets is called, with the step of a forecast.
         vocabulary_size: The number V of different tokens, where x holds tokens.
-        padding_index: The token that fills a short sequence up, at its end.
+        padding_index: The token that pads a short sequence, at its end.
     """
 
     task: str

@@ -50,7 +50,7 @@ class InMemoryData(LightningDataModule, ABC):
         super().__init__()
         for name in unused:
             if getattr(loading, name) != getattr(Loading, name):
-                raise ValueError(f"{name} means nothing for {type(self).__name__}: its splits do not depend on it")
+                raise ValueError(f"{name} has no effect on {type(self).__name__}: its splits do not depend on it")
         if not takes_counts:
             loading.check_shares(needs_test=needs_test)
         self.loading = loading

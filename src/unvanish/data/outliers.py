@@ -72,13 +72,13 @@ def say_outliers(table: pd.DataFrame, source: str) -> None:
         for value, rows, first in found:
             logger.warning(
                 "%s: column %r has %.10g in %d rows, the first row %d below the header, far from all others; "
-                "na_values='%.10g' if it stands for what is missing",
+                "na_values='%.10g' if it stands for a missing value",
                 *(source, name, value, rows, first, value),
             )
         low, high = values.astype("float64").quantile([0.25, 0.75])
         if not found and 0 < high - low < values.std() / _TIMES:
             row = row_of(values.abs() == values.abs().max())
             logger.warning(
-                "%s: column %r has %g in row %d below the header, beside which its other values are all but equal",
+                "%s: column %r has %g in row %d below the header, next to which all its other values are nearly equal",
                 *(source, name, values.iloc[row - 1], row),
             )

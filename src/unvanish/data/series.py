@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple, final
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unvanish.bounds import PositiveInt, check_bounds
@@ -21,12 +20,10 @@ from unvanish.data.series_encoding import TimeTable
 from unvanish.data.splits import Integers
 from unvanish.data.summary import ColumnNote, column_table
 from unvanish.data.table_file import SUFFIXES, TableFormat, read_table, suffix_of
-from unvanish.data.timetable import numbers_in_time
+from unvanish.data.timetable import Floats, interpolated, last_window, numbers_in_time
 from unvanish.names import lookup
 
 logger = logging.getLogger(__name__)
-
-Floats = NDArray[np.float64]
 
 
 class _Scaled(NamedTuple):
@@ -42,9 +39,10 @@ class _Scaled(NamedTuple):
 class Series(InMemoryData):
     """Windows of a series, to forecast what follows: x is (B, window, features), y (B, horizon * targets).
 
-    y holds the targets of the first step, then those of the second, and so on. The last rows test, those before them
-    validate, and the first ones train: the targets of a window lie in one part, its inputs may reach back into the
-    part before. All is standardised by the training rows alone. The rows must be in time order.
+    y holds the targets of the first step, then those of the second, and so on. The last rows are the test split, those
+    before them the validation split, and the first ones the training split: the targets of a window lie in one split,
+    its inputs may reach back into the one before. All columns are standardised by the training rows. The rows must be
+    in time order.
 
     ``relative`` takes the last value of the window from the targets and from their columns in x (NLinear, Zeng et al.
     2023), so that a trend goes on where a network of levels would have to extrapolate. y is then the standardised
@@ -60,15 +58,16 @@ class Series(InMemoryData):
         path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header, oldest row first.
         targets: The columns of ``path`` to forecast.
         features: The columns in x; the targets join them. None for every column of numbers.
-        date: The column of dates, which must grow and are no feature. None finds one that is called date, datetime,
+        date: The column of dates, which must increase and are no feature. None finds one that is called date, datetime,
             timestamp, time or year, or that holds dates like 1958-03, 03/29/1958, 29.03.1958 or 19580329. Where it
             repeats itself, columns called month, day, hour and alike say the rest.
         ignore: Columns that are not read.
         delimiter: Between two fields; None: a comma, in .tsv a tab.
         decimal: Of numbers, a point or a comma.
-        thousands: What parts the digits of a number in threes.
+        thousands: The thousands separator.
         encoding: Of a text file.
-        na_values: A text that stands for a missing value, or several, beside nothing, NA, NaN, null and their like.
+        na_values: A text or number that stands for a missing value, or several, besides an empty cell, NA, NaN, null
+            and so on.
         window: Rows in x.
         horizon: Rows in y.
         relative: Forecast the change from the window's last value.
@@ -76,7 +75,7 @@ class Series(InMemoryData):
         missing: interpolate or refuse missing values. What is interpolated stands in x, but never in its last row,
             which would know of the answer, nor in y: such windows are left out.
         predict_path: A file of the same columns whose continuation is to be predicted.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a file is not such a series.
@@ -265,7 +264,11 @@ class Series(InMemoryData):
             left_out += len(ends) - len(kept)
             parts.append(kept)
         if left_out:
-            logger.info("%s: %d windows that end on a missing value or ask for one are left out", self.source, left_out)
+            logger.info(
+                "%s: %d windows that end with a missing value or have one to forecast are left out",
+                self.source,
+                left_out,
+            )
         return parts
 
     @cached_property
@@ -304,7 +307,7 @@ class Series(InMemoryData):
         missing = {name: rows for name, rows in columns.isna().items() if rows.any()}
         for name, rows in missing.items():
             if rows.all():
-                raise ValueError(f"{source}: column {name!r} holds no value")
+                raise ValueError(f"{source}: column {name!r} has no values")
         if missing:
             counts = ", ".join(f"{name!r} ({rows.sum()}, row {row_of(rows)} first)" for name, rows in missing.items())
             if not self.interpolates:
@@ -319,7 +322,7 @@ class Series(InMemoryData):
 
     @cached_property
     def _filled(self) -> Floats:
-        return _interpolated(self._columns)
+        return interpolated(self._columns)
 
     @cached_property
     def _answers(self) -> Floats:
@@ -332,19 +335,11 @@ class Series(InMemoryData):
         """The last window there is, (window, F)."""
         if self.predict_path is None:
             return self._filled[-self.window :]
-        columns = self._checked(
-            read_table(self.predict_path, self.form), self.predict_path, self._columns.columns.tolist()
-        )
-        if len(columns) < self.window:
-            raise ValueError(f"{self.predict_path}: {len(columns)} rows are too few for a window of {self.window}")
-        return _interpolated(columns)[-self.window :]
+        table = read_table(self.predict_path, self.form)
+        columns = self._checked(table, self.predict_path, self._columns.columns.tolist())
+        return last_window(columns, self.window, self.predict_path)
 
 
 def _unfolded(rows: Tensor, window: int) -> Tensor:
     """(N, F) -> every window of it, a view (N - window + 1, window, F)."""
     return rows.unfold(0, window, 1).transpose(1, 2)
-
-
-def _interpolated(columns: pd.DataFrame) -> Floats:
-    """Missing values on the line between their neighbours; before the first and after the last known one, that one."""
-    return columns.interpolate(limit_direction="both").to_numpy(dtype=float)

@@ -11,7 +11,7 @@ import torch
 
 from unvanish.data.encoding import Encoded
 from unvanish.data.table_file import TableFormat, read_table
-from unvanish.data.timetable import numbers_in_time
+from unvanish.data.timetable import last_window, numbers_in_time
 
 
 @final
@@ -52,9 +52,7 @@ class TimeTable:
             table = pd.DataFrame(np.asarray(inputs).reshape(-1, len(self.columns)), columns=self.columns)
         known = self.date if self.date is not None and self.date in table else None
         rows = numbers_in_time(table, source, self.targets, self.columns, known, form=self.form)
-        if len(rows) < self.window:
-            raise ValueError(f"{source}: {len(rows)} rows are too few for a window of {self.window}")
-        values = rows.interpolate(limit_direction="both").to_numpy(dtype=float)[-self.window :]
+        values = last_window(rows, self.window, source)
         x = torch.from_numpy((values - np.array(self.mean)) / np.array(self.std))
         base = None
         if self.relative:

@@ -10,7 +10,7 @@ Integers = NDArray[np.integer[Any]]
 
 
 def split(groups: Integers, names: Sequence[str], shares: Sequence[float], seed: int) -> list[Integers]:
-    """Cut shares of the rows off, the same share of every group, and at least one row of it unless the share is 0.
+    """Split off shares of the rows, stratified by group: at least one row of each group unless the share is 0.
 
     Args:
         groups: (N,) the group of each row, an index into ``names``.

@@ -90,7 +90,7 @@ class SyntheticSequence(InMemoryData):
         samples: Sequences to train on; the default is one epoch of 2,500 steps.
         validation_samples: Sequences to validate on.
         test_samples: Sequences to test on.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
         ValueError: The problem is unknown, or another argument is out of its range.

@@ -1,4 +1,4 @@
-"""A table in a file: read if every row has the fields that the header names, and refused in one line otherwise."""
+"""Reads a table from a file if every row has as many fields as the header, and refuses it in one line otherwise."""
 
 import csv
 import gzip
@@ -32,12 +32,12 @@ _THOUSANDS = (",", ".", " ", "'", "_", "\u2019", "\xa0", "\u202f")
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a table is written; in Parquet texts alone know of ``decimal`` and ``thousands``.
+    """How a table is written; in Parquet ``decimal`` and ``thousands`` apply to texts only.
 
     Args:
         delimiter: Between two fields of a row; None: a comma, in .tsv a tab.
         decimal: Of numbers, a point or a comma.
-        thousands: What parts the digits of a number in threes.
+        thousands: The thousands separator.
         encoding: Of the text.
         na_values: One text or number, or more, that stand for a missing value, beside pandas' own (nothing, NA, ...).
 
@@ -70,7 +70,7 @@ class TableFormat:
 
     @property
     def is_plain(self) -> bool:
-        """Whether numbers are written as pandas expects them."""
+        """Whether numbers are written as pandas expects."""
         return self.decimal == "." and self.thousands is None
 
 
@@ -160,7 +160,9 @@ def _read_delimited(path: str, form: TableFormat, as_text: Collection[str]) -> p
     names = [name.strip() or f"{_UNNAMED}{place}" for place, name in enumerate(header, start=1)]
     _refuse_repeated(names)
     if not content.endswith((b"\n", b"\r")):
-        logger.info("%s: row %d below the header, the last one, ends without a line break; is it whole?", path, rows)
+        logger.info(
+            "%s: row %d below the header, the last one, ends without a line break; is the file complete?", path, rows
+        )
     dtype: Any = {name: str for name in as_text if name in names} if form.is_plain else str
     options = {"sep": delimiter, "header": 0, "names": names, "index_col": False, "dtype": dtype}
     options |= {"na_values": form.signs, "low_memory": False}
@@ -197,7 +199,8 @@ def _say_zeros(content: bytes, frame: pd.DataFrame, options: dict[str, Any], pat
         if (led := texts[name].str.strip().str.match(r"0\d\d")).any():
             row = int(led.to_numpy(dtype=bool).argmax())
             logger.info(
-                "%s: column %r has %r in row %d below the header, which is read as %d; ids are better among categories",
+                "%s: column %r has %r in row %d below the header, which is read as %d; if it is an "
+                "id, list it among categories",
                 *(path, name, texts[name].iloc[row], row + 1, frame[name].iloc[row]),
             )
 
@@ -250,5 +253,5 @@ def _without_unnamed(frame: pd.DataFrame, path: str) -> pd.DataFrame:
             raise ValueError(f"{name} has no name in the header")
         dropped.append(name)
     if dropped:
-        logger.info("%s: left out, without a name and empty or counting the rows: %s", path, ", ".join(dropped))
+        logger.info("%s: unnamed columns that are empty or number the rows are left out: %s", path, ", ".join(dropped))
     return frame.drop(columns=dropped)

@@ -1,4 +1,4 @@
-"""The rows of a table in a text: as wide as its header, every one of them, or refused in one line."""
+"""Checks that all rows of a table have as many fields as its header, and refuses it in one line otherwise."""
 
 import csv
 from io import BytesIO, TextIOWrapper
@@ -11,14 +11,14 @@ _BLOCK = 2**24  # bytes that are looked at together
 
 
 def checked(content: bytes, delimiter: str) -> tuple[list[str], int]:
-    """The header's fields, and how many rows there are below it, all of them as wide as it is.
+    """The header's fields and the number of rows below it, all of which have as many fields.
 
     Args:
         content: The text in UTF-8.
         delimiter: Between two fields.
 
     Raises:
-        ValueError: It is empty, or a row is no row of this header.
+        ValueError: It is empty, or a row does not fit the header.
     """
     with TextIOWrapper(BytesIO(content), "utf-8", newline="") as lines:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -67,7 +67,7 @@ def _read_rows(reader: Any, delimiter: str, header: list[str]) -> int:
         start, line = line, reader.line_num
         if not row:
             if len(header) == 1:
-                raise ValueError(f"line {line} is blank, which may be a missing value or none")
+                raise ValueError(f"line {line} is blank, which may or may not be a missing value")
             continue
         rows += 1
         if len(row) != len(header):
@@ -80,14 +80,14 @@ def _read_rows(reader: Any, delimiter: str, header: list[str]) -> int:
                 "delimiters of as many rows; is a quotation mark unpaired?"
             )
     other = max(DELIMITERS, key=lambda character: delimiter.join(header).count(character))
-    hint = f"; does delimiter={other!r} part them?" if other != delimiter and other in delimiter.join(header) else ""
+    hint = f"; try delimiter={other!r}" if other != delimiter and other in delimiter.join(header) else ""
     if wrong:
         raise ValueError(
             f"{len(wrong)} of {rows} rows have more or fewer fields than the header, which has {len(header)}; the "
             f"first is row {wrong[0][0]} below it, with {wrong[0][1]}{hint}"
         )
     if hint and len(header) == 1:
-        raise ValueError(f"its header is one field, {header[0][:40]!r}{hint}")
+        raise ValueError(f"its header has one field, {header[0][:40]!r}{hint}")
     return rows
 
 

@@ -42,11 +42,11 @@ class _Read(NamedTuple):
 
 @final
 class Tabular(InMemoryData):
-    """Rows of a table: x is (B, features), all of them numbers.
+    """Rows of a table: x is (B, features).
 
-    Columns of numbers are imputed by the median and standardised, all others coded one-hot, by what the training rows
-    say alone; a category that they lack is all zeros. Class names are the sorted values of the target; in a binary
-    task the second one is positive. Classes keep their share in every split. What becomes of each column of a file is
+    Numeric columns are imputed with the median and standardised, all others one-hot encoded, both fitted on the
+    training rows; a category that these lack is all zeros. Class names are the sorted values of the target; in a binary
+    task the second one is positive. The splits are stratified by class. What becomes of each column of a file is
     logged, and is ``summary``. A file that can be read in two ways is refused, with row and column.
 
     Args:
@@ -56,18 +56,19 @@ class Tabular(InMemoryData):
         columns: The features. None: all columns but those that name their rows: texts that are different in most rows,
             and whole numbers that differ in all and are called id, index, nr, no, number or row.
         ignore: Columns that are not read.
-        categories: Columns of numbers to be coded one-hot, as they are written.
+        categories: Numeric columns that are one-hot encoded, as they are written.
         delimiter: Between two fields; None: a comma, in .tsv a tab.
         decimal: Of numbers, a point or a comma.
-        thousands: What parts the digits of a number in threes.
+        thousands: The thousands separator.
         encoding: Of a text file.
-        na_values: A text that stands for a missing value, or several, beside nothing, NA, NaN, null and their like.
+        na_values: A text or number that stands for a missing value, or several, besides an empty cell, NA, NaN, null
+            and so on.
         task: binary, multiclass or regression. auto: two values are binary, texts and few whole numbers multiclass,
             other numbers regression.
         missing: impute or refuse the missing values of features; one in the target is always refused.
         predict_path: A file of new rows to predict, with the features of the table; other columns are ignored.
             Without it the test split is predicted.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) a file is not such a table.
@@ -187,20 +188,20 @@ class Tabular(InMemoryData):
             if name not in frame:
                 raise ValueError(f"{self.source}: no column {name!r}{nearest(name, frame.columns.tolist())}")
         if both := {*self.ignored} & {*self.targets, *(self.wanted or ())}:
-            raise ValueError(f"{self.source}: column {min(both)!r} is ignored, and asked for")
+            raise ValueError(f"{self.source}: column {min(both)!r} is both ignored and asked for")
         if both := {*self.targets} & {*(self.wanted or ())}:
-            raise ValueError(f"{self.source}: column {min(both)!r} is a target, and a feature")
+            raise ValueError(f"{self.source}: column {min(both)!r} is both a target and a feature")
         used = frame.columns if self.wanted is None else [*self.wanted, *self.targets]
         frame = frame[[name for name in frame if name in used and name not in self.ignored]]
         frame = parsed(frame, self.source, self.form, as_text=self.categories)
         for name in self.targets:
             if (missing := frame[name].isna()).any():
-                first = f"the first in row {row_of(missing)} below the header"
-                raise ValueError(f"{self.source}: target {name!r} lacks {missing.sum()} values, {first}")
+                where = f"{missing.sum()}, the first in row {row_of(missing)} below the header"
+                raise ValueError(f"{self.source}: missing values in the target {name!r} ({where})")
         return frame
 
     def _features(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-        """The columns that become x, and why others do not."""
+        """The columns that become x, and why the others do not."""
         features, target = frame.drop(columns=self.targets), frame[self.targets[0]]
         if not len(features.columns):
             raise ValueError(f"{self.source}: no column besides the target {', '.join(map(repr, self.targets))}")
@@ -215,14 +216,16 @@ class Tabular(InMemoryData):
             elif column.equals(target):
                 raise ValueError(f"{self.source}: column {name!r} repeats the target; ignore=[{name}] leaves it out")
             elif _tells(column, target):
-                logger.warning("%s: column %r tells the target exactly; is it known beforehand?", self.source, name)
+                logger.warning(
+                    "%s: column %r determines the target exactly; is it known at prediction time?", self.source, name
+                )
             elif not holds_numbers(column) and (pair := differing_in_case(column)):
                 logger.warning("%s: column %r has both %r and %r, the latter in row %d", self.source, name, *pair)
         if len(left_out) == len(features.columns):  # then a number may be meant
             left_out = {name: reason for name, reason in left_out.items() if not holds_numbers(features[name])}
         if len(left_out) == len(features.columns):
             reasons = ", ".join(f"{name!r} ({reason})" for name, reason in left_out.items())
-            raise ValueError(f"{self.source}: no feature is left: {reasons}; columns=[...] takes them in")
+            raise ValueError(f"{self.source}: no feature is left: {reasons}; columns=[...] includes them")
         return features.drop(columns=list(left_out)), left_out
 
     def _summarized(
@@ -255,14 +258,14 @@ class Tabular(InMemoryData):
         for name, target in targets.items():
             where = f"{self.source}: target {name!r}"
             if (distinct := target.nunique()) < 2:
-                raise ValueError(f"{where} has one value only")
+                raise ValueError(f"{where} has only one value")
             if task == "auto":
                 task = _guess(target)
                 logger.info("%s has %d distinct values in %d rows: %s", where, distinct, len(target), task)
             if task == "binary" and distinct != 2:
                 raise ValueError(f"{where} has {distinct} distinct values, a binary task needs 2")
             if task == "regression" and not holds_numbers(target):
-                raise ValueError(f"{where} holds other values than numbers, which regression needs")
+                raise ValueError(f"{where} has values that are not numbers, which regression needs")
             if task != "regression" and not holds_numbers(target) and (pair := differing_in_case(target)):
                 first, second, row = pair
                 raise ValueError(f"{where} has both {first!r} and {second!r}, the latter in row {row} below the header")

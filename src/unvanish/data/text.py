@@ -45,7 +45,7 @@ class Text(InMemoryData):
         context_length: Tokens T in a window.
         stride: Tokens from the start of a training window to that of the next. None: ``context_length``, so that none
             overlap. 1: every window that there is, as nanoGPT draws them.
-        loading: How it is cut into splits and batches.
+        loading: How it is split and batched.
 
     Raises:
         ValueError: An argument is out of its range, or (on first use) the file is no such text or too short.

@@ -62,7 +62,7 @@ def time_columns(table: pd.DataFrame, asked: Collection[str], source: str, date:
             finer = [*in_year, *called(_DAYS), *finer]
     if finer or (date is None and holds_numbers(table[first]) and _letters(first) not in _PARTS):
         logger.info(
-            "%s: the rows are dated by %s; ask for what of it is to be a feature",
+            "%s: the date of a row is in %s; list what of it should be a feature",
             *(source, ", ".join(map(repr, [first, *finer]))),
         )
     return [first, *finer]
@@ -78,11 +78,11 @@ def check_order(table: pd.DataFrame, time: Sequence[str], source: str) -> None:
     keys = [_checked_key(table[name], where) for name in time]
     for row in np.flatnonzero(_steps(keys) <= 0):
         before, here = (" ".join(str(table[name].iloc[at]) for name in time) for at in (row, row + 1))
-        hint = "; if it is no date, ask for it among features, or ignore it" * holds_numbers(table[time[0]])
+        hint = "; if it is not a date, list it among features or ignore it" * holds_numbers(table[time[0]])
         if series := _series(table, [name for name in table if name not in time], keys):
-            hint = f"; it does so for each {series!r} alone"
+            hint = f"; it does so within each {series!r}"
         raise ValueError(
-            f"{where} must grow from row to row, oldest first, one series a file: row {row + 2} below the header "
+            f"{where} must increase from row to row, oldest first, one series per file: row {row + 2} below the header "
             f"has {here}, the row before it {before}{hint}"
         )
     steps = np.diff(keys[0])
@@ -106,9 +106,10 @@ def refuse_disorder(table: pd.DataFrame, asked: Collection[str], source: str) ->
         column = table[name]
         if (row := _backwards(column)) is not None:
             raise ValueError(
-                f"{source}: column {name!r} counts, and not upwards: row {row + 2} below the header has "
+                f"{source}: column {name!r} looks like a time and does not increase: row {row + 2} "
+                "below the header has "
                 f"{column.iloc[row + 1]}, the row before it {column.iloc[row]}; rows must be oldest first, one series "
-                "a file; if that is no time, ask for it among features, or ignore it"
+                "per file; if it is not a time, list it among features or ignore it"
             )
     _say_several(table, [name for name in free if not _are_years(table[name])], source)
 
@@ -128,7 +129,8 @@ def _say_several(table: pd.DataFrame, free: Sequence[str], source: str) -> None:
         if series and len(np.unique(values)) * table[series].nunique() <= 1.5 * len(values):
             row = row_of(steps <= 0)
             logger.warning(
-                "%s: column %r grows for each %r alone: row %d below the header has %g, the row before it %g; are "
+                "%s: column %r increases only within each %r: row %d below the header has %g, the "
+                "row before it %g; are "
                 "there several series? They are read as one",
                 *(source, name, series, row + 1, values[row], values[row - 1]),
             )
@@ -238,10 +240,10 @@ def _checked_key(column: "pd.Series[Any]", where: str) -> Key:
     try:
         key = _key(column)
     except TypeError as error:  # durations, times of day, lists
-        raise ValueError(f"{where} is of kind {column.dtype}, which is no date") from error
+        raise ValueError(f"{where} is of kind {column.dtype}, which is not a date") from error
     for row in np.flatnonzero(key.isna()):
         value = "nothing" if pd.isna(column.iloc[row]) else repr(str(column.iloc[row]))
-        raise ValueError(f"{where} has {value} in row {row + 1} below the header, which is no date")
+        raise ValueError(f"{where} has {value} in row {row + 1} below the header, which is not a date")
     return key.to_numpy().astype("float64" if holds_numbers(key) else "int64")
 
 

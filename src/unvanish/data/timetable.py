@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from unvanish.data.columns import parsed
 from unvanish.data.outliers import say_outliers
@@ -13,6 +14,8 @@ from unvanish.data.time_order import FEW, check_order, is_number, refuse_disorde
 from unvanish.names import nearest
 
 logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
 
 
 def numbers_in_time(
@@ -55,7 +58,7 @@ def numbers_in_time(
     if date in asked:
         raise ValueError(f"{source}: column {date!r} is the date column, no target or feature")
     if both := {*ignore} & {date, *asked}:
-        raise ValueError(f"{source}: column {both.pop()!r} is ignored, and asked for")
+        raise ValueError(f"{source}: column {both.pop()!r} is both ignored and asked for")
     table = table.drop(columns=list(ignore))
     columns = parsed(table.drop(columns=date or []), source, form, as_number=asked)
     if date is not None:
@@ -72,10 +75,26 @@ def numbers_in_time(
             logger.info("%s: columns without numbers are left out: %s", source, ", ".join(left))
         if not time and (names := [name for name in left if len(table) > FEW and columns[name].is_unique]):
             logger.warning(
-                "%s: column %r names each row and is no date that can be read (row 1 below the header has %r); "
-                "the rows are taken as they stand, which must be oldest first",
+                "%s: column %r differs in every row and cannot be read as a date (row 1 below the header has %r); "
+                "the rows are used in the order of the file, which must be oldest first",
                 *(source, names[0], columns[names[0]].iloc[0]),
             )
     numbers = pd.DataFrame({name: columns[name].to_numpy(dtype=float, na_value=np.nan) for name in asked})
     say_outliers(numbers, source)
     return numbers
+
+
+def interpolated(columns: pd.DataFrame) -> Floats:
+    """Missing values on the line between their neighbours; before the first and after the last known one, that one."""
+    return columns.interpolate(limit_direction="both").to_numpy(dtype=float)
+
+
+def last_window(columns: pd.DataFrame, window: int, source: str) -> Floats:
+    """The last rows, (window, F), interpolated.
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    if len(columns) < window:
+        raise ValueError(f"{source}: {len(columns)} rows are too few for a window of {window}")
+    return interpolated(columns)[-window:]
