@@ -301,7 +301,8 @@ def test_hovering_tells_layer_step_and_value_and_a_click_opens_the_layer(tab):
     tab.until(lambda: tab.texts(".layer h2") == ["layer hidden.0"])
     shown = tab.js("return [...document.querySelectorAll('.layer figure')].map((f) => f.dataset.quantity)")
     assert shown == ["delta", "gradient_norm", "update_ratio", "saturated_share", "histogram"]
-    assert tab.js("return [...document.querySelector('[aria-label=quantity]').options].map((o) => o.value)") == shown[:-1]
+    menu = "return [...document.querySelector('[aria-label=quantity]').options].map((o) => o.value)"
+    assert tab.js(menu) == shown[:-1]
     assert len(tab.js("return [...document.querySelectorAll('.histogram rect.bar')]")) == 2
     assert tab.js("return document.querySelectorAll('.layer [data-quantity=delta] [data-run]').length") == 5
 

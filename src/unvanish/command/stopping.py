@@ -14,7 +14,7 @@ from unvanish.command.errors import StoppedError
 
 @contextmanager
 def terminable(options: Namespace, folder: Path) -> Iterator[None]:
-    """Turn either signal into a ``StoppedError`` with the command that goes on in a folder; from Python, its argument."""
+    """Turn either signal into a ``StoppedError`` with the command that goes on in a folder."""
     words = getattr(options, "words", None)
     if words is None:
         how_to_go_on = f"go on with out={str(folder)!r}"
