@@ -398,6 +398,8 @@ def test_a_run_that_explodes_leaves_the_others_bright(driver, tmp_path):
     assert level[1] > 200  # bright, though the other reaches 1e22
     assert above == [213, 94, 0]
     assert shown.texts(".maps .legend text")[-1] == "above 10¹"
+    swatch = "return getComputedStyle([...document.querySelectorAll('.maps .legend .box')].at(-1)).fill"
+    assert shown.js(swatch) == "rgb(213, 94, 0)"
 
 
 def test_a_loss_that_falls_on_is_told_and_is_no_illness(driver, tmp_path):

@@ -76,7 +76,7 @@ function legend(x, top, bottom, low, high, matrix, kinds) {
     label(x, bottom + 14, "small", "start", { class: "title" }),
     ticks(low, high, 6, matrix.log).map((value) => label(x + 20, place(value) + 3.5, tickText(value, matrix.log), "start")),
     [...kinds].map((kind, index) => [
-      svg("rect", { class: "box", x, y: bottom + 20 + 16 * index, width: 14, height: 10, fill: `rgb(${SPECIAL[kind].join(",")})` }),
+      svg("rect", { class: "box", x, y: bottom + 20 + 16 * index, width: 14, height: 10, style: `fill:rgb(${SPECIAL[kind].join(",")})` }),
       label(x + 20, bottom + 29 + 16 * index, words[kind], "start"),
     ]),
   );
