@@ -37,7 +37,7 @@ def row(experiment: Experiment) -> Config:
 
 
 def unusual(experiment: Experiment) -> set[str]:
-    """The columns in which a run is likely to differ from others: recipe, learning rate, and what is not the default."""
+    """Columns in which a run is likely to differ from others: recipe, learning rate, and what is not the default."""
     defaults = vars(experiment.parser.get_defaults().model)
     model = vars(experiment.arguments.model)
     changed = {key for key, value in model.items() if key != "training" and value != defaults.get(key)}
