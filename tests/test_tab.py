@@ -224,14 +224,15 @@ def test_maps_share_one_scale_and_have_the_input_below(tab):
     assert tab.pixel("ill/seed0", 0.5, 0) == DARKEST
     assert tab.pixel("ill/seed0", 0.5, 11) == BRIGHTEST
     assert tab.pixel("level/seed0", 0.5, 0) == BRIGHTEST
-    # 1e-11 is half way from 1e-22 to 1: the middle of viridis is 33, 145, 140.
-    between = [(a + b) / 2 for a, b in zip(tab.pixel("ill/seed0", 0.5, 5), tab.pixel("ill/seed0", 0.5, 6), strict=True)]
+    # 1e-9 is half way from 1e-18, where the scale ends, to 1: the middle of viridis is 33, 145, 140.
+    between = [(a + b) / 2 for a, b in zip(tab.pixel("ill/seed0", 0.5, 6), tab.pixel("ill/seed0", 0.5, 7), strict=True)]
     assert between == pytest.approx([33, 145, 140], abs=8)
     assert tab.pixel("broken", 1.0, 0) == [255, 0, 255]
     assert tab.pixel("broken", 0.5, 0) != [255, 0, 255]
     ticks = tab.texts(".legend text")
     assert ticks[:2] == ["large", "small"]
-    assert {"10⁻²⁰", "10⁻¹⁰", "10⁰", "NaN or ∞"} <= set(ticks)
+    assert {"10⁻¹⁵", "10⁻¹⁰", "10⁰", "NaN or ∞"} <= set(ticks)
+    assert "10⁻²⁰" not in ticks
 
 
 def test_layers_are_named_from_the_input_and_steps_run_to_the_last(tab):
@@ -300,6 +301,8 @@ def test_hovering_tells_layer_step_and_value_and_a_click_opens_the_layer(tab):
     tab.until(lambda: tab.texts(".layer h2") == ["layer hidden.0"])
     shown = tab.js("return [...document.querySelectorAll('.layer figure')].map((f) => f.dataset.quantity)")
     assert shown == ["delta", "gradient_norm", "update_ratio", "saturated_share", "histogram"]
+    menu = "return [...document.querySelector('[aria-label=quantity]').options].map((o) => o.value)"
+    assert tab.js(menu) == shown[:-1]
     assert len(tab.js("return [...document.querySelectorAll('.histogram rect.bar')]")) == 2
     assert tab.js("return document.querySelectorAll('.layer [data-quantity=delta] [data-run]').length") == 5
 
@@ -384,6 +387,21 @@ def test_little_room_shows_what_tells_runs_apart(driver, tmp_path):
     assert len(set(heads)) == 4
 
 
+def test_a_run_that_explodes_leaves_the_others_bright(driver, tmp_path):
+    runs = {"level": records(1.0), "exploding": records(100.0)}
+    write(tmp_path / "report.html", [run_of(report_of(found), name) for name, found in runs.items()])
+    driver.get((tmp_path / "report.html").as_uri())
+    shown = Shown(driver)
+    shown.until(lambda: shown.js("return document.body.dataset.drawn"))
+    level, above = shown.pixel("level", 0.5, 0), shown.pixel("exploding", 0.5, 0)
+    assert level == shown.pixel("exploding", 0.5, 11)  # 1 in both
+    assert level[1] > 200  # bright, though the other reaches 1e22
+    assert above == [213, 94, 0]
+    assert shown.texts(".maps .legend text")[-1] == "above 10¹"
+    swatch = "return getComputedStyle([...document.querySelectorAll('.maps .legend .box')].at(-1)).fill"
+    assert shown.js(swatch) == "rgb(213, 94, 0)"
+
+
 def test_a_loss_that_falls_on_is_told_and_is_no_illness(driver, tmp_path):
     one = run_of(report_of(records(**RUNS["ill/seed0"])), "a")
     changes = {"name": "not done yet", "evidence": "the loss falls on", "layers": []}
@@ -442,7 +460,10 @@ def test_tables_and_drawings_can_be_saved(disk):
     assert saved.keys() == {"text/csv", "image/svg+xml", "image/png"}
     lines = saved["text/csv"][1].splitlines()
     assert lines[0] == "run,layer,step,gradient δ = ∂L/∂z (RMS)"
-    assert "ill/seed0,hidden.0,60,1.0e-22" in lines
+    # Numbers for programs: with all digits that are kept, and without the words of the page.
+    numbers = {(run, layer, step): float(value) for run, layer, step, value in (line.split(",") for line in lines[1:])}
+    assert numbers["ill/seed0", "hidden.0", "60"] == pytest.approx(1e-22, rel=1e-3)
+    assert numbers["ill/seed0", "output", "60"] == 1
     assert len(lines) == 1 + 2 * len(LAYERS) * len(STEPS)
     assert saved["image/svg+xml"][1].startswith("<svg")
     assert "hidden.0" in saved["image/svg+xml"][1]

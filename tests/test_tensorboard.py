@@ -147,4 +147,4 @@ def test_text_shows_the_verdict(page):
 def test_hparams_shows_the_run_in_a_row(page):
     seen = page.open("hparams", has("Trial ID", "quickstart/1", "best_score", "recipe"))
     # What is not the default comes first, then all else by name.
-    assert re.search(r"quickstart/1 \[64, 64\] quickstart relu", seen["text"])
+    assert re.search(r"quickstart/1 \[64, 64\] 0\.0010* quickstart relu", seen["text"])

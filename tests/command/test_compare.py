@@ -185,7 +185,8 @@ def test_a_comparison_that_is_stopped_stops_its_runs_and_each_keeps_its_checkpoi
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate(timeout=120)
     assert run.returncode == 143
-    assert "unvanish: stopped by SIGTERM; go on with --out here\n" in said
+    again = "unvanish compare two.yaml --out=here --jobs=2 --trainer.max_epochs=100000"
+    assert f"unvanish: stopped by SIGTERM; go on with `{again}`\n" in said
     for folder in folders:
         result = Result.read(folder)
         assert result.state == "stopped"

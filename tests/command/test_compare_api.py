@@ -16,6 +16,7 @@ def test_a_comparison_in_python_is_data_frames_and_a_page(workplace):
     html = found._repr_html_()
     assert "<th>test accuracy</th>" in html
     assert "<iframe srcdoc=" in html
+    assert found._repr_png_().startswith(b"\x89PNG")
     again = unvanish.compare("here/activation=relu/seed0", "here/activation=tanh/seed0", out="again")
     assert again.runs["test"].tolist() == found.runs["test"].tolist()
     with pytest.raises(WrongInputError, match="no recipe 'mlp/wines'"):

@@ -251,6 +251,7 @@ def test_the_values_that_complete_are_those_of_the_annotations():
         ("fit mlp/digits --model.ac", {"--model.activation"}),
         ("fit mlp/digits --model.activation r", {"relu"}),
         ("fit vanishing/mlp --variant r", {"relu_he", "residual"}),
+        ("compare vanishing/mlp_", {"vanishing/mlp_depth"}),
         ("compare vanishing/mlp --set model.normalization=b", {"model.normalization=batch"}),
         ("recipes show wrap/", {"wrap/resnet18"}),
         ("exercise 4", {"4a", "4b", "4c"}),

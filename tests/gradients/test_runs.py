@@ -44,6 +44,13 @@ def test_a_run_has_each_quantity_by_layer_and_step():
     assert run["first_over_last"] == {"start": pytest.approx(1e-4), "end": pytest.approx(1e-4)}
 
 
+def test_sums_of_the_residual_stream_leave_the_layers_names_as_they_are():
+    sums = {f"{layer}+": 1.0 for layer in LAYERS[1:]}
+    run = run_of(report_of([record(0, values={"stream_norm": sums})]), "with shortcuts")
+    assert run["quantities"]["delta"]["layers"] == ["0", "1", "2"]
+    assert run["quantities"]["stream_norm"]["layers"] == ["1.linear+", "2.linear+"]
+
+
 def test_a_run_has_its_findings_under_the_names_of_its_charts():
     layers = [f"net.{k}.linear" for k in range(12)]
     run = run_of(report_of([record(step, layers) for step in range(12)]))

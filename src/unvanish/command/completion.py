@@ -29,6 +29,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
         if "--config" in of_verb._option_string_actions:
             of_verb.add_argument("recipe", nargs="*").completer = _recipes  # type: ignore[attr-defined]
         own = completers | {"name": _exercises if verb == "exercise" else _recipes}
+        own |= {"recipes": _recipes, "run": _recipes}
         for action in of_verb._actions:
             if action.dest in own:
                 action.completer = own[action.dest]  # type: ignore[attr-defined]

@@ -69,7 +69,7 @@ def fit(
         if start.folder and not start.checkpoint:
             emptied_run(folder)  # of a beginning that has kept nothing
         parameters = sum(p.numel() for p in built.model.parameters())
-        print(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}{start}")
+        say(f"{recipe.name}: {type(built.model).__name__} with {parameters:,} parameters, run {folder}{start}")
         try:
             run = train(
                 experiment,

@@ -37,10 +37,11 @@ def row(experiment: Experiment) -> Config:
 
 
 def unusual(experiment: Experiment) -> set[str]:
-    """The columns of a row in which a run is likely to differ from others: the recipe, and what is not the default."""
+    """Columns in which a run is likely to differ from others: recipe, learning rate, and what is not the default."""
     defaults = vars(experiment.parser.get_defaults().model)
     model = vars(experiment.arguments.model)
-    return {"recipe", *(key for key, value in model.items() if key != "training" and value != defaults.get(key))}
+    changed = {key for key, value in model.items() if key != "training" and value != defaults.get(key)}
+    return {"recipe", "learning_rate"} | changed
 
 
 def differing(rows: Collection[Config]) -> set[str]:

@@ -48,6 +48,7 @@ def _main(argv: list[str]) -> int:
         verbs.print_help()
         return 0
     options, rest = verbs.parse_known_args(words)
+    options.words = argv
     if rest and options.verb not in ("fit", "diagnose", *_TRAINED, "generate", "compare", "search", "check", "export"):
         raise WrongInputError(f"unrecognized arguments: {' '.join(rest)}")
     with trusted_by(options, rest):

@@ -1,17 +1,26 @@
 """Lets a command that has started others end with them at Ctrl-C and SIGTERM alike."""
 
+import shlex
 import signal
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from unvanish.command.errors import StoppedError
 
 
 @contextmanager
-def terminable(how_to_go_on: str) -> Iterator[None]:
-    """Turn either signal into a ``StoppedError``, which says how to go on."""
+def terminable(options: Namespace, folder: Path) -> Iterator[None]:
+    """Turn either signal into a ``StoppedError`` with the command that goes on in a folder."""
+    words = getattr(options, "words", None)
+    if words is None:
+        how_to_go_on = f"go on with out={str(folder)!r}"
+    else:
+        named = [] if any(word.partition("=")[0] == "--out" for word in words) else ["--out", str(folder)]
+        how_to_go_on = f"go on with `{shlex.join(['unvanish', *words, *named])}`"
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise StoppedError(f"stopped by {signal.Signals(signum).name}; {how_to_go_on}", signum)

@@ -95,7 +95,7 @@ def _trained(runs: Sequence[Run], columns: tuple[str, ...], options: Namespace, 
             run.prepare()
             yield Task.of(run.folder, threads, columns)
 
-    with lines.shown(), terminable(f"go on with --out {folder}"):
+    with lines.shown(), terminable(options, folder):
         if options.launcher == "ray":
             ended = on_ray.launch(tasks(), options.jobs, address=options.address)
         else:

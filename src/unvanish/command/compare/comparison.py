@@ -95,6 +95,11 @@ class Comparison:
         head, *rows = self.cells()
         return pd.DataFrame(rows, columns=head).to_html(index=False) + shown(self)
 
+    def _repr_png_(self) -> bytes | None:
+        from unvanish.command.compare.figure import figure
+
+        return figure(self)
+
     def finished(self, variant: str) -> list[Kept]:
         """The runs of a variant that have not failed."""
         return [one for one in self.variants[variant] if not one.result.error]

@@ -77,7 +77,7 @@ def search(options: Namespace, overrides: list[str]) -> int:
     study.sampler = kind(seed=options.seed + len(study.trials))  # one that goes on draws other numbers
     done = sum(trial.state.is_finished() for trial in study.trials)
     say(f"{options.trials} trials, {done} of them there already; if interrupted, go on with --out {folder}")
-    with terminable(f"go on with --out {folder}"):
+    with terminable(options, folder):
         _run(study, recipe, overrides, space, objective, options, folder)
     return _conclude(study, space, objective, folder)
 

@@ -110,11 +110,14 @@ def _named(finding: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _names(records: Sequence[Record]) -> dict[str, str]:
-    """What the layers are called in charts, in the order of the last record that has them."""
+    """What the layers are called in charts, in the order of the last record that has them.
+
+    As in the logs, a sum of the residual stream does not make the names of the layers longer.
+    """
     found = dict.fromkeys(chain.from_iterable(r.of(DELTA_RMS) for r in reversed(records)))
     found |= dict.fromkeys(chain.from_iterable(r.of(GRADIENT_NORM) for r in reversed(records)))
-    found |= dict.fromkeys(chain.from_iterable(r.of(STREAM_NORM) for r in reversed(records)))
-    return short_names(found)
+    sums = dict.fromkeys(chain.from_iterable(r.of(STREAM_NORM) for r in reversed(records)))
+    return short_names(found | sums) | short_names(found)
 
 
 def _numbers(records: Sequence[Record], names: Mapping[str, str], room: int) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 // The bar above the charts: which quantity, and which step.
 import { h, term } from "./dom.js";
+import { inOrder } from "./glossary.js";
 
 const SECONDS = 8;
 
 // By name the titles of the quantities that any of some runs has, in the order of the menu.
 export function titlesOf(runs) {
-  return new Map(runs.flatMap((run) => Object.entries(run.titles)));
+  const titles = new Map(runs.flatMap((run) => Object.entries(run.titles)));
+  return new Map([...titles].sort(([a], [b]) => inOrder(a, b)));
 }
 
 // Moves through the steps; step(index) is called with the place among them.

@@ -8,7 +8,7 @@ const VIRIDIS = [
 ].map(rgb);
 
 // What has no place on a scale: each of a colour that is none of viridis.
-export const SPECIAL = { zero: [255, 255, 255], nan: [255, 0, 255], inf: [255, 0, 255] };
+export const SPECIAL = { zero: [255, 255, 255], nan: [255, 0, 255], inf: [255, 0, 255], above: [213, 94, 0] };
 
 export function rgb(hex) {
   return [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));

@@ -2,7 +2,7 @@
 import { h, svg, term } from "./dom.js";
 import { label, layerTicks, path, scale, yAxis } from "./axes.js";
 import { saving } from "./export.js";
-import { cellText, extent, groupOf, medianOf } from "./model.js";
+import { cellNumber, cellText, extent, groupOf, medianOf } from "./model.js";
 
 const HEIGHT = 340;
 
@@ -119,7 +119,7 @@ export function depthChart(state, width, tip) {
   const table = () => [
     ["run", "layer", "step", some.title],
     ...[...state.matrices].flatMap(([name, m]) =>
-      m.layers.map((layer, row) => [name, layer, m.steps[m.columnAt(state.step)], cellText(m, row, m.columnAt(state.step))]),
+      m.layers.map((layer, row) => [name, layer, m.steps[m.columnAt(state.step)], cellNumber(m, row, m.columnAt(state.step))]),
     ),
   ];
   const about = [term("step"), ` ${state.step.toLocaleString("en")}`];

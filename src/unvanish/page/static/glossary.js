@@ -19,7 +19,7 @@ export const GLOSSARY = {
   "first/last": "|δ| of the first layer over |δ| of the last. 1 is level; 1e-16 means that next to nothing gets through.",
   "layer": "A part of the network with weights of its own. Layers are in the order in which the input runs through them; the gradient runs the other way.",
   "step": "One update of the weights by the optimizer.",
-  "one colour scale": "The same colour is the same number in every map. Dark is small.",
+  "one colour scale": "The same colour is the same number in every map. Dark is small. Of a gradient the scale ends at 1e-18 and at 10.",
   "theory": "What mean-field theory expects of such a network before training, from its weights and activations: dashed.",
   "spread": "Runs that differ by their seed alone are one line, their median; the shade reaches from the smallest to the largest.",
   "log10": "Powers of ten: one unit down is ten times less. A vanishing gradient looks like zero on any other axis.",
@@ -33,6 +33,13 @@ export const GLOSSARY = {
   "exactly 0": "No gradient at all, not a small one.",
   "seed": "What weights, dropout and the order of the batches are drawn from.",
 };
+
+// Sorts names of quantities as they are here, and behind them those that are not.
+export function inOrder(a, b) {
+  const terms = Object.keys(GLOSSARY);
+  const place = (name) => (terms.includes(name) ? terms.indexOf(name) : terms.length);
+  return place(a) - place(b);
+}
 
 // The glossary's words for a term; of a name that it does not know, none.
 export function meaning(term) {

@@ -2,7 +2,8 @@
 import { label, path, scale, stepAxis, ticks, yAxis } from "./axes.js";
 import { h, svg, term } from "./dom.js";
 import { saving } from "./export.js";
-import { cellText, extent, stepsOf } from "./model.js";
+import { inOrder } from "./glossary.js";
+import { cellNumber, extent, stepsOf } from "./model.js";
 
 const HEIGHT = 170;
 const NARROW = 260;
@@ -34,7 +35,7 @@ function curves(name, found, state, width) {
   );
   const table = () => [
     ["run", "step", matrices[0].title],
-    ...entries.flatMap(([run, m]) => m.steps.map((step, column) => [run, step, cellText(m, 0, column)])),
+    ...entries.flatMap(([run, m]) => m.steps.map((step, column) => [run, step, cellNumber(m, 0, column)])),
   ];
   return h(
     "figure",
@@ -69,7 +70,7 @@ function histogram(run, found, width) {
 
 // The panel of a layer of a run; found has by run what its source says of the layer.
 export function layerPanel(run, layer, found, state, width, close) {
-  const names = [...new Set([...found.values()].flatMap((one) => Object.keys(one.quantities)))];
+  const names = [...new Set([...found.values()].flatMap((one) => Object.keys(one.quantities)))].sort(inOrder);
   const columns = Math.max(1, Math.floor((width + GAP) / (NARROW + GAP)));
   const each = Math.floor((width - GAP * (columns - 1)) / columns);
   const own = found.get(run)?.histogram;

@@ -3,7 +3,7 @@ import { label, layerTicks, scale, stepAxis, tickText, ticks } from "./axes.js";
 import { SPECIAL, shade, tone } from "./colours.js";
 import { h, svg, term } from "./dom.js";
 import { saving } from "./export.js";
-import { cellText, shades, shortNames, stepsOf } from "./model.js";
+import { cellNumber, cellText, shades, shortNames, stepsOf } from "./model.js";
 import { endsOf } from "./runs.js";
 
 const GAP = 12;
@@ -53,6 +53,7 @@ function cellColour(matrix, row, columns, low, high) {
       count += 1;
     }
   }
+  if (count && sum / count > high + 1e-9) return SPECIAL.above;
   if (count) return shade((sum / count - low) / (high - low));
   return SPECIAL[kind] ?? null;
 }
@@ -65,7 +66,7 @@ function legend(x, top, bottom, low, high, matrix, kinds) {
     pen.fillStyle = `rgb(${shade(1 - index / 127).join(",")})`;
     pen.fillRect(0, index, 1, 1);
   }
-  const words = { zero: "exactly 0", nan: "NaN or ∞" };
+  const words = { zero: "exactly 0", nan: "NaN or ∞", above: `above ${tickText(high, matrix.log)}` };
   return svg(
     "g",
     { class: "axis legend" },
@@ -75,16 +76,17 @@ function legend(x, top, bottom, low, high, matrix, kinds) {
     label(x, bottom + 14, "small", "start", { class: "title" }),
     ticks(low, high, 6, matrix.log).map((value) => label(x + 20, place(value) + 3.5, tickText(value, matrix.log), "start")),
     [...kinds].map((kind, index) => [
-      svg("rect", { class: "box", x, y: bottom + 20 + 16 * index, width: 14, height: 10, fill: `rgb(${SPECIAL[kind].join(",")})` }),
+      svg("rect", { class: "box", x, y: bottom + 20 + 16 * index, width: 14, height: 10, style: `fill:rgb(${SPECIAL[kind].join(",")})` }),
       label(x + 20, bottom + 29 + 16 * index, words[kind], "start"),
     ]),
   );
 }
 
-// Which cells of these are none of the scale.
-function kindsOf(matrices) {
+// Which cells of these are none of the scale that ends at high.
+function kindsOf(matrices, high) {
   const found = new Set();
   for (const matrix of matrices) {
+    if (matrix.hasNumbers && matrix.high > high) found.add("above");
     if (matrix.codes.includes(65533)) found.add("zero");
     if (matrix.codes.includes(65534) || matrix.codes.includes(65535)) found.add("nan");
   }
@@ -172,7 +174,7 @@ export function mapsPanel(matrices, state, width, tip, more) {
   if (!entries.length) return h("div", { class: "empty" }, "no run that is shown has this quantity");
   const [, some] = entries[0];
   const steps = stepsOf(matrices.values());
-  const [low, high] = shades(matrices.values());
+  const [low, high] = shades(matrices.values(), more.isTime || state.quantity === "delta");
   const longest = Math.max(...entries.flatMap(([, m]) => layerTicks(m.layers, 24).map((tick) => tick.name.length)));
   const left = Math.max(46, 16 + 6.3 * longest);
   const room = width - left - LEGEND;
@@ -196,7 +198,7 @@ export function mapsPanel(matrices, state, width, tip, more) {
     drawing.append(map(name, words.get(name), matrix, state.byName.get(name), layout, state, more));
     return { name, matrix, ...at };
   });
-  drawing.append(legend(width - LEGEND + 14, TOP, TOP + tall, low, high, some, kindsOf(matrices.values())));
+  drawing.append(legend(width - LEGEND + 14, TOP, TOP + tall, low, high, some, kindsOf(matrices.values(), high)));
   // What lies under the pointer: the run, the row and the column.
   const under = (event) => {
     const frame = drawing.getBoundingClientRect();
@@ -224,7 +226,7 @@ export function mapsPanel(matrices, state, width, tip, more) {
   const table = () => [
     ["run", more.row || "layer", "step", some.title],
     ...entries.flatMap(([name, m]) =>
-      m.layers.flatMap((layer, row) => m.steps.map((step, column) => [name, layer, step, cellText(m, row, column)])),
+      m.layers.flatMap((layer, row) => m.steps.map((step, column) => [name, layer, step, cellNumber(m, row, column)])),
     ),
   ];
   return h(

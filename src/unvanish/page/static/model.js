@@ -114,16 +114,20 @@ function bars(folded) {
 // Lowest and highest number of several matrices; of logarithms at least three apart, so that what is level looks level.
 export function extent(matrices) {
   const [low, high, isLog] = bounds(matrices);
+  if (!isLog && low === 0 && high === 0) return [0, 1];
   const least = isLog ? 3 : Math.max(0.2 * Math.abs(high), 1e-9);
   const more = Math.max(least - (high - low), 0) / 2;
   return [low - more, high + more];
 }
 
 // The ends of a colour scale: of logarithms at least six apart and the highest the brightest, so that what is level is
-// bright, whether or not there is an ill run beside it.
-export function shades(matrices) {
+// bright, whether or not there is an ill run beside it. That of a gradient ends at 1e-18 and at 10, as in TensorBoard's
+// images: one that explodes would make all others dark, and one that vanishes to 1e-40 would make 1e-15 bright.
+export function shades(matrices, isGradient) {
   const [low, high, isLog] = bounds(matrices);
-  return [Math.min(low, high - (isLog ? 6 : 1e-9)), high];
+  const top = isGradient ? Math.min(high, 1) : high;
+  const bottom = isGradient ? Math.max(low, -18) : low;
+  return [Math.min(bottom, top - (isLog ? 6 : 1e-9)), top];
 }
 
 function bounds(matrices) {
@@ -175,6 +179,14 @@ export function cellText(matrix, row, column) {
   if (kind) return { missing: "not measured", zero: "exactly 0", nan: "NaN", inf: "infinite" }[kind];
   const value = matrix.value(row, column);
   return matrix.log ? written(10 ** value) : written(value);
+}
+
+// A cell for a table that programs read: a number with as many digits as are kept of it; empty where there is none.
+export function cellNumber(matrix, row, column) {
+  const kind = matrix.kind(row, column);
+  if (kind) return { missing: "", zero: "0", nan: "nan", inf: "inf" }[kind];
+  const value = matrix.value(row, column);
+  return String(Number((matrix.log ? 10 ** value : value).toPrecision(4)));
 }
 
 export function medianOf(values) {

@@ -21,7 +21,8 @@ function gravity(run) {
 }
 
 function ratio(run) {
-  return Math.abs(Math.log10(Number(run.first_over_last?.end))) * -1 || 0;
+  const ends = endsOf(run);
+  return Math.abs(Math.log10(Number(ends?.key === "dh" ? ends.ratio : run.first_over_last?.end))) * -1 || 0;
 }
 
 export function sorted(runs, by) {

@@ -4,7 +4,7 @@ import { grouped, key, profile } from "./depth.js";
 import { h, svg, term } from "./dom.js";
 import { saving } from "./export.js";
 import { mapsPanel } from "./maps.js";
-import { cellText, extent, medianOf } from "./model.js";
+import { cellNumber, extent, medianOf } from "./model.js";
 
 const HEIGHT = 290;
 const FIRST = 10;
@@ -52,7 +52,7 @@ export function timePanels(state, layer, layers, width, tip, actions) {
   const table = () => [
     ["run", "t", "step", "|dL/dh_t|"],
     ...[...states].flatMap(([name, m]) =>
-      m.layers.map((t, row) => [name, t, m.steps[m.columnAt(state.step)], cellText(m, row, m.columnAt(state.step))]),
+      m.layers.map((t, row) => [name, t, m.steps[m.columnAt(state.step)], cellNumber(m, row, m.columnAt(state.step))]),
     ),
   ];
   const choice = h(
