@@ -108,7 +108,7 @@ def test_four_do_so_too_and_one_goes_on_with_what_they_have_begun(workplace, alo
     kept, words = config.read_text(), ["fit", str(config), "--trainer.max_epochs=4", "--trainer.devices=1", "--resume"]
     capsys.readouterr()
     assert main(words) == 2
-    assert "trained with 16 samples a batch, over all processes, and would resume with 4: set" in capsys.readouterr().err
+    assert "with 16 samples a batch, over all processes, and would resume with 4: set" in capsys.readouterr().err
     assert config.read_text() == kept
     assert main([*words, "--data.loading.batch_size=16"]) == 0
     longer = [word.replace("max_epochs=3", "max_epochs=4") for word in WORDS]
