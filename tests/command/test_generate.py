@@ -114,7 +114,7 @@ def test_what_cannot_be_generated_is_answered_in_one_line(workplace, capsys):
     cases = [
         (["-c", "song.yaml", "--prompt", "Schläfer, 1"], "--prompt: the vocabulary of "),
         (["-c", "song.yaml", "--prompt", "Schläfer, 1"], "lacks '1', 'ä'"),
-        (["-c", "song.yaml", "--prompt", ""], "--prompt is empty; there must be something to go on with"),
+        (["-c", "song.yaml", "--prompt", ""], "--prompt is empty; it needs some text to continue"),
         (["-c", "song.yaml", "--tokens=-1"], "the number of tokens to add is -1; it must not be negative"),
         (["-c", "song.yaml", "--tokens=many"], "argument --tokens: invalid int value: 'many'"),
         (["-c", "song.yaml", "--temperature=-1"], "temperature is -1.0; it must be finite and not negative"),
