@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from unvanish.gradients.judge.mixing import mixed
+from unvanish.gradients.judge.mixing import UnclearError, mixed
 from unvanish.gradients.judge.notebook import Displayed
 from unvanish.gradients.judge.plan import Batch, Loss, Plan, calls_of
 from unvanish.gradients.judge.report import as_dict, json_number, theory_dict, verdict_on
@@ -181,8 +181,12 @@ def _diagnose(model: nn.Module, batch: Batch, loss: Loss) -> Diagnosis:
         value.backward()  # type: ignore[no-untyped-call]
         recorder.before_step(0)
         (record,) = recorder.flush()
-    record = replace(record, mixed=mixed(model, x, y))
-    return Diagnosis(record, recorder.activations, probe.chain(), recorder.notes)
+    notes = recorder.notes
+    try:
+        record = replace(record, mixed=mixed(model, x, y))
+    except UnclearError as why:
+        notes.append(f"whether samples mix was not looked at: {why}")
+    return Diagnosis(record, recorder.activations, probe.chain(), notes)
 
 
 @contextmanager
