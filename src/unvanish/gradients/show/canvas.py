@@ -100,7 +100,8 @@ class Canvas:
             x: Of the anchor.
             y: Of the anchor.
             text: One line.
-            anchor: What of the text lies there: (l)eft, (m)iddle or (r)ight, then (t)op, (m)iddle or (b)ottom.
+            anchor: What of the text lies there: (l)eft, (m)iddle or (r)ight, then (t)op, (m)iddle or (b)ottom, which
+                is the middle if the text is turned.
             size: Of the letters.
             angle: By which it is turned about the anchor, in degrees to the left.
         """
@@ -112,11 +113,14 @@ class Canvas:
         pen = ImageDraw.Draw(image)
         for x, y, text, anchor, size, angle in self._texts:
             if angle:
-                reach = math.ceil(width_of(text, size)) + size  # the anchor lies in the middle of what is turned
-                turned = Image.new("L", (2 * reach, 2 * reach))
-                ImageDraw.Draw(turned).text((reach, reach), text, 255, _font(size), anchor)
-                turned = turned.rotate(angle, Image.Resampling.BICUBIC)
-                image.paste("black", (round(x) - reach, round(y) - reach), turned)
+                wide, high = math.ceil(width_of(text, size)), 2 * size
+                turned = Image.new("L", (wide, high))
+                ImageDraw.Draw(turned).text((wide / 2, high / 2), text, 255, _font(size), "mm")
+                turned = turned.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+                along = {"l": wide / 2, "m": 0, "r": -wide / 2}[anchor[0]]  # from the anchor to the middle of the text
+                left = x + along * math.cos(math.radians(angle)) - turned.width / 2
+                top = y - along * math.sin(math.radians(angle)) - turned.height / 2
+                image.paste("black", (round(left), round(top)), turned)
             else:
                 pen.text((x, y), text, "black", _font(size), anchor.replace("t", "a").replace("b", "d"))
         buffer = io.BytesIO()

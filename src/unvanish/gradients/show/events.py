@@ -48,6 +48,8 @@ CHARTED_SUMS = 30
 
 FIRST_STEPS = 50
 POINTS = 800
+#: Of the steps between full ones, which have nothing but the loss and the norm over all layers.
+POINTS_BETWEEN = 200
 HISTOGRAMS = 90
 #: Steps of which the tab has all layers of a deep network.
 STEPS_OF_ALL = 240
@@ -73,7 +75,7 @@ class EventWriter:
 
     def __init__(self, writer: SummaryWriter, total_steps: int | None = None) -> None:
         self._writer = writer
-        self._scalars = _Thinning(POINTS, total_steps)
+        self._full, self._between = _Thinning(POINTS, total_steps), _Thinning(POINTS_BETWEEN, total_steps)
         self._histograms = _Thinning(HISTOGRAMS, total_steps)
         self._all = AllLayers()
         self._all_thinning = _Thinning(STEPS_OF_ALL, total_steps)
@@ -96,7 +98,8 @@ class EventWriter:
         # which everything is measured never have their turn.
         kind = *record.values, next(iter(record.of(GRADIENT_NORM)), None)
         has_histograms = bool(record.histograms) and self._histograms.is_due(kind, record.step)
-        if not (self._scalars.is_due(kind, record.step) or has_histograms or self._is_alarming(record)):
+        thinning = self._full if record.is_full else self._between
+        if not (thinning.is_due(kind, record.step) or has_histograms or self._is_alarming(record)):
             return
         self._chart_new_layers(record)
         summary = _headline(record, summary)
