@@ -1,11 +1,11 @@
-"""Hooks that leave no trace in copies or files of the model, and a tap for compiled graphs."""
+"""Hooks that leave no trace in copies or files of the model, a tap for compiled graphs, and what they are set on."""
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unvanish.gradients.layers import first_tensor
 
@@ -75,6 +75,15 @@ class Hook:
 
     def __deepcopy__(self, memo: Any) -> Callable[..., None]:
         return _ignore
+
+
+def viewed(module: nn.Module, z: Tensor) -> Tensor:
+    """The tensor that a linear layer's output is a view of, if it is one.
+
+    It gets the same gradient, even if the view is changed in place, as by ``x = linear(x); x += position``.
+    """
+    base = z._base if isinstance(module, nn.Linear) and type(z) is Tensor else None
+    return base if base is not None and type(base.grad_fn).__name__ == "AddmmBackward0" else z
 
 
 def with_first_tensor(output: Any, tensor: Tensor) -> Any:

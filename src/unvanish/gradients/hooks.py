@@ -13,7 +13,7 @@ from unvanish.gradients import graph, measure
 from unvanish.gradients.activations import Activations
 from unvanish.gradients.attention import Astray, astray
 from unvanish.gradients.ends import Ends
-from unvanish.gradients.hook import Hook, Tap, is_transformed, with_first_tensor
+from unvanish.gradients.hook import Hook, Tap, is_transformed, viewed, with_first_tensor
 from unvanish.gradients.layers import ACTIVATIONS, all_tensors, first_tensor
 from unvanish.gradients.missing import Missing
 from unvanish.gradients.passes import Call, Calls, Passes, together, with_small_batch
@@ -27,7 +27,6 @@ _ACTIVATIONS, _WEIGHTS, _MODEL = "activations:", "weights:", "model:"
 
 #: The steps whose graphs are searched for softmaxes: a network does not change them.
 _FIRST = 3
-_GATED = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
 
 
 def _tracer(watch: "Watch", name: str) -> Callable[[], None]:
@@ -39,14 +38,6 @@ def _tracer(watch: "Watch", name: str) -> Callable[[], None]:
         watch.seen.setdefault(name)
 
     return trace  # type: ignore[no-any-return]
-
-
-def _viewed(module: nn.Module, z: Tensor) -> Tensor:
-    """The tensor that a linear layer's output is a view of, if it is one: it gets the same gradient, and does so even
-    if the view is changed in place, as by ``x = linear(x); x += position``.
-    """
-    base = z._base if isinstance(module, nn.Linear) and type(z) is Tensor else None
-    return base if base is not None and type(base.grad_fn).__name__ == "AddmmBackward0" else z
 
 
 @final
@@ -100,11 +91,6 @@ class Watch:
         self.missing.add("delta", scripted, "TorchScript allows no hooks on it")
         self.weights = [(name, weight) for name, weight in parameters if name]
         self._functions = [module for module in self.model.modules() if type(module) in ACTIVATIONS]
-        self.gated = tuple(name for name, module in self.modules.items() if isinstance(module, _GATED))
-        kinds = (type(module).__name__ for module in self.model.modules())
-        self.normalizations = tuple(sorted({kind for kind in kinds if "Norm" in kind}))
-        drops = [module.p for module in self.model.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
-        self.dropout = max(drops, default=0.0)
         self._rows = {name: row for row, name in enumerate(self.modules)}
         self._buffer = None
 
@@ -230,7 +216,7 @@ class Watch:
         given = first_tensor((inputs, keywords))
         self.ends.feed(name, given, module)
         self.sight.follow(given)
-        base = _viewed(module, z)
+        base = viewed(module, z)
         below = base.grad_fn._sequence_nr() if base is not z and base.grad_fn else None
         call = Call(name, self.passes[-1], self._step, storage(given), below)
         if torch._C._current_graph_task_id() == -1:  # otherwise it is checkpointing's recomputation

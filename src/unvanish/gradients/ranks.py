@@ -23,6 +23,8 @@ _ALL = (
 SHARED = tuple(dict.fromkeys(f for f in _ALL if f.is_share and f.reduction is not Reduction.MAX and f is not STREAM))
 #: The fields with a value for each unit.
 LARGEST = tuple(dict.fromkeys(field for field in _ALL if field.reduction is Reduction.MAX))
+#: Why some parameters differ from rank to rank.
+OF_EACH_RANK = "DistributedDataParallel leaves them out, so each rank trains its own"
 
 
 @final

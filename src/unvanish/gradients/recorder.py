@@ -24,15 +24,13 @@ from unvanish.gradients.quantities import Batch, Initial, Part, Scale, Weights
 from unvanish.gradients.quantities.delta import DELTA_NORM
 from unvanish.gradients.quantities.gradient import GRADIENT_NORM
 from unvanish.gradients.quantities.loss import VALUE
-from unvanish.gradients.ranks import LARGEST, SHARED, Ranks
+from unvanish.gradients.ranks import LARGEST, OF_EACH_RANK, SHARED, Ranks
 from unvanish.gradients.record import Record, Step
 from unvanish.gradients.self_check import SelfCheck
-from unvanish.gradients.structure import Structure
+from unvanish.gradients.structure import Structure, traits_of
 from unvanish.gradients.successive import Latest
 from unvanish.gradients.updates import Pending, Updates, options_of
 from unvanish.gradients.weights import Parameters
-
-_OF_EACH_RANK = "DistributedDataParallel leaves them out, so each rank trains its own"
 
 
 @final
@@ -102,33 +100,31 @@ class GradientRecorder:
         self._with_delta: dict[str, None] = {}
         self._steps: list[Step] = []
         self._open: tuple[int, Hashable] | None = None
-        self._updates = Updates()
-        self._latest, self._check = Latest(), SelfCheck()
+        self._updates, self._latest, self._check = Updates(), Latest(), SelfCheck()
         self._loss: Tensor | None = None
 
     def _find_layers(self) -> None:
         """Find the model's current layers."""
         self._layers = modules, pairs = find_layers(self._model)
-        self._structure = Structure(self._model, modules.values())
+        self._structure, self._traits = Structure(self._model, modules.values()), traits_of(self._model, modules)
         if not any(name for name, _ in pairs):
             return
         self._sharded = any(hasattr(parameter, "to_local") for _, parameter in pairs)
         group = dist.group.WORLD if self._sharded and self._group is None else self._group
         units = units_by_layer(self._layers)
-        fed_words = (nn.Embedding, nn.EmbeddingBag)  # which multiply nothing
-        self._fans = {name: n for name, n in units.items() if not isinstance(modules.get(name), fed_words)}
+        lookups = nn.Embedding, nn.EmbeddingBag  # they multiply nothing
+        self._fans = {name: n for name, n in units.items() if not isinstance(modules.get(name), lookups)}
         self._ranks = None if group is None else Ranks(group, units, pairs[0][1].device)
         own = of_each_rank(self._model) if self._ranks else set()
         self._parameters = Parameters(pairs, self._ranks, is_sharded=self._sharded, own=own)
-        self._missing.add("what other ranks hold", (name for name, p in pairs if name and id(p) in own), _OF_EACH_RANK)
+        self._missing.add("what other ranks hold", (n for n, p in pairs if n and id(p) in own), OF_EACH_RANK)
         if not hasattr(self, "_watch"):
             self._watch = Watch(modules, pairs, self._model, self._missing)
         else:
             self._watch.cover(modules, pairs)
-        owners = {name for name, _ in pairs}
-        self._missing.add(
-            "dL/dW", (n for n in modules if n not in owners), "its weight is another layer's as well, and shown there"
-        )
+        shared = modules.keys() - {name for name, _ in pairs}
+        why = "its weight is another layer's as well, and shown there"
+        self._missing.add("dL/dW", (name for name in modules if name in shared), why)
 
     @property
     def layers(self) -> list[str]:
@@ -179,8 +175,7 @@ class GradientRecorder:
             raise RuntimeError("this recorder is already active")
         self._watch.clear()
         self._watch.attach()
-        handle = register_optimizer_step_pre_hook(Hook(self._watch.fail, self._see_optimizer))
-        self._hooks.callback(handle.remove)
+        self._hooks.callback(register_optimizer_step_pre_hook(Hook(self._watch.fail, self._see_optimizer)).remove)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -196,10 +191,9 @@ class GradientRecorder:
         self._updates.clipped(optimizer)
 
     def optimizes(self, *optimizers: Optimizer) -> None:
-        """Register all optimizers, so that parameters that none of them updates can be reported from the first step.
+        """Register all optimizers, so that parameters that none of them updates are reported from the first step.
 
-        Otherwise optimizers of ``torch.optim`` are noticed by their steps, and parameters are reported after the first
-        steps.
+        Otherwise only optimizers of ``torch.optim`` are noticed, by their steps, and such parameters a few steps later.
         """
         self._connections.optimizers, self._connections.are_declared = optimizers, True
 
@@ -248,8 +242,7 @@ class GradientRecorder:
         self._taken[chosen] += not is_new and (is_full or taken > 0)
         (names, tensors, sizes, count), gradients = self._parameters.with_gradient(chosen)
         batch = Batch(batch_size, self._ranks.size if self._ranks else 1)
-        recorded = Step(step, time.time(), sizes, self._fans, batch, is_full)
-        self._steps.append(recorded)
+        self._steps.append(recorded := Step(step, time.time(), sizes, self._fans, batch, is_full))
         self._take_loss(recorded, loss, taken)
         scale = 1.0 if unscaled else loss_scale
         if is_full:
@@ -308,7 +301,7 @@ class GradientRecorder:
         watch.activations.close()
         watch.look_back()
         recorded.activations = dict(watch.activations.kinds)
-        recorded.gated, recorded.normalizations, recorded.dropout = watch.gated, watch.normalizations, watch.dropout
+        recorded.gated, recorded.normalizations, recorded.dropout = self._traits
         recorded.astray, recorded.repeated = watch.astray, watch.repeated
         for passes in watch.passes:
             recorded.times |= passes.add_states(watch.twice)

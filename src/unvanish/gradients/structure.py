@@ -1,7 +1,7 @@
-"""Notices when modules or parameters of a model are added or replaced."""
+"""What a model is made of, and whether modules or parameters were added or replaced."""
 
 from collections.abc import Collection, Mapping
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import nn
@@ -38,3 +38,28 @@ class Structure:
     def _everything(self) -> list[tuple[int, type]]:
         # A lazy parameter changes its type once it has a shape. torch's own walks make names, at ten times the cost.
         return [(id(part), type(part)) for table in self._tables for part in table.values()]
+
+
+class Traits(NamedTuple):
+    """Modules that findings depend on.
+
+    Args:
+        gated: The recurrent layers with gates.
+        normalizations: The classes of the normalization layers, such as LayerNorm.
+        dropout: The largest dropout probability of any module.
+    """
+
+    gated: tuple[str, ...]
+    normalizations: tuple[str, ...]
+    dropout: float
+
+
+def traits_of(model: nn.Module, layers: Mapping[str, nn.Module]) -> Traits:
+    """The traits of a model with these layers."""
+    modules = [*model.modules()]
+    gates = nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell
+    return Traits(
+        tuple(name for name, module in layers.items() if isinstance(module, gates)),
+        tuple(sorted({kind for module in modules if "Norm" in (kind := type(module).__name__)})),
+        max((module.p for module in modules if isinstance(module, nn.modules.dropout._DropoutNd)), default=0.0),
+    )
