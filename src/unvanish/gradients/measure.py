@@ -20,7 +20,7 @@ SATURATED = 0.99
 OCTAVES = 512
 #: On a CPU, elements that are summed in float32 at once, and those that are converted to float64 at once, or added one
 #: after the other.
-_LONG, _PIECE = 1 << 16, 1 << 14
+_LONG, _PIECE = 1 << 18, 1 << 14
 #: The squares of a float32 norm outside of this range may have underflowed or overflowed.
 _LEAST, _MOST = 1e-15, 1e15
 
@@ -73,6 +73,8 @@ def _dot(left: Tensor, right: Tensor) -> float:
     if left.numel() <= _PIECE:
         return torch.dot(left, right).item()
     # Beside one large element thousands of small ones are lost, as those of positions beside a class token.
+    if left.numel() <= _LONG:  # splitting takes as long as multiplying
+        return _pairwise(left, right)
     pieces = zip(torch.split(left, _LONG), torch.split(right, _LONG), strict=True)
     return sum(_pairwise(a, b) for a, b in pieces)
 
