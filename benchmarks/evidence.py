@@ -1,7 +1,7 @@
 """Ten recipes' losses over 20 steps, and delta by layer in the last of them, in float64 on one thread, held to a file.
 
 It shows that a change of code leaves the numbers alone: they are equal to the last bit where torch's version and the
-processor's instructions are those of the file, and to 1e-9 elsewhere.
+processor's instructions are those of the file, and to 1e-9 elsewhere; the deltas of moving pictures to 1e-4.
 """
 
 import argparse
@@ -24,6 +24,9 @@ from unvanish.command.experiment import Experiment
 KEPT = Path(__file__).with_suffix(".json")
 STEPS = 20
 CLOSE = 1e-9
+#: A digit that moves gives the same numbers at several places, and which is the largest there is a matter of rounding:
+#: max pooling sends the gradient to another of them where the processor has other instructions.
+TIED, CLOSE_IF_TIED = "cnn/clips", 1e-4
 TEXT = "the gradient of a deep sigmoid network is small where it begins and no layer there learns from it"
 
 #: By recipe, what is changed of it so that it is small.
@@ -96,9 +99,10 @@ def differences(kept: Measured, found: Measured, *, exact: bool) -> list[str]:
         pairs = {"loss": dict(enumerate(kept[name]["loss"], 1)), "delta": kept[name]["delta"]}
         for what, old in pairs.items():
             new = dict(enumerate(numbers["loss"], 1)) if what == "loss" else numbers["delta"]
+            close = CLOSE_IF_TIED if (name, what) == (TIED, "delta") else CLOSE
             for place in old | new:
                 a, b = old.get(place), new.get(place)
-                same = a == b if exact or None in (a, b) else math.isclose(a, b, rel_tol=CLOSE)
+                same = a == b if exact or None in (a, b) else math.isclose(a, b, rel_tol=close)
                 if not same:
                     lines.append(f"{name}: {what} {place} was {a} and is {b}")
     return lines
