@@ -1,6 +1,7 @@
 """The checkpoint of a run's best epoch."""
 
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
@@ -46,7 +47,7 @@ class Best(ModelCheckpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """With the scores, so that a run that goes on has them."""
-        return super().state_dict() | {"scores": self.scores.as_dict() if self.scores else None}
+        return super().state_dict() | {"scores": asdict(self.scores) if self.scores else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best of a run that goes on; of another run it is no matter of this one."""
@@ -57,4 +58,4 @@ class Best(ModelCheckpoint):
         found = {"best_model_path": here, "kth_best_model_path": here, "last_model_path": "", "dirpath": self.dirpath}
         super().load_state_dict(state_dict | found | {"best_k_models": {here: score}})
         if scores := state_dict.get("scores"):
-            self.scores = Scores.from_dict(scores)
+            self.scores = Scores(**scores)

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import unvanish
 from unvanish.command import data_files
 from unvanish.command.experiment import Built, Experiment
-from unvanish.command.scores import warnings_of
+from unvanish.command.scores import class_rows, metric_rows, warnings_of
 from unvanish.training import Scores
 
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy")
@@ -71,9 +71,9 @@ def model_card(
         "",
         f"## Scores on the {split} split",
         "",
-        *_scores(scores),
+        *_table(*metric_rows(scores, scores.values), has_head=True),
         *(f"\n{line.capitalize()}." for line in warnings_of(scores, model.settings.task, _names(data))),
-        *_by_class(scores, _names(data)),
+        *(["", *_table(*class_rows(scores, _names(data)), has_head=True)] if scores.confusion else []),
         "",
         "## Recipe",
         "",
@@ -122,26 +122,8 @@ def _data(run: Path, built: Built) -> Iterator[tuple[str, str]]:
             yield f"rows to {name}", f"{len(tensors[0]):,}"
 
 
-def _scores(scores: Scores) -> list[str]:
-    kinds = [*scores.baselines]
-    rows = [("metric", "score", *kinds)]
-    for name, value in scores.values.items():
-        others = (scores.baselines[kind].get(name) for kind in kinds)
-        rows.append((name, f"{value:.4f}", *("" if other is None else f"{other:.4f}" for other in others)))
-    return _table(*rows, has_head=True)
-
-
-def _by_class(scores: Scores, names: list[str] | None) -> list[str]:
-    if not scores.confusion:
-        return []
-    rows: list[tuple[str, ...]] = [("class", "precision", "recall", "f1", "samples")]
-    for i, found in enumerate(scores.by_class()):
-        cells = [f"{found[key]:.4f}" for key in ("precision", "recall", "f1")]
-        rows.append((names[i] if names else str(i), *cells, str(int(found["samples"]))))
-    return ["", *_table(*rows, has_head=True)]
-
-
-def _table(*rows: tuple[str, ...], has_head: bool = False) -> list[str]:
+def _table(*rows: Sequence[str], has_head: bool = False) -> list[str]:
+    """Markdown of a table, with an empty head where the first row is none."""
     head, *body = rows if has_head else (("",) * len(rows[0]), *rows)
     lines = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in (head, *body)]
     return [f"| {lines[0]} |", "|" + "---|" * len(head), *(f"| {line} |" for line in lines[1:])]

@@ -14,7 +14,6 @@ from unvanish.command.run_folder import write_text
 logger = logging.getLogger(__name__)
 
 DATA_FILE = "data.json"
-_BLOCK = 2**20
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -24,18 +23,14 @@ def fingerprint(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     found = path.stat()
-    sha256 = hashlib.sha256()
-    size = found.st_size
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.is_file())
-        sizes = [p.stat().st_size for p in inside]
-        size = sum(sizes)
-        for name, count in zip(inside, sizes, strict=True):
-            sha256.update(f"{name.relative_to(path).as_posix()}\0{count}\0".encode())
+        sizes = {p.relative_to(path).as_posix(): p.stat().st_size for p in sorted(path.rglob("*")) if p.is_file()}
+        size = sum(sizes.values())
+        sha256 = hashlib.sha256("".join(f"{name}\0{count}\0" for name, count in sizes.items()).encode())
     else:
+        size = found.st_size
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                sha256.update(block)
+            sha256 = hashlib.file_digest(file, "sha256")
     return {"path": str(path.absolute()), "size": size, "time": found.st_mtime, "sha256": sha256.hexdigest()}
 
 

@@ -11,8 +11,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from unvanish.command.best import Best
 from unvanish.command.confusion import confusion_picture
+from unvanish.command.result import plain as plain_json
 from unvanish.command.run_folder import write_text
-from unvanish.gradients.judge.report import json_number
 from unvanish.gradients.show.values import picture_value
 from unvanish.training import Scores
 from unvanish.training.evaluation import CONSTANT
@@ -66,18 +66,11 @@ def keep(
 
 def plain(scores: Scores, class_names: Sequence[str] | None, values: Mapping[str, float] | None = None) -> Any:
     """In what JSON knows: metrics, baselines, and by class."""
-    written: dict[str, Any] = {
-        "metrics": {name: json_number(value) for name, value in (values or scores.values).items()},
-        "baselines": {
-            kind: {name: json_number(value) for name, value in baseline.items()}
-            for kind, baseline in scores.baselines.items()
-        },
-    }
+    written: dict[str, Any] = {"metrics": dict(values or scores.values), "baselines": scores.baselines}
     if scores.confusion:
-        names = class_names or [*map(str, range(len(scores.confusion)))]
-        written["classes"] = dict(zip(names, scores.by_class(), strict=True))
+        written["classes"] = dict(zip(_names(scores, class_names), scores.by_class(), strict=True))
         written["confusion"] = scores.confusion
-    return written
+    return plain_json(written)
 
 
 def lines(
@@ -92,21 +85,34 @@ def lines(
         values: Each metric by its name without the stage, the loss among them.
         class_names: Of the data.
     """
-    kinds = [*scores.baselines]
-    rows = [["", "score", *kinds]]
-    for name, value in values.items():
-        others = [scores.baselines[kind].get(name) for kind in kinds]
-        rows.append([f"{stage}/{name}", f"{value:.4f}", *("" if x is None else f"{x:.4f}" for x in others)])
-    yield from aligned(rows)
+    (_, *head), *rows = metric_rows(scores, values)
+    yield from aligned([["", *head], *([f"{stage}/{name}", *cells] for name, *cells in rows)])
     if 0 < len(scores.confusion) <= _MOST_LINES:
-        names = class_names or [*map(str, range(len(scores.confusion)))]
         yield ""
-        table = [["class", "precision", "recall", "f1", "samples"]]
-        for name, found in zip(names, scores.by_class(), strict=True):
-            cells = [f"{found[key]:.4f}" for key in ("precision", "recall", "f1")]
-            table.append([name[:30], *cells, str(int(found["samples"]))])
-        yield from aligned(table)
+        yield from aligned([[name[:30], *cells] for name, *cells in class_rows(scores, class_names)])
     yield from warnings_of(scores, task, class_names, values)
+
+
+def metric_rows(scores: Scores, values: Mapping[str, float]) -> list[list[str]]:
+    """The head of a table, and a row for each metric of ``values``: its score, and that of each baseline."""
+    rows = [["metric", "score", *scores.baselines]]
+    for name, value in values.items():
+        others = [baseline.get(name) for baseline in scores.baselines.values()]
+        rows.append([name, f"{value:.4f}", *("" if x is None else f"{x:.4f}" for x in others)])
+    return rows
+
+
+def class_rows(scores: Scores, class_names: Sequence[str] | None) -> list[list[str]]:
+    """The head of a table, and a row for each class."""
+    rows = [["class", "precision", "recall", "f1", "samples"]]
+    for name, found in zip(_names(scores, class_names), scores.by_class(), strict=True):
+        cells = [f"{found[key]:.4f}" for key in ("precision", "recall", "f1")]
+        rows.append([name, *cells, str(int(found["samples"]))])
+    return rows
+
+
+def _names(scores: Scores, class_names: Sequence[str] | None) -> Sequence[str]:
+    return class_names or [*map(str, range(len(scores.confusion)))]
 
 
 def warnings_of(
