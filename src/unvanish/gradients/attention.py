@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from unvanish.gradients.graph import Node
-from unvanish.gradients.layers import VIEWS, node_name
+from unvanish.gradients.layers import VIEWS, node_name, shape_of, signed
 
 #: Nodes between a softmax and what it weighs, or what has scored it, at most.
 _NEAR = 16
@@ -52,18 +52,8 @@ def astray(nodes: Iterable[Node]) -> Iterator[Astray]:
                 yield found
 
 
-def shape_of(node: Node) -> tuple[int, ...]:
-    """Of a node's result."""
-    found = getattr(node, "_input_metadata", None)
-    return tuple(found[0].shape) if found else ()
-
-
 def _axes(node: Node) -> tuple[int, ...]:
-    return tuple(_signed(axis) for axis in getattr(node, "_saved_dim", None) or ())
-
-
-def _signed(number: int) -> int:
-    return number if number < 2**63 else number - 2**64
+    return tuple(signed(axis) for axis in getattr(node, "_saved_dim", None) or ())
 
 
 def _softmax(node: Node, axis: int | None) -> Astray | None:
@@ -73,7 +63,7 @@ def _softmax(node: Node, axis: int | None) -> Astray | None:
             return None
         name, shape = node_name(node), shape_of(node)
         if name == "Softmax":
-            own = _signed(node._saved_dim) % len(shape)
+            own = signed(node._saved_dim) % len(shape)
             return Astray(own, axis, shape, _is_scored(node)) if own != axis else None
         befores = [before for before, _ in node.next_functions if before is not None]
         if len(befores) != 1:
@@ -95,14 +85,12 @@ def _before(node: Node, name: str, shape: tuple[int, ...], axis: int) -> int | N
         before = axis - len(shape) + len(sizes)
         return before if before >= 0 and sizes[before] == shape[axis] else None
     if name == "Permute":
-        return int(_signed(node._saved_dims[axis]) % len(shape))
+        return int(signed(node._saved_dims[axis]) % len(shape))
     if name in ("Transpose", "T"):
-        pair = (
-            [_signed(node._saved_dim0) % len(shape), _signed(node._saved_dim1) % len(shape)] if name != "T" else [0, 1]
-        )
+        pair = [signed(node._saved_dim0) % len(shape), signed(node._saved_dim1) % len(shape)] if name != "T" else [0, 1]
         return pair[1 - pair.index(axis)] if axis in pair else axis
     if name == "Unsqueeze":
-        new = _signed(node._saved_dim) % len(shape)
+        new = signed(node._saved_dim) % len(shape)
         return None if axis == new else axis - (axis > new)
     return axis if name in _ALONE else None
 

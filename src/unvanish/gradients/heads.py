@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from unvanish.gradients import measure
 from unvanish.gradients.graph import Node
-from unvanish.gradients.layers import VIEWS, node_name
+from unvanish.gradients.layers import VIEWS, node_name, shape_of, signed
 from unvanish.gradients.margins import label_of
 from unvanish.gradients.sample import COLUMNS, Sample, columns_of
 
@@ -172,15 +172,15 @@ def _head(
     while node is not None and len(path) < 64:
         if (found := layer_of(node)) is not None:
             layer = found
-            shapes.append(_shape(node))
+            shapes.append(shape_of(node))
             break
         name = node_name(node)
         path.append(name)
         if name.startswith((*_ENDS, "Accumulate")):
             path.pop()
-            shapes.append(_shape(node))
+            shapes.append(shape_of(node))
             break
-        shapes.append(_shape(node))
+        shapes.append(shape_of(node))
         axis = _softmax_axis(node, name)
         if axis is not None and shapes[-1]:
             is_over_batch |= len(shapes[-1]) > 1 and axis in (0, -len(shapes[-1]))
@@ -196,7 +196,7 @@ def _head(
         prediction, target = _sides(core.next_functions[0][0], prediction, last)
     shape = tuple(prediction.shape) if prediction is not None else shapes[0]
     if path[0] in ("Log", "LogSigmoid") and (product := next(filter(_is_product, reversed(above)), None)) is not None:
-        shape = _shape(product)  # with the target, to whose shape it may have been broadcast
+        shape = shape_of(product)  # with the target, to whose shape it may have been broadcast
     is_logits = path[0] in ("BinaryCrossEntropyWithLogits", "LogSigmoid") or "LogSoftmax" in path
     names = [node_name(node) for node in above]
     reduction = getattr(core, "_saved_reduction", None)
@@ -204,7 +204,7 @@ def _head(
     ends = (shape, shapes[-1], tuple(over), is_mean)
     head = Head(loss, is_logits, tuple(path), layer, *ends, is_over_batch=is_over_batch, bounds=bounds)
     if target is not None and path[0].startswith("NllLoss"):
-        target = target.where(target != _signed(core._saved_ignore_index), -1)
+        target = target.where(target != signed(core._saved_ignore_index), -1)
     parts, counts = _numbers(loss, path[0], prediction, target, weight)
     return head, parts, counts
 
@@ -212,7 +212,7 @@ def _head(
 def _softmax_axis(node: Node, name: str) -> int | None:
     """The axis of a softmax or its logarithm; of one that was written by hand, exp(z) / exp(z).sum(axis), too."""
     if name in ("Softmax", "LogSoftmax"):
-        return _signed(node._saved_dim)
+        return signed(node._saved_dim)
     if name != "Div" or len(node.next_functions) < 2:
         return None
     share, total = node.next_functions[0][0], node.next_functions[1][0]
@@ -222,7 +222,7 @@ def _softmax_axis(node: Node, name: str) -> int | None:
         return None
     axes: Sequence[int] = getattr(total, "_saved_dim", ())
     is_of_exp = [node_name(before) for before, _ in total.next_functions if before is not None] == ["Exp"]
-    return _signed(axes[0]) if is_of_exp and len(axes) == 1 else None
+    return signed(axes[0]) if is_of_exp and len(axes) == 1 else None
 
 
 def _bounds(node: Node, name: str) -> tuple[float, float]:
@@ -249,16 +249,6 @@ def _below(node: Node, depth: int) -> list[Node]:
     if node is None or not depth:
         return []
     return [node, *(below for before, _ in node.next_functions for below in _below(before, depth - 1))]
-
-
-def _shape(node: Node) -> tuple[int, ...]:
-    found = getattr(node, "_input_metadata", None)
-    return tuple(found[0].shape) if found else ()
-
-
-def _signed(number: int) -> int:
-    """What autograd gives of a negative number is unsigned."""
-    return number if number < 2**63 else number - 2**64
 
 
 def _saved(node: Node, name: str) -> Any:

@@ -62,6 +62,17 @@ def node_name(node: Any) -> str:
     return str(node.name()).partition("Backward")[0]
 
 
+def shape_of(node: Any) -> tuple[int, ...]:
+    """The shape of a node's result; () if the node does not know it."""
+    found = getattr(node, "_input_metadata", None)
+    return tuple(found[0].shape) if found else ()
+
+
+def signed(number: int) -> int:
+    """A number that a node has saved: negative ones are stored as unsigned 64-bit integers."""
+    return number if number < 2**63 else number - 2**64
+
+
 def activation_path(tensor: Any, origin: Any) -> list[Any] | None:
     """The nodes from ``origin``, exclusive, to a tensor, in this order; None if ``origin`` is not found nearby."""
     if not isinstance(tensor, Tensor) or tensor.grad_fn is None:
