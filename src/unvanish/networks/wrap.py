@@ -81,8 +81,7 @@ class Wrap(ReferenceModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *input_shape) -> logits (B, C), (B,) for a binary task, (B, T, V) for next_token."""
-        logits: Tensor = self._call(self.module, x)
-        return logits.squeeze(-1) if self.settings.task == "binary" and logits.dim() > 1 else logits
+        return self.logits_of(self._call(self.module, x))
 
     def _call(self, module: nn.Module, x: Tensor) -> Any:
         return module(x.expand(-1, 3, *x.shape[2:]) if self.repeats else x)

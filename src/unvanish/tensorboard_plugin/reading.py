@@ -218,40 +218,29 @@ class Reader:
 
     def _texts(self, plugin: str, tag: str, runs: Collection[str]) -> dict[str, str]:
         """The last text under a tag, by run."""
-        if not runs:
-            return {}
-        read = self._data.read_tensors(
-            **self._asked,
-            plugin_name=plugin,
-            downsample=POINTS,
-            run_tag_filter=provider.RunTagFilter(runs=runs, tags=[tag]),
-        )
         return {
             run: bytes(series[tag][-1].numpy.flat[0]).decode("utf-8", "replace")
-            for run, series in read.items()
+            for run, series in self._tensors(plugin, runs, [tag]).items()
             if series.get(tag)
         }
 
+    def _tensors(self, plugin: str, runs: Collection[str], tags: Collection[str] | None = None) -> Any:
+        """What a plugin has of some runs, by run and tag."""
+        chosen = provider.RunTagFilter(runs=runs, tags=tags)
+        asked = {"plugin_name": plugin, "downsample": POINTS, "run_tag_filter": chosen}
+        return self._data.read_tensors(**self._asked, **asked) if runs else {}
+
     def _all_layers(self, runs: Collection[str]) -> dict[str, AllLayers]:
         """Of the runs those that have more layers than TensorBoard's own pages show."""
-        read = self._data.read_tensors(
-            **self._asked, plugin_name=TAB, downsample=POINTS, run_tag_filter=provider.RunTagFilter(runs=runs)
-        )
         blocks = {
             run: [series[tag][-1].numpy.flat[0] for tag in sorted(series) if tag.startswith(f"{LAYERS}/")]
-            for run, series in read.items()
+            for run, series in self._tensors(TAB, runs).items()
         }
         return {run: AllLayers(found) for run, found in blocks.items() if found}
 
     def _histogram(self, run: str, tag: str) -> dict[str, Any] | None:
         """The last one: log10 of the edges, and the counts between."""
-        read = self._data.read_tensors(
-            **self._asked,
-            plugin_name="histograms",
-            downsample=POINTS,
-            run_tag_filter=provider.RunTagFilter(runs=[run], tags=[tag]),
-        )
-        points = read.get(run, {}).get(tag, ())
+        points = self._tensors("histograms", [run], [tag]).get(run, {}).get(tag, ())
         if not points:
             return None
         buckets = [(float(low), float(high), float(count)) for low, high, count in points[-1].numpy if count > 0]

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unvanish.activations import ACTIVATIONS
-from unvanish.names import lookup
+from unvanish.activations import build_activation
 
 Activation = str | Callable[[Tensor], Tensor]
 _Array = NDArray[np.float64]
@@ -141,7 +140,7 @@ class _Elementwise:
 @torch.inference_mode(False)
 def _elementwise(activation: Activation) -> _Elementwise:
     if isinstance(activation, str):
-        activation = lookup("activation", activation, ACTIVATIONS).build()
+        activation = build_activation(activation)
     if isinstance(activation, nn.Module):
         activation = copy.deepcopy(activation).to("cpu", torch.float64)  # it may have parameters, as PReLU has
     phi = _Elementwise(activation, np.zeros(1))
