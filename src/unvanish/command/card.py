@@ -49,7 +49,10 @@ def model_card(
             ),
             ("checkpoint", f"`{checkpoint}`"),
             ("task", model.settings.task),
-            ("input", f"(batch, {', '.join(map(str, _shape(data)))}), encoded as `encoding.json` says"),
+            (
+                "input",
+                f"(batch, {', '.join(map(str, getattr(data, 'input_shape', ())))}), encoded as `encoding.json` says",
+            ),
             ("output", _output(model.settings.task, data)),
             ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
             ("verdict on its gradients", _verdict(run)),
@@ -87,10 +90,6 @@ def model_card(
 
 def _names(data: Any) -> list[str] | None:
     return getattr(data, "class_names", None)
-
-
-def _shape(data: Any) -> tuple[int, ...]:
-    return tuple(getattr(data, "input_shape", ()))
 
 
 def _output(task: str, data: Any) -> str:

@@ -22,7 +22,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
     completers = {
         "config": _recipes,
         "set": lambda **_: [f"{key}={name}" for key, names in of_recipe.items() for name in names or [""]],
-        "variant": lambda **_: _variants(words[1:]),
+        "variant": lambda **_: [name for word in words[1:] for name in _read(word).get("variants") or ()],
     }
     parsers = verbs_of(parser)
     for verb, of_verb in (parsers | verbs_of(parsers["recipes"])).items():
@@ -49,10 +49,6 @@ def _recipes(prefix: str, **_: Any) -> list[str]:
 def _exercises(prefix: str, **_: Any) -> list[str]:
     """By their numbers, and once a letter is typed by their formulas."""
     return [exercise.function if prefix[:1].isalpha() else name for name, exercise in EXERCISES.items()]
-
-
-def _variants(words: Sequence[str]) -> list[str]:
-    return [name for word in words for name in _read(word).get("variants") or ()]
 
 
 def _read(word: str) -> recipes.Config:

@@ -23,7 +23,8 @@ def doctor() -> int:
             break
     else:
         print(f"devices      {_devices()}")
-    print(f"may import   {_may_import()}")
+    asked = (f"{module} (by {trust.VARIABLE})" for module in trust.trusted())
+    print(f"may import   {', '.join([*trust.PACKAGES, *asked])}")
     for fault in faults:
         print(f"BROKEN  {fault}")
     print("all is well" if not faults else "after mending, run `unvanish doctor` again")
@@ -58,11 +59,6 @@ def _diagnose(name: str, error: Exception) -> str:
             "pip install --upgrade --force-reinstall torch torchvision"
         )
     return f"{name} cannot be imported ({reason}): pip install --force-reinstall {name.split('.', maxsplit=1)[0]}"
-
-
-def _may_import() -> str:
-    """What a recipe may name, and what of it the user has said."""
-    return ", ".join([*trust.PACKAGES, *(f"{module} (by {trust.VARIABLE})" for module in trust.trusted())])
 
 
 def _devices() -> str:

@@ -99,7 +99,8 @@ def export(options: Namespace, overrides: list[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of exporters, about what they do inside
-        _hush()
+        for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch._export"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         try:
             kind.write(network, rows, path)
             difference = _difference(network, kind.read(network, path), rows)
@@ -152,11 +153,6 @@ def _difference(network: Answering, read: Callable[[Tensor], Tensor], rows: Tens
     return worst
 
 
-def _hush() -> None:
-    for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch._export"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
 def _write_safetensors(network: Answering, rows: Tensor, path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -176,11 +172,6 @@ def _read_safetensors(network: Answering, path: Path) -> Callable[[Tensor], Tens
 def _write_pt2(network: Answering, rows: Tensor, path: Path) -> None:
     batch = torch.export.Dim("batch", min=1)
     torch.export.save(torch.export.export(network, (rows,), dynamic_shapes=({0: batch},), strict=False), path)
-
-
-def _read_pt2(network: Answering, path: Path) -> Callable[[Tensor], Tensor]:
-    module: Callable[[Tensor], Tensor] = torch.export.load(path).module()
-    return module
 
 
 def _write_onnx(network: Answering, rows: Tensor, path: Path) -> None:
@@ -207,5 +198,5 @@ def _read_onnx(network: Answering, path: Path) -> Callable[[Tensor], Tensor]:
 _FORMATS = {
     "safetensors": _Format("model.safetensors", ("safetensors",), _write_safetensors, _read_safetensors),
     "onnx": _Format("model.onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _read_onnx),
-    "pt2": _Format("model.pt2", (), _write_pt2, _read_pt2),
+    "pt2": _Format("model.pt2", (), _write_pt2, lambda _, path: torch.export.load(path).module()),
 }

@@ -1,7 +1,7 @@
 """``unvanish recipes``: each with its one-line summary and its time, as the head of its file says them."""
 
 import re
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,21 +22,14 @@ class Head(NamedTuple):
 
 def head_of(path: Path) -> Head:
     """The head of a recipe: a line with its command, then what it shows, then what to expect and the time."""
-    lines: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").strip())
+    comment = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    lines = [line.removeprefix("#").strip() for line in comment]
     time = next((line.removeprefix("time:").strip() for line in lines if line.startswith("time:")), "")
-    said = " ".join(line for line in _before_figures(lines) if not line.startswith("unvanish "))
+    before = takewhile(lambda line: not line.startswith(("expect:", "time:")), lines)
+    said = " ".join(line for line in before if not line.startswith("unvanish "))
     sentence = re.split(r"(?<=[^A-Z].[.?])\s+(?=[A-Z-])", said, maxsplit=1)[0]
     measured = re.match(r"(?:about )?[\d.,]+ (?:s|seconds|min|minutes|h)\b", time)
     return Head(sentence.rstrip("."), measured[0].replace("seconds", "s").replace("minutes", "min") if measured else "")
-
-
-def _before_figures(lines: list[str]) -> list[str]:
-    end = next((k for k, line in enumerate(lines) if line.startswith(("expect:", "time:"))), len(lines))
-    return lines[:end]
 
 
 def recipe_list(width: int | None) -> str:

@@ -163,7 +163,8 @@ def train(
             raise
         raise told from error
     writer.finished(tested)
-    return Run(trainer, best, monitor.report, seconds, finite.skipped, _has_stopped_early(trainer))
+    stopped_early = any(callback.stopped_epoch for callback in trainer.early_stopping_callbacks)
+    return Run(trainer, best, monitor.report, seconds, finite.skipped, stopped_early)
 
 
 def _fill_in(options: Config, logs: RunLogs, data: L.LightningDataModule, *, has_bar: bool) -> None:
@@ -204,10 +205,6 @@ def _tested(trainer: L.Trainer, built: Built, folder: Path) -> dict[str, float]:
         load_weights(checkpoint_of(folder), built.model)
     (metrics,) = trainer.test(built.model, built.data, verbose=False)
     return {name: float(value) for name, value in metrics.items()}
-
-
-def _has_stopped_early(trainer: L.Trainer) -> bool:
-    return any(callback.stopped_epoch for callback in trainer.early_stopping_callbacks)
 
 
 def _log_interval(options: Config, data: L.LightningDataModule) -> int:

@@ -179,7 +179,12 @@ class LabelledText(InMemoryData):
             shares.append(self.loading.test_share)
         parts = split(groups, names, shares, self.loading.split_seed)
 
-        tokenizer = self._learn([texts[row] for row in parts[0]])
+        known = [texts[row] for row in parts[0]]
+        tokenizer: Tokenizer
+        if self.unit is None:
+            tokenizer = BytePairTokenizer(known, self.vocabulary, padded=True)
+        else:
+            tokenizer = ListTokenizer(known, self.unit, self.vocabulary, padded=True)
         binary = len(class_names) == 2
         dtype = torch.float32 if binary else torch.int64
         x, y = self._coded(tokenizer, texts, self.path), torch.tensor(groups, dtype=dtype)
@@ -206,22 +211,12 @@ class LabelledText(InMemoryData):
         numbers = parts[2].tolist() if rest and not predict else []
         return _Loaded(description, tokenizer, Splits(train, validation, test, predict, numbers))
 
-    def _learn(self, texts: list[str]) -> Tokenizer:
-        if self.unit is None:
-            return BytePairTokenizer(texts, self.vocabulary, padded=True)
-        return ListTokenizer(texts, self.unit, self.vocabulary, padded=True)
-
     def _coded(self, tokenizer: Tokenizer, texts: list[str], path: str) -> Tensor:
         """The texts of a file as x (N, max_length)."""
-        x = np.full((len(texts), self.max_length), PADDING)
-        cut = 0
-        for row, text in zip(x, texts, strict=True):
-            ids = tokenizer.encode(text)
-            cut += len(ids) > self.max_length
-            row[: len(ids)] = ids[: self.max_length]
+        x, cut = Texts(tokenizer, self.max_length).coded(texts)
         if cut:
             logger.info("%s: %d of %d texts are cut to max_length %d", path, cut, len(texts), self.max_length)
-        return torch.from_numpy(x)
+        return x
 
 
 def _rows(path: str) -> pd.DataFrame:

@@ -1,11 +1,12 @@
 """What turns texts into x."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unvanish.data.encoding import Encoded
 from unvanish.data.tokenizers import PADDING, Tokenizer, tokenizer_from_plain
@@ -29,11 +30,16 @@ class Texts:
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("the network takes texts")
-        x = np.full((len(texts), self.max_length), PADDING)
+        return Encoded(self.coded(texts)[0], {})
+
+    def coded(self, texts: Sequence[str]) -> tuple[Tensor, int]:
+        """The texts as x (N, T), and how many of them are cut."""
+        x, cut = np.full((len(texts), self.max_length), PADDING), 0
         for row, text in zip(x, texts, strict=True):
-            ids = self.tokenizer.encode(text)[: self.max_length]
-            row[: len(ids)] = ids
-        return Encoded(torch.from_numpy(x), {})
+            ids = self.tokenizer.encode(text)
+            cut += len(ids) > self.max_length
+            row[: len(ids)] = ids[: self.max_length]
+        return torch.from_numpy(x), cut
 
     def plain(self) -> dict[str, Any]:
         """All that it knows."""

@@ -39,7 +39,6 @@ def packed(
     rows: Mapping[str, Mapping[int, float]],
     *,
     log: bool,
-    steps: Sequence[int] | None = None,
     is_log_already: bool = False,
 ) -> Packed:
     """Pack numbers by layer and step.
@@ -48,10 +47,9 @@ def packed(
         title: Of the quantity.
         rows: By layer, from the input, the number at each step; what was not measured is left out.
         log: Whether logarithms are drawn.
-        steps: Of the columns; all that occur, if None.
         is_log_already: Whether the numbers are logarithms, of which that of 0 is -inf.
     """
-    columns = sorted({step for row in rows.values() for step in row}) if steps is None else list(steps)
+    columns = sorted({step for row in rows.values() for step in row})
     place = {step: index for index, step in enumerate(columns)}
     values, codes = np.zeros((len(rows), len(columns))), np.full((len(rows), len(columns)), MISSING, "<u2")
     for index, row in enumerate(rows.values()):

@@ -31,6 +31,7 @@ _SCORES = {
     "val/{}": "validation",
 }
 _METRICS = ("accuracy", "auroc", "perplexity", "rmse", "r2", "loss")
+_SCORE_TAGS = [kind.format(metric) for kind in _SCORES for metric in _METRICS]
 _OLD_VERDICT = re.compile(
     r"\*\*(?P<name>[^*]+)\*\* after (?P<steps>\d+) steps: (?P<evidence>.*?)\.\n\n\*\*Why:\*\* (?P<cause>[^\n]*)"
     r"(?:\n\n\*\*Try\*\* (?P<remedies>[^\n]*)\.)?",
@@ -83,7 +84,7 @@ class Reader:
             return []
         summaries = self._texts(TAB, _SUMMARY, list(tags))
         verdicts = self._texts("text", _VERDICT, [run for run in tags if run not in summaries])
-        sums = self._last(list(tags), ["gradient/first_over_last", *_score_tags()])
+        sums = self._last(list(tags), ["gradient/first_over_last", *_SCORE_TAGS])
         states = self._states(list(tags))
         found = []
         for run in sorted(tags, key=_natural):
@@ -114,7 +115,8 @@ class Reader:
         chosen = {run: name for run in runs if (name := next((n for n in names if n in tags[run]), None))}
         if not chosen:
             raise errors.NotFoundError(f"no {quantity} in {', '.join(runs)}")
-        orders, deep = self._orders(runs), self._all_layers(runs)
+        orders = {run: json.loads(text)["layers"] for run, text in self._texts(TAB, _SUMMARY, runs).items()}
+        deep = self._all_layers(runs)
         wanted = {f"{name}/{layer}" for run, name in chosen.items() for layer in tags[run][name]}
         curves = self._curves(list(chosen), wanted, points)
         looks = shown(quantity)
@@ -181,9 +183,6 @@ class Reader:
             if run not in tags:
                 raise errors.NotFoundError(f"no run {run} with gradients")
         return tags
-
-    def _orders(self, runs: Sequence[str]) -> dict[str, list[str]]:
-        return {run: json.loads(text)["layers"] for run, text in self._texts(TAB, _SUMMARY, runs).items()}
 
     def _states(self, runs: Collection[str]) -> dict[str, dict[str, dict[int, str]]]:
         """By run, recurrent layer and t the tags of |dL/dh_t|."""
@@ -266,10 +265,6 @@ def _natural(name: str) -> list[Any]:
 def _ordered(order: Sequence[str], layers: Collection[str]) -> list[str]:
     known = [layer for layer in order if layer in layers]
     return known + sorted(set(layers) - {*known}, key=_natural)
-
-
-def _score_tags() -> list[str]:
-    return [kind.format(metric) for kind in _SCORES for metric in _METRICS]
 
 
 def _score(sums: Mapping[str, float]) -> dict[str, Any] | None:
