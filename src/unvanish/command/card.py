@@ -17,13 +17,13 @@ _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy")
 
 
 class Exported(NamedTuple):
-    """A file that was held against the network.
+    """An exported file whose outputs were compared with the network's.
 
     Args:
-        path: Where it is.
-        sha256: Of its content.
-        rows: On how many samples both have answered.
-        difference: The largest between the answers, as a share of the largest answer.
+        path: The file.
+        sha256: SHA-256 of its content.
+        rows: Number of samples on which both were evaluated.
+        difference: The largest difference between their outputs, relative to the largest output.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Exported(NamedTuple):
 def model_card(
     experiment: Experiment, built: Built, run: Path, checkpoint: Path, scores: Scores, split: str, exported: Exported
 ) -> str:
-    """Markdown."""
+    """The model card, in Markdown."""
     model, data = built.model, built.data
     parts = [
         f"# {experiment.recipe.name}, {type(model).__name__}",
@@ -122,7 +122,7 @@ def _data(run: Path, built: Built) -> Iterator[tuple[str, str]]:
 
 
 def _table(*rows: Sequence[str], has_head: bool = False) -> list[str]:
-    """Markdown of a table, with an empty head where the first row is none."""
+    """The lines of a Markdown table. Without ``has_head`` its header cells are empty."""
     head, *body = rows if has_head else (("",) * len(rows[0]), *rows)
     lines = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in (head, *body)]
     return [f"| {lines[0]} |", "|" + "---|" * len(head), *(f"| {line} |" for line in lines[1:])]

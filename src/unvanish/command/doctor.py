@@ -1,4 +1,4 @@
-"""``unvanish doctor``: what is installed, what it runs on, what is broken and how to mend it."""
+"""``unvanish doctor``: prints what is installed, the devices, and what is broken and how to repair it."""
 
 import platform
 from importlib import import_module
@@ -11,7 +11,7 @@ from unvanish.command.errors import one_line
 
 
 def doctor() -> int:
-    """Print the findings; 1 where something is broken."""
+    """Print the findings. Returns 1 if anything is broken, else 0."""
     print(f"python       {platform.python_version()} on {platform.platform()}")
     faults = [fault for requirement in _requirements() if (fault := _check_version(requirement))]
     # In this order: each needs the one before it, and only the first that fails tells the cause.

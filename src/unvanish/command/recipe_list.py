@@ -1,4 +1,4 @@
-"""``unvanish recipes``: each with its one-line summary and its time, as the head of its file says them."""
+"""``unvanish recipes``: lists the recipes, each with the summary and the time that its file begins with."""
 
 import re
 from itertools import groupby, takewhile
@@ -9,11 +9,11 @@ from unvanish.command.recipes import names, packaged
 
 
 class Head(NamedTuple):
-    """What the comment at the head of a recipe says.
+    """The comment at the head of a recipe.
 
     Args:
         summary: Its first sentence.
-        time: Of the training, such as 7 s; empty where it says none.
+        time: The duration of the training, such as 7 s; empty if not given.
     """
 
     summary: str
@@ -21,7 +21,7 @@ class Head(NamedTuple):
 
 
 def head_of(path: Path) -> Head:
-    """The head of a recipe: a line with its command, then what it shows, then what to expect and the time."""
+    """Read the head of a recipe: a line with its command, then what it shows, what to expect, and the time."""
     comment = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     lines = [line.removeprefix("#").strip() for line in comment]
     time = next((line.removeprefix("time:").strip() for line in lines if line.startswith("time:")), "")
@@ -33,10 +33,10 @@ def head_of(path: Path) -> Head:
 
 
 def recipe_list(width: int | None) -> str:
-    """All packaged recipes by family, a line each.
+    """The list of all packaged recipes by family, one line each.
 
     Args:
-        width: Of the terminal, to which summaries are cut; None leaves them whole.
+        width: Columns to which lines are cut; None for no limit.
     """
     known = names()
     longest = max(map(len, known))

@@ -23,19 +23,19 @@ _MOST_LINES = 30  # of classes, printed
 
 @final
 class KeptScores(L.Callback):
-    """Keeps in the run's folder what the best epoch's network is worth on the validation split.
+    """Writes the validation scores of the best epoch to the run's folder.
 
     Args:
         folder: The run's folder.
-        best: Knows the scores of the best epoch.
-        class_names: Of the data.
+        best: The callback that keeps the best epoch and its scores.
+        class_names: Names of the classes, in order; None for their numbers.
     """
 
     def __init__(self, folder: Path, best: Best, class_names: Sequence[str] | None) -> None:
         self.folder, self.best, self.class_names = folder, best, class_names
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write them, and draw the confusion matrix."""
+        """Write the scores and draw the confusion matrix."""
         scores = self.best.scores
         if scores is None or not trainer.is_global_zero:
             return
@@ -55,7 +55,7 @@ def keep(
     class_names: Sequence[str] | None,
     values: Mapping[str, float] | None = None,
 ) -> None:
-    """Write them to scores.json, beside those of other splits."""
+    """Add the scores of a split to scores.json."""
     path = folder / SCORES
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def keep(
 
 
 def plain(scores: Scores, class_names: Sequence[str] | None, values: Mapping[str, float] | None = None) -> Any:
-    """In what JSON knows: metrics, baselines, and by class."""
+    """The scores as JSON holds them: metrics, baselines, and values by class."""
     written: dict[str, Any] = {"metrics": dict(values or scores.values), "baselines": scores.baselines}
     if scores.confusion:
         written["classes"] = dict(zip(_names(scores, class_names), scores.by_class(), strict=True))
@@ -76,13 +76,13 @@ def plain(scores: Scores, class_names: Sequence[str] | None, values: Mapping[str
 def lines(
     scores: Scores, task: str, stage: str, values: Mapping[str, float], class_names: Sequence[str] | None
 ) -> Iterator[str]:
-    """A table of the scores beside those of the baselines, one of the classes, and what is no better than a baseline.
+    """The lines to print: a table of scores and baselines, one of the classes, and warnings about unbeaten baselines.
 
     Args:
-        scores: What was found.
-        task: Of the network.
+        scores: The scores of a split.
+        task: The network's task.
         stage: ``val`` or ``test``.
-        values: Each metric by its name without the stage, the loss among them.
+        values: The metrics by name, without the stage, and the loss.
         class_names: Of the data.
     """
     (_, *head), *rows = metric_rows(scores, values)
@@ -133,7 +133,7 @@ def warnings_of(
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Cells in columns, the first to the left and numbers to the right."""
+    """Align cells in columns: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
         cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
