@@ -1,4 +1,4 @@
-"""Finds in autograd's graph softmaxes over another axis than the one that their numbers weigh along."""
+"""Finds softmaxes in autograd's graph whose axis is not the one that is summed over afterwards."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from unvanish.gradients.graph import Node
 from unvanish.gradients.layers import VIEWS, node_name, shape_of, signed
 
-#: Nodes between a softmax and what it weighs, or what has scored it, at most.
+#: Largest number of nodes between a softmax and the product before or after it.
 _NEAR = 16
 _PRODUCTS = ("Bmm", "Mm")
 _SCORES = (*_PRODUCTS, "Baddbmm")
 _RESHAPED = ("View", "UnsafeView", "ReshapeAlias")
-#: What changes numbers one by one, and leaves them where they are.
+#: Elementwise operations, which leave every axis in its place.
 _ALONE = ("Mul", "Div", "NativeDropout", "Clone", "ToCopy", "MaskedFill", "Add", "Sub", "Where")
 
 
 @dataclass(frozen=True)
 class Astray:
-    """A softmax whose axis is not the one that its numbers are then summed over.
+    """A softmax whose axis is not the one that its result is then summed over.
 
     Args:
-        axis: That of the softmax.
-        summed: The one over which what it weighs is summed.
-        shape: Of its numbers.
-        is_attention: Whether they are dot products, as of queries and keys.
+        axis: The axis of the softmax.
+        summed: The axis of its result over which the weighted values are summed.
+        shape: Shape of its result.
+        is_attention: Whether its input is a product of two computed tensors, such as queries and keys.
     """
 
     axis: int
@@ -34,7 +34,7 @@ class Astray:
 
 
 def astray(nodes: Iterable[Node]) -> Iterator[Astray]:
-    """Those in a graph; nothing of what is mapped in ways that are not followed."""
+    """Find them in a graph. Softmaxes behind operations whose axes cannot be followed are left out."""
     for node in nodes:
         name, shape = node_name(node), shape_of(node)
         operands = [before for before, _ in node.next_functions]
@@ -57,7 +57,7 @@ def _axes(node: Node) -> tuple[int, ...]:
 
 
 def _softmax(node: Node, axis: int | None) -> Astray | None:
-    """The softmax that a factor is made by, if its axis is another than that of the factor."""
+    """The softmax that computes a factor, if it runs over another axis than ``axis`` of the factor."""
     for _ in range(_NEAR):
         if node is None or axis is None or axis < 0:
             return None
@@ -74,7 +74,7 @@ def _softmax(node: Node, axis: int | None) -> Astray | None:
 
 
 def _before(node: Node, name: str, shape: tuple[int, ...], axis: int) -> int | None:
-    """Where an axis of a node's result was in what it was made of; None where it was none of its axes."""
+    """The axis of a node's input that becomes ``axis`` of its result; None if there is no such axis."""
     if name in _RESHAPED:
         sizes = tuple(node._saved_self_sym_sizes)
         ahead = math.prod(shape[:axis])
@@ -96,7 +96,7 @@ def _before(node: Node, name: str, shape: tuple[int, ...], axis: int) -> int | N
 
 
 def _is_scored(node: Node) -> bool:
-    """Whether a softmax is of products."""
+    """Whether the input of a softmax is a product of two computed tensors."""
     for _ in range(_NEAR):
         befores = [before for before, _ in node.next_functions if before is not None]
         if not befores:
@@ -112,7 +112,7 @@ def _is_scored(node: Node) -> bool:
 
 
 def _is_made(node: Node) -> bool:
-    """Whether a factor is something that was computed, and no weight."""
+    """Whether a factor is computed, and not a weight."""
     for _ in range(_NEAR):
         if hasattr(node, "variable"):
             return False

@@ -58,7 +58,7 @@ _NEAR = 64
 
 
 def node_name(node: Any) -> str:
-    """What a node of autograd's graph computes: ``Relu`` for ReluBackward0."""
+    """The name of the operation of a node in autograd's graph: ``Relu`` for ReluBackward0."""
     return str(node.name()).partition("Backward")[0]
 
 
@@ -181,7 +181,7 @@ def units_of(weight: nn.Parameter, module: nn.Module) -> int:
 
 
 def units_by_layer(layers: Layers) -> dict[str, int]:
-    """How many units each layer has; 0 of what is no module."""
+    """The number of units of each layer; 0 for a parameter that is a layer by itself."""
     names = dict.fromkeys([*layers.modules, *(name for name, _ in layers.parameters if name)])
     first = {name: parameter for name, parameter in reversed(layers.parameters) if name in layers.modules}
     return {name: units_of(first[name], layers.modules[name]) if name in first else 0 for name in names}
