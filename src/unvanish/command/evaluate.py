@@ -17,12 +17,11 @@ from unvanish.command import data_files
 from unvanish.command.checkpoints import checkpoint_of, load_checkpoint, load_weights, runs_of
 from unvanish.command.confusion import confusion_picture
 from unvanish.command.errors import WrongInputError, as_wrong_input
-from unvanish.command.experiment import Built, Experiment
+from unvanish.command.experiment import Built, Experiment, has_validation_split
 from unvanish.command.predictions import check_finite, prediction_table, write
 from unvanish.command.recipes import CONFIG, load
 from unvanish.command.run_folder import is_marked
 from unvanish.command.scores import CONFUSION, keep, lines, plain
-from unvanish.command.splits import has_validation_split
 from unvanish.command.terminal import say
 from unvanish.data import InMemoryData
 from unvanish.data.encoding import TRUTH

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -28,7 +29,7 @@ from unvanish.command.allowed import check_recipe, check_values, where
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.command.hints import located, unknown_key
 from unvanish.command.recipes import Config, Recipe, flat
-from unvanish.command.splits import has_validation_split
+from unvanish.data import InMemoryData
 from unvanish.gradients import GradientMonitor
 from unvanish.names import unknown
 from unvanish.training import ReferenceModule
@@ -213,3 +214,13 @@ def _explain(error: Exception, parser: ArgumentParser, overrides: list[str], rec
             reason = f"{key} is {given[1]!r}, expected {wanted.replace('NoneType', 'null')}"
         return located(reason, key, overrides, recipe)
     return one_line(error)
+
+
+def has_validation_split(data: L.LightningDataModule) -> bool:
+    """Whether a data module has a validation split."""
+    return bool(data.splits.validation) if isinstance(data, InMemoryData) else is_overridden("val_dataloader", data)
+
+
+def has_test_split(data: L.LightningDataModule) -> bool:
+    """Whether a data module has a test split."""
+    return bool(data.splits.test) if isinstance(data, InMemoryData) else is_overridden("test_dataloader", data)

@@ -17,9 +17,9 @@ from unvanish.command.card import Exported, model_card
 from unvanish.command.checkpoints import load_checkpoint
 from unvanish.command.errors import FailedError, WrongInputError, as_wrong_input, one_line
 from unvanish.command.evaluate import load_trained, quiet_trainer
+from unvanish.command.experiment import has_test_split
 from unvanish.command.recipes import CONFIG
 from unvanish.command.run_folder import write_text
-from unvanish.command.splits import has_test_split
 from unvanish.command.trained import network_of
 from unvanish.data import InMemoryData
 from unvanish.data.file_rows import in_memory

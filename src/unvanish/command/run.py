@@ -14,7 +14,7 @@ from unvanish.command.best import Best
 from unvanish.command.checkpoint_file import CheckpointFiles
 from unvanish.command.checkpoints import BEST, checkpoint_of, load_weights
 from unvanish.command.endings import ending
-from unvanish.command.experiment import Built, Experiment
+from unvanish.command.experiment import Built, Experiment, has_test_split, has_validation_split
 from unvanish.command.finite import IGNORE, STOP, FiniteSteps
 from unvanish.command.fixes import change_of
 from unvanish.command.hparams import HparamsRow, row, unusual
@@ -29,7 +29,6 @@ from unvanish.command.result_writer import ResultWriter
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs, marks_of, told_once
 from unvanish.command.scores import KeptScores
-from unvanish.command.splits import has_test_split, has_validation_split
 from unvanish.command.threads import choose_threads
 from unvanish.gradients import Report
 

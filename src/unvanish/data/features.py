@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, final
 
 import numpy as np
@@ -31,6 +32,7 @@ class Scale(NamedTuple):
 
 
 @final
+@dataclass(frozen=True, eq=False)
 class FeatureCoder:
     """Standardises numeric columns and one-hot encodes all others, fitted on the training rows.
 
@@ -45,17 +47,11 @@ class FeatureCoder:
         source: Where the table comes from, for refusals.
     """
 
-    def __init__(
-        self,
-        columns: list[str],
-        scales: Mapping[str, Scale],
-        categories: Mapping[str, list[str | None]],
-        *,
-        impute: bool,
-        source: str,
-    ) -> None:
-        self.columns, self.scales, self.categories = columns, dict(scales), dict(categories)
-        self.impute, self.source = impute, source
+    columns: list[str]
+    scales: Mapping[str, Scale]
+    categories: Mapping[str, list[str | None]]
+    impute: bool
+    source: str
 
     @classmethod
     def fit(cls, table: pd.DataFrame, rows: Any, *, impute: bool, source: str) -> Self:
@@ -110,7 +106,7 @@ class FeatureCoder:
         return {
             "columns": self.columns,
             "scales": {name: list(scale) for name, scale in self.scales.items()},
-            "categories": self.categories,
+            "categories": dict(self.categories),
             "impute": self.impute,
             "source": self.source,
         }
