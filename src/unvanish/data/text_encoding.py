@@ -1,4 +1,4 @@
-"""What turns texts into x."""
+"""Encodes texts as x."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from unvanish.data.tokenizers import PADDING, Tokenizer, tokenizer_from_plain
 @final
 @dataclass(frozen=True)
 class Texts:
-    """Takes texts.
+    """Encodes texts as tokens (N, T).
 
     Args:
-        tokenizer: What cuts and numbers them.
+        tokenizer: The tokenizer.
         max_length: T.
     """
 
@@ -42,10 +42,10 @@ class Texts:
         return torch.from_numpy(x), cut
 
     def plain(self) -> dict[str, Any]:
-        """All that it knows."""
+        """All fields as plain values, for checkpoints and JSON."""
         return {"tokenizer": self.tokenizer.plain(), "max_length": self.max_length}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """The other way."""
+        """Rebuild it from the values of ``plain``."""
         return cls(tokenizer_from_plain(plain["tokenizer"]), plain["max_length"])
