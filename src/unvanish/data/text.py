@@ -17,7 +17,7 @@ from unvanish.names import lookup
 
 
 class _Corpus(NamedTuple):
-    """The tokens of each split, (N,) int64, and how they came about; ``test`` may be empty."""
+    """The tokenizer, and the tokens of each split, (N,) int64; ``test`` may be empty."""
 
     tokenizer: Tokenizer
     train: Tensor
@@ -81,7 +81,7 @@ class Text(InMemoryData):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """How the text is written in numbers; the same again whenever it is learnt from the same file."""
+        """The tokenizer, which is always the same for the same file."""
         return self._corpus.tokenizer
 
     @cached_property
