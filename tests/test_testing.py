@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import unvanish.networks
+from unvanish.activations import build_activation
 from unvanish.names import lookup
-from unvanish.networks.activation import build_activation
 from unvanish.testing import check_architecture, contract
 from unvanish.training import Optimizer, ReferenceModule, Regularization, Training
 

@@ -7,28 +7,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unvanish.command.compare.api import compare
-    from unvanish.command.trained import load
-    from unvanish.data import (
-        ArrayFolder,
-        Augmentation,
-        Description,
-        FileRows,
-        ImageFolder,
-        Images,
-        InMemoryData,
-        LabelledText,
-        Loading,
-        MovingDigits,
-        Series,
-        Splits,
-        SyntheticSequence,
-        Tabular,
-        Text,
-    )
-    from unvanish.gradients import GradientMonitor, GradientRecorder, diagnose
-    from unvanish.networks import CNN, MLP, CompactCNN, Recurrent, Transformer, Wrap, generate
-    from unvanish.training import Loss, Optimizer, ReferenceModule, Regularization, Schedule, Training
+    from unvanish.command.compare.api import compare as compare
+    from unvanish.command.trained import load as load
+    from unvanish.data import ArrayFolder as ArrayFolder
+    from unvanish.data import Augmentation as Augmentation
+    from unvanish.data import Description as Description
+    from unvanish.data import FileRows as FileRows
+    from unvanish.data import ImageFolder as ImageFolder
+    from unvanish.data import Images as Images
+    from unvanish.data import InMemoryData as InMemoryData
+    from unvanish.data import LabelledText as LabelledText
+    from unvanish.data import Loading as Loading
+    from unvanish.data import MovingDigits as MovingDigits
+    from unvanish.data import Series as Series
+    from unvanish.data import Splits as Splits
+    from unvanish.data import SyntheticSequence as SyntheticSequence
+    from unvanish.data import Tabular as Tabular
+    from unvanish.data import Text as Text
+    from unvanish.gradients import GradientMonitor as GradientMonitor
+    from unvanish.gradients import GradientRecorder as GradientRecorder
+    from unvanish.gradients import diagnose as diagnose
+    from unvanish.networks import *  # noqa: F403
+    from unvanish.training import *  # noqa: F403
 
 __version__ = "0.1.0"
 
@@ -53,54 +53,12 @@ _ROOMS = {
         "Text",
     ),
     "gradients": ("GradientMonitor", "GradientRecorder", "diagnose"),
-    "networks": (
-        "CNN",
-        "MLP",
-        "CompactCNN",
-        "Recurrent",
-        "Transformer",
-        "Wrap",
-        "generate",
-    ),
+    "networks": ("CNN", "MLP", "CompactCNN", "Recurrent", "Transformer", "Wrap", "generate"),
     "training": ("Loss", "Optimizer", "ReferenceModule", "Regularization", "Schedule", "Training"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = [
-    "CNN",
-    "MLP",
-    "ArrayFolder",
-    "Augmentation",
-    "CompactCNN",
-    "Description",
-    "FileRows",
-    "GradientMonitor",
-    "GradientRecorder",
-    "ImageFolder",
-    "Images",
-    "InMemoryData",
-    "LabelledText",
-    "Loading",
-    "Loss",
-    "MovingDigits",
-    "Optimizer",
-    "Recurrent",
-    "ReferenceModule",
-    "Regularization",
-    "Schedule",
-    "Series",
-    "Splits",
-    "SyntheticSequence",
-    "Tabular",
-    "Text",
-    "Training",
-    "Transformer",
-    "Wrap",
-    "compare",
-    "diagnose",
-    "generate",
-    "load",
-]
+__all__ = list(_ROOM_OF)
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
+from unvanish.names import lookup
+
 ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "gelu", "selu", "silu", "identity"]
 
 
@@ -31,3 +33,12 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": Activation(nn.SiLU, "he_normal"),
     "identity": Activation(nn.Identity, "xavier_normal"),
 }
+
+
+def build_activation(name: str) -> nn.Module:
+    """The elementwise activation called ``name``.
+
+    Raises:
+        ValueError: the name is unknown, or softmax, which is for outputs only.
+    """
+    return lookup("activation", name, ACTIVATIONS).build()

@@ -45,8 +45,8 @@ else:
     HalfOpenUnitInterval = _bounded("HalfOpenUnitInterval", float, "at least 0 and below 1", lambda x: 0 <= x < 1)
 
 
-def check_bounds(owner: type, values: Mapping[str, Any], where: str = "") -> None:
-    """Hold numbers to the types that a class's arguments have.
+def check_bounds(owner: Callable[..., object], values: Mapping[str, Any], where: str = "") -> None:
+    """Hold numbers to the types that the arguments of a class or a function have.
 
     Raises:
         ValueError: one is out of its bounds; the message names it, behind ``where``.

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from unvanish.training import ReferenceModule, Training
+from unvanish.trust import first_line
 
 _B = 5
 _FROM_DATA = ("input_shape", "output_size", "vocabulary_size", "padding_index", "training")
@@ -111,7 +112,7 @@ class Specimen:
             listed = re.search(r"known: ([^)]*)\)", str(error))
             return listed[1].split(", ") if listed else _WORDS.get(name, [])
         except Exception as error:
-            raise ContractError(f"{name}={_NONSENSE!r} ends in {said(error)}, not ValueError") from error
+            raise ContractError(f"{name}={_NONSENSE!r} ends in {first_line(error)}, not ValueError") from error
         raise ContractError(f"{name}={_NONSENSE!r} is accepted: refuse an unknown word by ValueError")
 
     def build(self, seed: int = 0, changes: dict[str, Any] | None = None) -> ReferenceModule:
@@ -170,11 +171,6 @@ def set_seed(seed: int) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
-
-
-def said(error: BaseException) -> str:
-    """What kind of error it is, and the first line of what it says."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 @contextmanager

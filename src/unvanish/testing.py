@@ -11,8 +11,9 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from unvanish.specimen import ContractError, Specimen, gradients, require, said, same, undisturbed
+from unvanish.specimen import ContractError, Specimen, gradients, require, same, undisturbed
 from unvanish.training import ReferenceModule, Training
+from unvanish.trust import first_line
 
 
 def check_architecture(
@@ -63,7 +64,7 @@ def contract(network: type[ReferenceModule], arguments: dict[str, Any]) -> Itera
         except ContractError as error:
             broken = error
         except Exception as error:  # whatever somebody's network raises
-            broken = ContractError(f"the check of {name} ends in {said(error)}")
+            broken = ContractError(f"the check of {name} ends in {first_line(error)}")
             broken.__cause__ = error
         yield name, broken
 
@@ -167,7 +168,9 @@ def _checkpoint(it: Specimen) -> None:
         try:
             saved = torch.load(path, weights_only=True)["hyper_parameters"]
         except Exception as error:
-            raise ContractError(f"a checkpoint does not load; is each argument a plain value? {said(error)}") from error
+            raise ContractError(
+                f"a checkpoint does not load; is each argument a plain value? {first_line(error)}"
+            ) from error
         for name, value in it.arguments.items():
             kept = saved.get(name, "nothing")
             require(kept == value, f"a checkpoint does not keep {name}: {value!r} goes in, {kept!r} comes out")
@@ -180,7 +183,7 @@ def _precision(it: Specimen) -> None:
         try:
             z = it.backward(it.build().to(dtype), it.x.to(dtype) if it.x.is_floating_point() else it.x)
         except Exception as error:
-            raise ContractError(f"a pass in {dtype} ends in {said(error)}") from error
+            raise ContractError(f"a pass in {dtype} ends in {first_line(error)}") from error
         require(z.dtype == dtype, f"forward returns {z.dtype} in {dtype}: what it makes must have the input's dtype")
         require(z.isfinite().all(), f"forward returns what is not finite in {dtype}")
 
@@ -215,7 +218,9 @@ def _options(it: Specimen) -> None:
             except ValueError:
                 continue
             except Exception as error:
-                require(not isinstance(value, bool | str), f"{name}={value!r} ends in {said(error)}, not ValueError")
+                require(
+                    not isinstance(value, bool | str), f"{name}={value!r} ends in {first_line(error)}, not ValueError"
+                )
                 continue  # a size that does not fit the others
             if value in (None, "auto", "default"):  # which may be what another value is
                 continue

@@ -1,5 +1,6 @@
 """What is told of a model, from the file to the run's folder."""
 
+import hashlib
 import io
 import json
 import re
@@ -13,7 +14,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unvanish.command.confusion import confusion_picture
+from unvanish.command.data_files import fingerprint
 from unvanish.command.main import main
+from unvanish.command.scores import class_rows, metric_rows
 from unvanish.training import Scores
 
 OPTIONS = ["mlp/csv", "--data.path=t.csv", "--data.target=y", "--model.hidden_sizes=[5]"]
@@ -121,3 +124,27 @@ def test_the_confusion_matrix_has_a_row_for_each_class_and_its_largest_count_is_
     assert bottom - top == right - left
     assert confusion_picture(Scores({}, {}, [[1] * 51] * 51), None) is None
     assert confusion_picture(Scores({}), None) is None
+
+
+def test_rows_of_metrics_and_classes_are_the_same_for_the_terminal_and_the_card():
+    scores = Scores({"accuracy": 0.75, "auroc": 0.5}, {"constant": {"accuracy": 0.5}}, [[2, 1], [0, 1]])
+    assert metric_rows(scores, {"loss": 0.25} | scores.values) == [
+        ["metric", "score", "constant"],
+        ["loss", "0.2500", ""],
+        ["accuracy", "0.7500", "0.5000"],
+        ["auroc", "0.5000", ""],
+    ]
+    rows = [["1.0000", "0.6667", "0.8000", "3"], ["0.5000", "1.0000", "0.6667", "1"]]
+    head = ["class", "precision", "recall", "f1", "samples"]
+    assert class_rows(scores, ["no", "yes"]) == [head, ["no", *rows[0]], ["yes", *rows[1]]]
+    assert class_rows(scores, None) == [head, ["0", *rows[0]], ["1", *rows[1]]]
+
+
+def test_a_fingerprint_is_of_a_files_content_and_of_a_folders_names_and_sizes(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.txt").write_bytes(b"abc")
+    (tmp_path / "a.txt").write_bytes(b"12345")
+    found = fingerprint(tmp_path / "sub" / "b.txt")
+    assert (found["size"], found["sha256"]) == (3, hashlib.sha256(b"abc").hexdigest())
+    found = fingerprint(tmp_path)
+    assert (found["size"], found["sha256"]) == (8, hashlib.sha256(b"a.txt\x005\x00sub/b.txt\x003\x00").hexdigest())

@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 
-from unvanish.networks.activation import build_activation
+from unvanish.activations import build_activation
 
 FORMULAS = {
     "sigmoid": lambda z: 1 / (1 + (-z).exp()),

@@ -40,6 +40,20 @@ def test_decay_shrinks_the_weights_by_eta_lambda_and_the_bias_not_at_all(affine,
     assert torch.equal(decayed.linear.bias, free.linear.bias)
 
 
+@pytest.mark.parametrize(
+    ("task", "outputs", "shape"),
+    [
+        ("binary", torch.zeros(7, 1), (7,)),
+        ("binary", torch.zeros(1, 1), (1,)),  # a batch of one sample keeps its axis
+        ("binary", torch.zeros(7), (7,)),
+        ("multiclass", torch.zeros(7, 3), (7, 3)),
+        ("regression", torch.zeros(7, 1), (7, 1)),
+    ],
+)
+def test_logits_of_a_binary_task_alone_have_no_axis_of_outputs(affine, task, outputs, shape):
+    assert affine(3, 1, task=task).logits_of(outputs).shape == shape
+
+
 def test_without_a_penalty_none_is_logged(affine, fit):
     assert set(fit(affine(3, 5), X, LABELS).callback_metrics) == {"train/loss"}
 

@@ -1,4 +1,4 @@
-"""Holds a recipe to what it may name, before anything is imported; what is typed on the command line is trusted."""
+"""Checks which code a recipe names, before anything is imported; what is typed on the command line is trusted."""
 
 import inspect
 import json
@@ -21,7 +21,7 @@ _NAMING = re.compile(r"(^|\.)(class_path|module|optimizer\.name|callbacks|logger
 
 
 def typed(options: Namespace, rest: Sequence[str]) -> list[str]:
-    """The modules of the names that stand on the command line itself, which is the user's own word."""
+    """The modules of all dotted names that the user has typed on the command line, and so trusts."""
     names = [getattr(options, "network", None), options.model if options.verb == "diagnose" else None]
     for word in [*rest, *getattr(options, "set", [])]:
         key, _, value = word.removeprefix("--").partition("=")
@@ -35,10 +35,10 @@ def typed(options: Namespace, rest: Sequence[str]) -> list[str]:
 
 @contextmanager
 def trusted_by(options: Namespace, rest: Sequence[str]) -> Iterator[None]:
-    """Trust what a command line names.
+    """Trust the modules that a command line names, until the context ends.
 
     Raises:
-        WrongInputError: ``--trust`` names no module.
+        WrongInputError: a value of ``--trust`` is not the name of a module.
     """
     with ExitStack() as stack:
         try:
@@ -49,10 +49,10 @@ def trusted_by(options: Namespace, rest: Sequence[str]) -> Iterator[None]:
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Refuse a recipe that names what may not be imported; nothing is.
+    """Refuse a recipe that names code it may not import. Nothing is imported by this check.
 
     Raises:
-        WrongInputError: it does; the message has the file, the line, the key, and how to allow it.
+        WrongInputError: it names such code; the message has the file, the line, the key, and the option that allows it.
     """
     for key, name in _named(recipe.config):
         try:
@@ -62,7 +62,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def where(recipe: Recipe, name: str) -> str:
-    """The file and the line in which a recipe has a name; all its files where none has it."""
+    """The file and the line in which a recipe names something; all of its files if none of them contains the name."""
     pattern = re.compile(rf"^[^#]*(?<![\w.]){re.escape(name)}(?![\w.])", re.MULTILINE)
     for path in reversed(recipe.paths):
         if path.is_file() and (found := pattern.search(text := path.read_text(encoding="utf-8"))):
@@ -71,11 +71,11 @@ def where(recipe: Recipe, name: str) -> str:
 
 
 def check_values(arguments: Any, kinds: tuple[type, ...]) -> None:
-    """Refuse classes and functions among a parser's values that are of no allowed module or kind, before any is called.
+    """Check the classes and functions among a parser's values before any of them is called.
 
     Raises:
-        UntrustedError: there is one.
-        ValueError: there is one of another kind.
+        UntrustedError: one belongs to a module that is not allowed.
+        ValueError: one derives from none of ``kinds``.
     """
     for value in _values(arguments):
         if isinstance(value, str):
@@ -85,7 +85,7 @@ def check_values(arguments: Any, kinds: tuple[type, ...]) -> None:
 
 
 def _named(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """The keys of a configuration whose values are dotted names of code, and these."""
+    """Pairs (key, dotted name) of all keys of a configuration whose values name code."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _named(inner, f"{key}.{name}" if key else str(name))
@@ -104,7 +104,7 @@ def _named(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _values(value: Any) -> Iterator[Any]:
-    """The names of classes that are to be called, and what has been imported already."""
+    """The names of the classes that the parser will call, and the classes and functions it has already imported."""
     inner = vars(value) if hasattr(value, "as_dict") else value
     if isinstance(inner, dict):
         if hasattr(value, "as_dict") and isinstance(inner.get("class_path"), str):

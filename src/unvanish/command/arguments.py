@@ -1,4 +1,4 @@
-"""Understands the words of a command line before argparse does: recipes without ``-c``, and misspelt verbs."""
+"""Prepares a command line for argparse: recipes may stand without ``-c``, and misspelt verbs get a hint."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ def verbs_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 
 def understood(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
-    """The words as the parser takes them.
+    """Rewrite the words of a command line into what the parser accepts.
 
     A word that belongs to no option is a recipe, as if ``-c`` stood before it. Keys of recipes, which the parser does
     not know, take one value each: ``--model.activation tanh`` becomes ``--model.activation=tanh``.
@@ -56,5 +56,5 @@ def _with_recipes(words: Sequence[str], options: dict[str, argparse.Action], *, 
 
 
 def _is_recipe(word: str) -> bool:
-    """Whether a word, where a dotted path may stand too, is a recipe."""
+    """Whether a word is a recipe, in a place where a dotted path is also allowed."""
     return "/" in word or word.endswith((".yaml", ".yml")) or word in recipes.names()

@@ -1,6 +1,7 @@
 """The checkpoint of a run's best epoch."""
 
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
@@ -13,10 +14,10 @@ from unvanish.training import Scores
 
 @final
 class Best(ModelCheckpoint):
-    """Keeps the best epoch, and of equal ones the latest: a small validation split is full of ties.
+    """Keeps the best epoch, and of equally good ones the latest: small validation splits cause many ties.
 
-    An epoch whose validation loss is NaN or infinite is never the best, and a run that goes on knows the best before,
-    wherever its folder has been moved to.
+    An epoch whose validation loss is NaN or infinite is never the best. A resumed run still knows its best epoch from
+    before the interruption, even if its folder has been moved.
     """
 
     def __init__(self, folder: Path, name: str, monitor: str, mode: str) -> None:
@@ -25,13 +26,13 @@ class Best(ModelCheckpoint):
         self.scores: Scores | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """As Lightning does, without its warning of a folder that a run that goes on has filled."""
+        """Set up as Lightning does, without its warning that a resumed run's folder is not empty."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
             super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Do nothing: the best is looked for at an epoch's end, as Lightning would find out anew at each batch."""
+        """Do nothing: the best epoch is determined at the end of each epoch, and Lightning would check every batch."""
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether an epoch of this metric is kept."""
@@ -45,11 +46,11 @@ class Best(ModelCheckpoint):
         return is_best
 
     def state_dict(self) -> dict[str, Any]:
-        """With the scores, so that a run that goes on has them."""
-        return super().state_dict() | {"scores": self.scores.as_dict() if self.scores else None}
+        """The state of Lightning's callback and the scores of the best epoch, for a resumed run."""
+        return super().state_dict() | {"scores": asdict(self.scores) if self.scores else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best of a run that goes on; of another run it is no matter of this one."""
+        """Restore the best epoch if its checkpoint lies in this run's folder, that is, if the run is resumed."""
         here = self.format_checkpoint_name({})
         score = state_dict["best_model_score"]
         if score is None or not Path(here).is_file():
@@ -57,4 +58,4 @@ class Best(ModelCheckpoint):
         found = {"best_model_path": here, "kth_best_model_path": here, "last_model_path": "", "dirpath": self.dirpath}
         super().load_state_dict(state_dict | found | {"best_k_models": {here: score}})
         if scores := state_dict.get("scores"):
-            self.scores = Scores.from_dict(scores)
+            self.scores = Scores(**scores)

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 import unvanish
 from unvanish.command import data_files
 from unvanish.command.experiment import Built, Experiment
-from unvanish.command.scores import warnings_of
+from unvanish.command.scores import class_rows, metric_rows, warnings_of
 from unvanish.training import Scores
 
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy")
 
 
 class Exported(NamedTuple):
-    """A file that was held against the network.
+    """An exported file whose outputs were compared with the network's.
 
     Args:
-        path: Where it is.
-        sha256: Of its content.
-        rows: On how many samples both have answered.
-        difference: The largest between the answers, as a share of the largest answer.
+        path: The file.
+        sha256: SHA-256 of its content.
+        rows: Number of samples on which both were evaluated.
+        difference: The largest difference between their outputs, relative to the largest output.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Exported(NamedTuple):
 def model_card(
     experiment: Experiment, built: Built, run: Path, checkpoint: Path, scores: Scores, split: str, exported: Exported
 ) -> str:
-    """Markdown."""
+    """The model card, in Markdown."""
     model, data = built.model, built.data
     parts = [
         f"# {experiment.recipe.name}, {type(model).__name__}",
@@ -49,7 +49,10 @@ def model_card(
             ),
             ("checkpoint", f"`{checkpoint}`"),
             ("task", model.settings.task),
-            ("input", f"(batch, {', '.join(map(str, _shape(data)))}), encoded as `encoding.json` says"),
+            (
+                "input",
+                f"(batch, {', '.join(map(str, getattr(data, 'input_shape', ())))}), encoded as `encoding.json` says",
+            ),
             ("output", _output(model.settings.task, data)),
             ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
             ("verdict on its gradients", _verdict(run)),
@@ -71,9 +74,9 @@ def model_card(
         "",
         f"## Scores on the {split} split",
         "",
-        *_scores(scores),
+        *_table(*metric_rows(scores, scores.values), has_head=True),
         *(f"\n{line.capitalize()}." for line in warnings_of(scores, model.settings.task, _names(data))),
-        *_by_class(scores, _names(data)),
+        *(["", *_table(*class_rows(scores, _names(data)), has_head=True)] if scores.confusion else []),
         "",
         "## Recipe",
         "",
@@ -87,10 +90,6 @@ def model_card(
 
 def _names(data: Any) -> list[str] | None:
     return getattr(data, "class_names", None)
-
-
-def _shape(data: Any) -> tuple[int, ...]:
-    return tuple(getattr(data, "input_shape", ()))
 
 
 def _output(task: str, data: Any) -> str:
@@ -122,26 +121,8 @@ def _data(run: Path, built: Built) -> Iterator[tuple[str, str]]:
             yield f"rows to {name}", f"{len(tensors[0]):,}"
 
 
-def _scores(scores: Scores) -> list[str]:
-    kinds = [*scores.baselines]
-    rows = [("metric", "score", *kinds)]
-    for name, value in scores.values.items():
-        others = (scores.baselines[kind].get(name) for kind in kinds)
-        rows.append((name, f"{value:.4f}", *("" if other is None else f"{other:.4f}" for other in others)))
-    return _table(*rows, has_head=True)
-
-
-def _by_class(scores: Scores, names: list[str] | None) -> list[str]:
-    if not scores.confusion:
-        return []
-    rows: list[tuple[str, ...]] = [("class", "precision", "recall", "f1", "samples")]
-    for i, found in enumerate(scores.by_class()):
-        cells = [f"{found[key]:.4f}" for key in ("precision", "recall", "f1")]
-        rows.append((names[i] if names else str(i), *cells, str(int(found["samples"]))))
-    return ["", *_table(*rows, has_head=True)]
-
-
-def _table(*rows: tuple[str, ...], has_head: bool = False) -> list[str]:
+def _table(*rows: Sequence[str], has_head: bool = False) -> list[str]:
+    """The lines of a Markdown table. Without ``has_head`` its header cells are empty."""
     head, *body = rows if has_head else (("",) * len(rows[0]), *rows)
     lines = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in (head, *body)]
     return [f"| {lines[0]} |", "|" + "---|" * len(head), *(f"| {line} |" for line in lines[1:])]

@@ -1,4 +1,4 @@
-"""``unvanish check``: holds a network to the contract of an architecture."""
+"""``unvanish check``: tests whether a network fulfils the contract of an architecture."""
 
 import logging
 import re
@@ -21,7 +21,7 @@ _SIZES = ("task", "input_shape", "output_size", "vocabulary_size", "padding_inde
 
 @final
 class Sizes(L.LightningDataModule):
-    """What a network must know of the data, and no data."""
+    """A data module without data: it only has the attributes that a network is built from."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Sizes(L.LightningDataModule):
 
 
 def check(options: Namespace, overrides: list[str]) -> int:
-    """Print a line for each clause of the contract; 1 where the network breaks one."""
+    """Print a line for each clause of the contract. Returns 1 if the network breaks any of them, else 0."""
     given = {name: getattr(options, name) for name in _SIZES if getattr(options, name) is not None}
     recipe = _recipe(options, given)
     if options.network:
@@ -65,7 +65,7 @@ def check(options: Namespace, overrides: list[str]) -> int:
 
 
 def _recipe(options: Namespace, given: dict[str, Any]) -> Recipe:
-    """That of the command line; of a network's path, one whose data is nothing but sizes."""
+    """The recipe of the command line; for the dotted path of a network, a recipe whose data is ``Sizes``."""
     if not options.network:
         if given:
             option = next(iter(given)).replace("_", "-")

@@ -1,4 +1,4 @@
-"""Completes verbs, recipes, keys and their values in a shell, by argcomplete; without torch, which takes seconds."""
+"""Completes verbs, recipes, keys and their values in a shell, with argcomplete and without importing torch."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from unvanish.exercises import EXERCISES
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell and end, where it asks; it does so by variables of the environment."""
+    """Print the completions and exit, if the shell asks for them through environment variables."""
     import argcomplete
 
     words = shlex.split(os.environ["COMP_LINE"].partition(" ")[2].rpartition(" ")[0])
@@ -22,7 +22,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
     completers = {
         "config": _recipes,
         "set": lambda **_: [f"{key}={name}" for key, names in of_recipe.items() for name in names or [""]],
-        "variant": lambda **_: _variants(words[1:]),
+        "variant": lambda **_: [name for word in words[1:] for name in _read(word).get("variants") or ()],
     }
     parsers = verbs_of(parser)
     for verb, of_verb in (parsers | verbs_of(parsers["recipes"])).items():
@@ -40,23 +40,19 @@ def complete(parser: argparse.ArgumentParser) -> None:
 
 
 def _recipes(prefix: str, **_: Any) -> list[str]:
-    """The packaged ones, and what lies here: files, and the folders of files and of runs."""
+    """The packaged recipes, and the YAML files and folders in the current folder."""
     from argcomplete.completers import FilesCompleter
 
     return [*recipes.names(), *FilesCompleter(("yaml", "yml"))(prefix)]
 
 
 def _exercises(prefix: str, **_: Any) -> list[str]:
-    """By their numbers, and once a letter is typed by their formulas."""
+    """The exercises by number; by the names of their formulas once a letter has been typed."""
     return [exercise.function if prefix[:1].isalpha() else name for name, exercise in EXERCISES.items()]
 
 
-def _variants(words: Sequence[str]) -> list[str]:
-    return [name for word in words for name in _read(word).get("variants") or ()]
-
-
 def _read(word: str) -> recipes.Config:
-    """The recipe of this name; empty where there is none."""
+    """The recipe of this name; empty if there is none."""
     try:
         return recipes.read(recipes.locate(word))
     except WrongInputError:
@@ -64,7 +60,7 @@ def _read(word: str) -> recipes.Config:
 
 
 def keys_of(words: Sequence[str]) -> dict[str, list[str]]:
-    """The keys of the first recipe among some words, with the names that they take; none where there is none."""
+    """The keys of the first recipe among ``words``, each with the values it allows; empty if no word is a recipe."""
     config = next(filter(None, map(_read, words)), None)
     if config is None:
         return {}

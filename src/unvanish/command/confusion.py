@@ -15,7 +15,7 @@ _DARKEST = 0.6
 
 
 def confusion_picture(scores: Scores, class_names: Sequence[str] | None) -> bytes | None:
-    """A PNG with a row for each class and a column for each answer; None where there are none, or too many to see."""
+    """A PNG with a row for each true class and a column for each predicted one; None for no classes, or over 50."""
     count = len(scores.confusion)
     if not 0 < count <= _MOST_CLASSES:
         return None

@@ -1,4 +1,4 @@
-"""Which file a run was trained on, and whether another is the same."""
+"""Records which file a run was trained on, and tells whether another file has the same content."""
 
 import hashlib
 import json
@@ -14,28 +14,23 @@ from unvanish.command.run_folder import write_text
 logger = logging.getLogger(__name__)
 
 DATA_FILE = "data.json"
-_BLOCK = 2**20
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """The path, size, time and SHA-256 of a file; of a folder those of its files' names and sizes.
+    """The path, size in bytes, modification time and SHA-256 of a file. Of a folder, the names and sizes are hashed.
 
     Raises:
         OSError: it cannot be read.
     """
     found = path.stat()
-    sha256 = hashlib.sha256()
-    size = found.st_size
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.is_file())
-        sizes = [p.stat().st_size for p in inside]
-        size = sum(sizes)
-        for name, count in zip(inside, sizes, strict=True):
-            sha256.update(f"{name.relative_to(path).as_posix()}\0{count}\0".encode())
+        sizes = {p.relative_to(path).as_posix(): p.stat().st_size for p in sorted(path.rglob("*")) if p.is_file()}
+        size = sum(sizes.values())
+        sha256 = hashlib.sha256("".join(f"{name}\0{count}\0" for name, count in sizes.items()).encode())
     else:
+        size = found.st_size
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                sha256.update(block)
+            sha256 = hashlib.file_digest(file, "sha256")
     return {"path": str(path.absolute()), "size": size, "time": found.st_mtime, "sha256": sha256.hexdigest()}
 
 
@@ -51,14 +46,14 @@ def keep(path: str | None, data: L.LightningDataModule, folder: Path) -> None:
 
 
 def columns_of(known: Any) -> list[str]:
-    """The columns that a table needs; none where it is no table."""
+    """The columns that a table must have to be encoded; empty for other kinds of data."""
     encoding = (known or {}).get("encoding", {})
     columns = encoding.get("columns") or encoding.get("coder", {}).get("columns", [])
     return [*dict.fromkeys([*columns, *encoding.get("targets", [])])]
 
 
 def recorded(run: Path) -> dict[str, Any] | None:
-    """What a run has written down; None where it has not."""
+    """What a run has recorded about its file; None if there is no readable record."""
     try:
         found = json.loads((run / DATA_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -67,7 +62,7 @@ def recorded(run: Path) -> dict[str, Any] | None:
 
 
 def is_same(there: dict[str, Any], path: Path) -> bool:
-    """Whether a file has the content that a run was trained on."""
+    """Whether a file has the same content as the one that a run was trained on."""
     try:
         status = path.stat()
         is_untouched = (str(path.absolute()), status.st_mtime) == (there["path"], there["time"])
@@ -79,10 +74,10 @@ def is_same(there: dict[str, Any], path: Path) -> bool:
 
 
 def newest_of(runs: list[Path], path: Path) -> Path:
-    """The newest of the runs, oldest first, that was trained on a file.
+    """The newest of ``runs`` (oldest first) that was trained on a file.
 
     Raises:
-        WrongInputError: none was; it says in which columns the file differs from that of the newest.
+        WrongInputError: none was; the message says how the file differs from that of the newest run.
     """
     for run in reversed(runs):
         there = recorded(run)
@@ -97,10 +92,10 @@ def newest_of(runs: list[Path], path: Path) -> Path:
 
 
 def check(run: Path, path: Path) -> None:
-    """Refuse for a run that is named a file that lacks columns; say where the file is another one.
+    """Check a file against the one that a run was trained on; warn if only the content differs.
 
     Raises:
-        WrongInputError: columns are missing.
+        WrongInputError: the file lacks columns of the run's file.
     """
     there = recorded(run)
     if there is None or is_same(there, path):
@@ -122,7 +117,7 @@ def _difference(there: dict[str, Any], path: Path) -> str:
 
 
 def _lacking(there: dict[str, Any], path: Path) -> list[str]:
-    """The columns of a run's table that a file lacks."""
+    """The columns of the run's table that are missing in a file."""
     if not there["columns"]:
         return []
     from unvanish.data.table_file import column_names

@@ -1,6 +1,6 @@
 """``unvanish diagnose``: one batch, one backward pass, a verdict, and the fixes tried on the same batch.
 
-A model that is named by its path needs torch alone, so what a recipe needs is imported with the recipe.
+A model given by its dotted path needs only torch, so the modules for recipes are imported only when there is one.
 """
 
 import json
@@ -23,7 +23,7 @@ _SAMPLES = 16
 
 
 def diagnose(options: Namespace, overrides: list[str]) -> int:
-    """Print a diagnosis; 1 where its verdict is one to fail on."""
+    """Print a diagnosis. Returns 1 if it has a finding of ``--fail-on``, else 0."""
     if options.list_findings:
         from unvanish.command.findings import findings_page
 
@@ -55,7 +55,7 @@ def diagnose(options: Namespace, overrides: list[str]) -> int:
 
 
 def _diagnose_path(path: str, input_shape: str | None) -> Diagnosis:
-    """Any model, on random inputs and random classes."""
+    """Diagnose any model on random inputs and random classes."""
     if not input_shape:
         raise WrongInputError(
             f"which input? Give its shape: --model {path} --input-shape 3,224,224, the axes of one sample"
@@ -80,7 +80,7 @@ def _diagnose_path(path: str, input_shape: str | None) -> Diagnosis:
 
 
 def _random_loss(output: Any, _: Tensor) -> Tensor:
-    """Cross-entropy of (B, C) with random classes."""
+    """The cross-entropy of outputs (B, C) with random classes (B,), a scalar."""
     logits = (
         output if isinstance(output, Tensor) else next(iter(output.values() if isinstance(output, dict) else output))
     )

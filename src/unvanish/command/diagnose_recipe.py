@@ -1,4 +1,4 @@
-"""A recipe's network judged by its first batch, and the fixes tried on the same batch."""
+"""Diagnoses a recipe's network on its first batch, and tries the fixes on the same batch."""
 
 import logging
 import math
@@ -17,12 +17,12 @@ from unvanish.training import ReferenceModule
 
 
 def diagnose_recipe(recipe: Recipe, overrides: list[str], steps: int) -> Diagnosis:
-    """Judge it.
+    """Diagnose a recipe's network.
 
     Args:
-        recipe: What is judged.
+        recipe: The recipe.
         overrides: Words of the command line that change its keys.
-        steps: For how many each fix is trained; 0 for one backward pass each.
+        steps: For how many steps each fix is trained; 0 for a single backward pass each.
     """
     experiment = Experiment.parse(recipe, overrides)
     built = experiment.build()
@@ -57,7 +57,7 @@ def diagnose_recipe(recipe: Recipe, overrides: list[str], steps: int) -> Diagnos
 
 
 def _rank(verdict: Verdict) -> tuple[bool, float]:
-    """Healthy ones first; and those whose factor is nearer to 1 before the others."""
+    """A sort key: healthy verdicts first, then by how near the factor per layer is to 1."""
     factor = verdict.factor_per_layer
     return verdict.name != "healthy", abs(math.log(factor)) if 0 < factor < math.inf else math.inf
 

@@ -1,4 +1,4 @@
-"""``unvanish doctor``: what is installed, what it runs on, what is broken and how to mend it."""
+"""``unvanish doctor``: prints what is installed, the devices, and what is broken and how to repair it."""
 
 import platform
 from importlib import import_module
@@ -11,7 +11,7 @@ from unvanish.command.errors import one_line
 
 
 def doctor() -> int:
-    """Print the findings; 1 where something is broken."""
+    """Print the findings. Returns 1 if anything is broken, else 0."""
     print(f"python       {platform.python_version()} on {platform.platform()}")
     faults = [fault for requirement in _requirements() if (fault := _check_version(requirement))]
     # In this order: each needs the one before it, and only the first that fails tells the cause.
@@ -23,7 +23,8 @@ def doctor() -> int:
             break
     else:
         print(f"devices      {_devices()}")
-    print(f"may import   {_may_import()}")
+    asked = (f"{module} (by {trust.VARIABLE})" for module in trust.trusted())
+    print(f"may import   {', '.join([*trust.PACKAGES, *asked])}")
     for fault in faults:
         print(f"BROKEN  {fault}")
     print("all is well" if not faults else "after mending, run `unvanish doctor` again")
@@ -58,11 +59,6 @@ def _diagnose(name: str, error: Exception) -> str:
             "pip install --upgrade --force-reinstall torch torchvision"
         )
     return f"{name} cannot be imported ({reason}): pip install --force-reinstall {name.split('.', maxsplit=1)[0]}"
-
-
-def _may_import() -> str:
-    """What a recipe may name, and what of it the user has said."""
-    return ", ".join([*trust.PACKAGES, *(f"{module} (by {trust.VARIABLE})" for module in trust.trusted())])
 
 
 def _devices() -> str:

@@ -1,4 +1,4 @@
-"""What the config.yaml of a run of an earlier release says, in the words of now."""
+"""Translates the config.yaml of a run of an earlier release to the present names of keys."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _CACHES = {"auto": "memory", "none": "file"}
 
 
 def renamed(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration that a run has kept, as it is said now; any other stays."""
+    """A run's configuration with the present keys; any other configuration is returned unchanged."""
     data = config.get("data")
     if not isinstance(data, dict) or not data.keys() >= {"batch_size", "device_resident"}:  # a run has every default
         return config

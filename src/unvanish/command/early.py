@@ -1,4 +1,4 @@
-"""Answers the most common mistakes before torch is imported, which takes seconds."""
+"""Finds the most common mistakes before torch is imported, which takes seconds."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ def check_early(options: Namespace, rest: Sequence[str]) -> None:
     """Refuse recipes that do not exist, names that they may not use, and unknown keys.
 
     Raises:
-        WrongInputError: there is one, in the words of the verb itself, which may refuse more.
+        WrongInputError: there is one. The verb itself would raise the same message; it may refuse more.
     """
     overrides = list(rest)
     if options.verb == "search":
@@ -26,7 +26,7 @@ def check_early(options: Namespace, rest: Sequence[str]) -> None:
 
 
 def _recipes(options: Namespace) -> list[recipes.Recipe]:
-    """Those that a verb is about; none where it is about something else, or says by itself what is missing."""
+    """The recipes that a verb uses; empty if it uses none, or if the verb itself reports what is missing."""
     if options.verb == "compare":
         names = [name for name in options.recipes if not Path(name).is_dir()]
         return list(recipes.side_by_side(names, options.set).values())

@@ -1,4 +1,4 @@
-"""The error of a run that did not finish."""
+"""Chooses which error to raise for a run that did not finish."""
 
 import errno
 import re
@@ -23,14 +23,15 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 def ending(
     error: BaseException, keeper: Keeper, trainer: L.Trainer | None, report: Report, checkpoint: Path | None
 ) -> BaseException:
-    """What to raise instead of an error: a bug in the user's code as it is. A new run without a step is removed.
+    """The error to raise when a run fails; a bug in the user's code is returned unchanged. The folder of a new run that
+    has made no step is removed.
 
     Args:
-        error: What ended the run.
+        error: The error that ended the run.
         keeper: Knows which checkpoint was saved.
-        trainer: None if there was none yet.
+        trainer: None if it had not been created yet.
         report: The gradient report so far.
-        checkpoint: The one that the run started from.
+        checkpoint: The checkpoint that the run started from, if any.
     """
     folder = keeper.folder
     has_steps = trainer is not None and keeper.has_started and trainer.global_step > 0
@@ -69,7 +70,7 @@ def _lost(keeper: Keeper) -> BaseException:
 
 
 def _refused(error: BaseException, checkpoint: Path | None) -> BaseException:
-    """One line for an error before the first step: Lightning refused an argument, or the content of a checkpoint."""
+    """The error to raise before the first step, when Lightning refuses an argument or the content of a checkpoint."""
     if checkpoint is not None and isinstance(error, Exception) and not isinstance(error, WrongInputError):
         return WrongInputError(f"{checkpoint} cannot be resumed: {one_line(error) or type(error).__name__}")
     try:
@@ -94,7 +95,7 @@ def _kept(keeper: Keeper) -> str:
 
 
 def _born(error: NonFinite, report: Report) -> str:
-    """Where the NaN came from, as far as the judge can tell."""
+    """A sentence on where the NaN came from, as far as the findings tell."""
     found = [finding for finding in report.end.findings if finding.name == "nan"] if report.steps else []
     step = report.broken.step if report.broken is not None else error.step
     where = f": {found[0].evidence}" if found else ""

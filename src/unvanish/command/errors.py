@@ -8,7 +8,7 @@ from unvanish.extras import MissingExtraError
 
 
 class WrongInputError(Exception):
-    """What the user gave cannot be used; the message says what is wrong, where, and what was probably meant."""
+    """The user's input cannot be used; the message says what is wrong, where, and what was probably meant."""
 
 
 class FailedError(Exception):
@@ -22,11 +22,11 @@ class PrunedError(FailedError):
 class StoppedError(BaseException):
     """A run was told to stop, and its state is kept; the message says where, and how to resume.
 
-    Handlers of errors must let it pass.
+    It derives from BaseException so that ``except Exception`` does not catch it.
 
     Args:
         message: One line.
-        signum: What told it so; the exit code is 128 more.
+        signum: The signal that stopped it; the exit code is 128 + signum.
     """
 
     def __init__(self, message: str, signum: int) -> None:
@@ -36,7 +36,7 @@ class StoppedError(BaseException):
 
 @contextmanager
 def as_wrong_input(where: str = "") -> Iterator[None]:
-    """Turn what Python and its libraries raise for unusable values and files into one line."""
+    """Turn the errors that Python and its libraries raise for unusable values and files into a ``WrongInputError``."""
     try:
         yield
     except BrokenPipeError:  # of our own output, not of a file

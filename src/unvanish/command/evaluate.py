@@ -1,4 +1,4 @@
-"""``unvanish validate``, ``test`` and ``predict``: what a trained network is worth, and what it says."""
+"""``unvanish validate``, ``test`` and ``predict``: the scores of a trained network, and its predictions."""
 
 import json
 import math
@@ -17,12 +17,11 @@ from unvanish.command import data_files
 from unvanish.command.checkpoints import checkpoint_of, load_checkpoint, load_weights, runs_of
 from unvanish.command.confusion import confusion_picture
 from unvanish.command.errors import WrongInputError, as_wrong_input
-from unvanish.command.experiment import Built, Experiment
+from unvanish.command.experiment import Built, Experiment, has_validation_split
 from unvanish.command.predictions import check_finite, prediction_table, write
 from unvanish.command.recipes import CONFIG, load
 from unvanish.command.run_folder import is_marked
 from unvanish.command.scores import CONFUSION, keep, lines, plain
-from unvanish.command.splits import has_validation_split
 from unvanish.command.terminal import say
 from unvanish.data import InMemoryData
 from unvanish.data.encoding import TRUTH
@@ -92,7 +91,7 @@ def _of_new_rows(checkpoint: Path, path: str) -> pd.DataFrame | None:
 
 
 def load_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, Built, Path]:
-    """The network of ``--ckpt_path`` as the recipe has it; else that of the recipe's newest run, as that run has it."""
+    """Load the network of ``--ckpt_path`` by the recipe, or that of its newest run by the run's config.yaml."""
     experiment, checkpoint = find_trained(options, overrides)
     with without_pretrained():
         built = experiment.build()
@@ -101,10 +100,10 @@ def load_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, 
 
 
 def find_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, Path]:
-    """What is asked for, and the checkpoint, of a run that was trained on the same file where one is given.
+    """The experiment and its checkpoint. If the recipe names a data file, the run must have been trained on that file.
 
     Raises:
-        WrongInputError: there is none, or the file lacks columns of that run's.
+        WrongInputError: there is no such run, or the file lacks columns of the run's file.
     """
     recipe = load(options.config, options.variant)
     if options.ckpt_path:
@@ -128,14 +127,14 @@ def find_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, 
 
 
 def quiet_trainer(built: Built) -> L.Trainer:
-    """The recipe's trainer, in one process: split over several, the rows would have to be put together again."""
+    """The recipe's trainer in one process, since rows that are split over several would have to be merged again."""
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "callbacks": None}
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     return L.Trainer(**built.trainer_options | alone | quiet)
 
 
 def _table(outputs: Tensor, built: Built) -> pd.DataFrame:
-    """The predictions, and what is known beside them."""
+    """The table of predictions, with ids and, where it is known, the truth."""
     data, task = built.data, built.model.settings.task
     class_names, target_names = getattr(data, "class_names", None), getattr(data, "target_names", None)
     carried: dict[str, Sequence[Any]] = {}
@@ -151,7 +150,7 @@ def _table(outputs: Tensor, built: Built) -> pd.DataFrame:
 
 
 def _truth(y: Tensor, data: InMemoryData) -> dict[str, Sequence[Any]]:
-    """What is right, as it is predicted."""
+    """The columns of the truth, in the same form as the predictions."""
     if data.task == "regression":
         values = InMemoryData.in_units(data, y.cpu())
         names = data.target_names or range(values.shape[1])

@@ -1,4 +1,4 @@
-"""``unvanish exercise``: the primer's formulas, to be written and checked."""
+"""``unvanish exercise``: the primer's formulas, for the reader to write and to have checked."""
 
 import argparse
 import inspect
@@ -11,10 +11,10 @@ from unvanish.exercises.stubs import keep, load, path_of, solved, write_stub, wr
 
 
 def exercise(options: argparse.Namespace, rest: list[str]) -> int:
-    """List the exercises, write the file of one, check what is written, or help.
+    """List the exercises, write the file of one, check the written ones, or print a hint or the solution.
 
     Returns:
-        0; with ``--check`` 1 where something differs.
+        0; with ``--check`` 1 if an exercise is not right.
     """
     with as_wrong_input():
         if options.check:

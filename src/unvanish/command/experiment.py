@@ -1,4 +1,4 @@
-"""Turns a recipe and the command line into a network, its data and a trainer's arguments."""
+"""Turns a recipe and the command line into a network, its data and the arguments of a trainer."""
 
 import json
 import re
@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -28,7 +29,7 @@ from unvanish.command.allowed import check_recipe, check_values, where
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.command.hints import located, unknown_key
 from unvanish.command.recipes import Config, Recipe, flat
-from unvanish.command.splits import has_validation_split
+from unvanish.data import InMemoryData
 from unvanish.gradients import GradientMonitor
 from unvanish.names import unknown
 from unvanish.training import ReferenceModule
@@ -64,12 +65,12 @@ class Built(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe that has been understood, completed with every default.
+    """A parsed recipe, completed with all defaults.
 
     Args:
-        recipe: What was asked for.
-        parser: The parser of its network's, its data's and the trainer's arguments.
-        arguments: The values, checked for their types.
+        recipe: The recipe as read.
+        parser: The parser of the arguments of its network, its data, the trainer and the monitor.
+        arguments: The parsed values.
     """
 
     recipe: Recipe
@@ -78,7 +79,7 @@ class Experiment:
 
     @classmethod
     def parse(cls, recipe: Recipe, overrides: list[str]) -> Self:
-        """Complete a recipe, overrides like ``--model.activation=tanh`` over it.
+        """Parse a recipe with overrides like ``--model.activation=tanh``, and fill in all defaults.
 
         A recipe is read as if its keys had been typed, so that one mechanism checks both, and an error in either reads
         the same. Nothing is imported but what is allowed (see ``unvanish.trust``).
@@ -104,7 +105,7 @@ class Experiment:
         return cls(recipe, parser, arguments)
 
     def resolved(self) -> str:
-        """The whole configuration as YAML, itself a recipe."""
+        """The whole configuration as YAML, which is itself a valid recipe."""
         config = {"name": self.recipe.name} | yaml.safe_load(self.parser.dump(self.arguments, skip_unset=False))
         for group in ("model", "data"):
             config[group] = {"class_path": self.recipe.config[group]["class_path"], **config.get(group, {})}
@@ -169,7 +170,7 @@ def _import(path: Any, group: str, kind: type, recipe: Recipe) -> type:
 
 
 def _guard() -> None:
-    """Let jsonargparse import what is allowed, and nothing else."""
+    """Let jsonargparse import allowed modules only."""
     now = {*trust.PACKAGES, *trust.trusted()}
     set_parsing_settings(import_path_denylist=["*", *sorted(_let_in - now)], import_path_allowlist=sorted(now))
     _let_in.update(now)
@@ -177,7 +178,7 @@ def _guard() -> None:
 
 @contextmanager
 def _located(recipe: Recipe) -> Iterator[None]:
-    """What the user gave is wrong, in one line; of a name that is not allowed with the line of the recipe."""
+    """Turn errors of wrong input into one line; for a name that is not allowed, with the line of the recipe."""
     with as_wrong_input():
         try:
             yield
@@ -186,7 +187,7 @@ def _located(recipe: Recipe) -> Iterator[None]:
 
 
 def _explain(error: Exception, parser: ArgumentParser, overrides: list[str], recipe: Recipe) -> str:
-    """One line for what jsonargparse says in many: which key, where it stands, and what was expected."""
+    """Shorten an error of jsonargparse to one line: which key, in which file, and what was expected."""
     text = str(error)
     if denied := re.search(r"Importing '([^']+)' is not allowed", text):
         try:
@@ -213,3 +214,13 @@ def _explain(error: Exception, parser: ArgumentParser, overrides: list[str], rec
             reason = f"{key} is {given[1]!r}, expected {wanted.replace('NoneType', 'null')}"
         return located(reason, key, overrides, recipe)
     return one_line(error)
+
+
+def has_validation_split(data: L.LightningDataModule) -> bool:
+    """Whether a data module has a validation split."""
+    return bool(data.splits.validation) if isinstance(data, InMemoryData) else is_overridden("val_dataloader", data)
+
+
+def has_test_split(data: L.LightningDataModule) -> bool:
+    """Whether a data module has a test split."""
+    return bool(data.splits.test) if isinstance(data, InMemoryData) else is_overridden("test_dataloader", data)

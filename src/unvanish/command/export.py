@@ -1,4 +1,4 @@
-"""``unvanish export``: a run's network in a file that others read, held against the live one before it counts."""
+"""``unvanish export``: writes a run's network in a format that other programs read, and verifies its outputs."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ from unvanish.command.card import Exported, model_card
 from unvanish.command.checkpoints import load_checkpoint
 from unvanish.command.errors import FailedError, WrongInputError, as_wrong_input, one_line
 from unvanish.command.evaluate import load_trained, quiet_trainer
+from unvanish.command.experiment import has_test_split
 from unvanish.command.recipes import CONFIG
 from unvanish.command.run_folder import write_text
-from unvanish.command.splits import has_test_split
 from unvanish.command.trained import network_of
 from unvanish.data import InMemoryData
 from unvanish.data.file_rows import in_memory
@@ -33,13 +33,13 @@ _TOLERANCE = 1e-4  # of the largest answer
 
 
 class _Format(NamedTuple):
-    """A kind of file.
+    """An export format.
 
     Args:
-        file: Its name.
-        needs: What has to be installed for it.
-        write: Writes the network, which answers as ``predict`` does, given a batch.
-        read: What the file answers for a batch.
+        file: Name of the file.
+        needs: Packages that must be installed.
+        write: Writes the network; called with the network, an example batch and the path.
+        read: Loads the file as a function from a batch to the outputs.
     """
 
     file: str
@@ -49,12 +49,12 @@ class _Format(NamedTuple):
 
 
 class Answering(nn.Module):
-    """A network that gives probabilities, or numbers in their own units.
+    """A network that returns what ``predict`` does: probabilities, or numbers in their own units.
 
     Args:
-        network: With its weights.
-        data: Knows the units.
-        checkpoint: What was read of its checkpoint.
+        network: The trained network.
+        data: The data module, with ``target_mean`` and ``target_std`` if the targets were standardised.
+        checkpoint: The content of its checkpoint.
     """
 
     def __init__(self, network: ReferenceModule, data: Any, checkpoint: dict[str, Any]) -> None:
@@ -75,7 +75,12 @@ class Answering(nn.Module):
 
 
 def export(options: Namespace, overrides: list[str]) -> int:
-    """Write a run's network in a format, and a model card beside it; 1 where the file answers otherwise."""
+    """Write a run's network in the chosen format, with a model card.
+
+    Raises:
+        WrongInputError: the folder holds no run, or a package is missing.
+        FailedError: the format cannot hold the network, or the file's outputs differ from the network's.
+    """
     kind = _FORMATS[options.format]
     if absent := [name for name in kind.needs if find_spec(name) is None]:
         raise WrongInputError(
@@ -99,7 +104,8 @@ def export(options: Namespace, overrides: list[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of exporters, about what they do inside
-        _hush()
+        for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch._export"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         try:
             kind.write(network, rows, path)
             difference = _difference(network, kind.read(network, path), rows)
@@ -124,7 +130,7 @@ def export(options: Namespace, overrides: list[str]) -> int:
 
 
 def _scores(built: Any) -> tuple[Scores, str]:
-    """What the network is worth on the test split, or where there is none on that of validation."""
+    """The scores on the test split, or on the validation split if there is no test split; and the name of the split."""
     split = "test" if has_test_split(built.data) else "validation"
     trainer = quiet_trainer(built)
     with as_wrong_input():
@@ -133,7 +139,7 @@ def _scores(built: Any) -> tuple[Scores, str]:
 
 
 def _rows(data: Any) -> Tensor:
-    """Real samples, as the network sees them."""
+    """Up to 64 real samples (N, *input_shape), encoded as the network gets them."""
     if isinstance(data, InMemoryData):
         x = in_memory((data.splits.test or data.splits.train)[0][:_ROWS])
         return data.pixels(x) if data.pixels is not None and x.dtype == torch.uint8 else x
@@ -141,7 +147,7 @@ def _rows(data: Any) -> Tensor:
 
 
 def _difference(network: Answering, read: Callable[[Tensor], Tensor], rows: Tensor) -> float:
-    """The largest between the two answers, as a share of the largest answer."""
+    """The largest difference between the two outputs, relative to the largest output."""
     worst = 0.0
     for count in _BATCHES:
         expected, found = network(rows[:count]), read(rows[:count])
@@ -152,11 +158,6 @@ def _difference(network: Answering, read: Callable[[Tensor], Tensor], rows: Tens
     return worst
 
 
-def _hush() -> None:
-    for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch._export"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
 def _write_safetensors(network: Answering, rows: Tensor, path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -165,7 +166,7 @@ def _write_safetensors(network: Answering, rows: Tensor, path: Path) -> None:
 
 
 def _read_safetensors(network: Answering, path: Path) -> Callable[[Tensor], Tensor]:
-    """The same class with the weights of the file."""
+    """A network of the same class with the weights of the file."""
     from safetensors.torch import load_file
 
     twin = Answering(network_of(network.checkpoint | {"state_dict": load_file(path)}, path), None, network.checkpoint)
@@ -176,11 +177,6 @@ def _read_safetensors(network: Answering, path: Path) -> Callable[[Tensor], Tens
 def _write_pt2(network: Answering, rows: Tensor, path: Path) -> None:
     batch = torch.export.Dim("batch", min=1)
     torch.export.save(torch.export.export(network, (rows,), dynamic_shapes=({0: batch},), strict=False), path)
-
-
-def _read_pt2(network: Answering, path: Path) -> Callable[[Tensor], Tensor]:
-    module: Callable[[Tensor], Tensor] = torch.export.load(path).module()
-    return module
 
 
 def _write_onnx(network: Answering, rows: Tensor, path: Path) -> None:
@@ -207,5 +203,5 @@ def _read_onnx(network: Answering, path: Path) -> Callable[[Tensor], Tensor]:
 _FORMATS = {
     "safetensors": _Format("model.safetensors", ("safetensors",), _write_safetensors, _read_safetensors),
     "onnx": _Format("model.onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _read_onnx),
-    "pt2": _Format("model.pt2", (), _write_pt2, _read_pt2),
+    "pt2": _Format("model.pt2", (), _write_pt2, lambda _, path: torch.export.load(path).module()),
 }

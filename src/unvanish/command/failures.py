@@ -1,6 +1,6 @@
-"""What is said of an error that nobody has foreseen, by where it arose: in the user's code, in a library, or in ours.
+"""Reports unexpected errors, depending on where they were raised: in the user's code, in a library, or in ours.
 
-What we check ourselves is a ``WrongInputError`` or a ``FailedError``, and does not come here.
+Errors that we check for ourselves are a ``WrongInputError`` or a ``FailedError`` and are not handled here.
 """
 
 import re
@@ -24,11 +24,11 @@ _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|
 
 
 def tell(error: Exception, *, whole: bool) -> int:
-    """Say an error, and give the exit code.
+    """Print an error and return the exit code.
 
     Args:
-        error: What was raised.
-        whole: Whether with all that has led to it.
+        error: The error.
+        whole: Whether to print the full traceback.
     """
     where = console(sys.stderr)
     told = None if whole else foreseen(error)
@@ -46,9 +46,9 @@ def tell(error: Exception, *, whole: bool) -> int:
 
 
 def foreseen(error: Exception) -> WrongInputError | FailedError | None:
-    """One line for an error of a library that bad input, too little memory or a missing package makes; None for others.
+    """One line for a library's error that comes from bad input, too little memory or a missing package; else None.
 
-    An error that arose in the user's own code is None as well: it is not ours to tell what it means.
+    Errors raised in the user's own code also give None: they keep their traceback.
     """
     where = _origin(error)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) or "OutOfMemory" in type(error).__name__:
@@ -71,8 +71,8 @@ def shown(error: BaseException, *, whole: bool) -> str:
     """The traceback of an error as Python prints it.
 
     Args:
-        error: What was raised.
-        whole: Whether with all frames; else frames that are not of the user's code are counted alone.
+        error: The error.
+        whole: Whether to show all frames; if not, frames outside of the user's code are only counted.
     """
     told = traceback.TracebackException.from_exception(error)
     if whole:
@@ -90,12 +90,12 @@ def shown(error: BaseException, *, whole: bool) -> str:
 
 
 def is_of_user(error: BaseException) -> bool:
-    """Whether there is code of the user's among what has led to an error."""
+    """Whether the traceback of an error contains the user's code."""
     return any(_room(frame.filename) == "user" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def unforeseen(error: BaseException) -> str:
-    """One line for what neither we nor the user has foreseen."""
+    """One line for an error that is neither expected nor in the user's code."""
     tb: TracebackType | None = error.__traceback__
     frames = traceback.extract_tb(tb)
     place = next((f for f in reversed(frames) if _room(f.filename) == "ours"), None)
@@ -104,7 +104,7 @@ def unforeseen(error: BaseException) -> str:
 
 
 def _origin(error: BaseException) -> str | None:
-    """In whose code an error arose: what is called last of the user's, of Lightning's or of ours."""
+    """Whose code raised an error: user, lightning or ours, whichever was called last; None if only libraries were."""
     rooms = [_room(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     return next((room for room in reversed(rooms) if room != "library"), None)
 

@@ -1,4 +1,4 @@
-"""All that may be found, as one page: ``unvanish diagnose --list-findings``, and docs/FINDINGS.md."""
+"""All possible findings on one page: ``unvanish diagnose --list-findings``, and docs/FINDINGS.md."""
 
 from unvanish.gradients.judge.rules import RULES
 
@@ -15,7 +15,7 @@ what `unvanish diagnose --list-findings` prints.
 
 
 def findings_page() -> str:
-    """A table in Markdown, one line a rule."""
+    """A Markdown table with one row for each rule."""
     rows = [(rule.name, rule.cause, "; ".join(rule.remedies), rule.source, rule.near) for rule in RULES]
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return _HEAD + "".join(f"| {' | '.join(row)} |\n" for row in cells)

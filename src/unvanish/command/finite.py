@@ -21,8 +21,8 @@ class NonFinite(Exception):  # noqa: N818 - what it says is said by whoever catc
     """A loss or gradient is NaN or infinite.
 
     Args:
-        step: Of the optimizer, the first that was seen.
-        what: The loss, or the gradient.
+        step: The first optimizer step in which it was seen.
+        what: ``loss``, ``gradient``, or words that include one of them.
     """
 
     def __init__(self, step: int, what: str) -> None:
@@ -32,14 +32,15 @@ class NonFinite(Exception):  # noqa: N818 - what it says is said by whoever catc
 
 @final
 class FiniteSteps(L.Callback):
-    """Stops a run at a loss or gradient that is not finite, or has no step made of it.
+    """Stops a run at a loss or gradient that is not finite, or skips that optimizer step.
 
-    On the CPU, and to skip a step, each step is looked at before it is made; on an accelerator every hundredth, as
-    looking means to wait for the device. A gradient scaler skips steps by itself: then the loss alone counts.
+    On the CPU, and in order to skip steps, every step is checked before it is made. On an accelerator the results of
+    100 steps are read together, because reading waits for the device. A gradient scaler skips steps by itself; then
+    only the loss is checked.
 
     Args:
         action: stop or skip.
-        monitor: What has read the gradients already, where it has.
+        monitor: The gradient monitor, which may have read the gradients already.
     """
 
     def __init__(self, action: str, monitor: GradientMonitor) -> None:
@@ -52,11 +53,11 @@ class FiniteSteps(L.Callback):
         self._waiting: list[tuple[int, Tensor]] = []
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Keep the loss; of accumulated ones any."""
+        """Remember the loss; with gradient accumulation, the sum of the losses."""
         self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
-        """Look at the loss and the gradients, or put that off."""
+        """Check the loss and the gradients now, or queue them for a later check."""
         loss, self._loss = self._loss, None
         has_scaler = getattr(trainer.precision_plugin, "scaler", None) is not None
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -113,19 +114,19 @@ class FiniteSteps(L.Callback):
             raise NonFinite(first, "loss or gradient")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at what was put off."""
+        """Check the steps that are still queued."""
         self._look(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many steps were skipped."""
+        """The number of skipped steps."""
         return {"skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The other way."""
+        """Restore the number of skipped steps."""
         self.skipped = state_dict["skipped"]
 
 
 def _norms(gradients: list[Tensor]) -> list[Tensor]:
-    """Of those that are no shards, of which no rank knows the whole."""
+    """Norms of the tensors that are not shards; of a shard no rank knows the whole norm."""
     whole = [gradient for gradient in gradients if not hasattr(gradient, "to_local")]
     return [*torch._foreach_norm(whole)] if whole else []

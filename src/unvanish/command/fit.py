@@ -1,4 +1,4 @@
-"""``unvanish fit``."""
+"""``unvanish fit``: trains a recipe's network."""
 
 import shlex
 from argparse import Namespace
@@ -13,14 +13,13 @@ from rich.text import Text
 from unvanish import trust
 from unvanish.command.checkpoints import check_resumable, load_weights
 from unvanish.command.errors import StoppedError, WrongInputError
-from unvanish.command.experiment import Built, Experiment
+from unvanish.command.experiment import Built, Experiment, has_test_split, has_validation_split
 from unvanish.command.learning_rate import KEY, PICTURE, find_learning_rate
 from unvanish.command.recipes import CONFIG, load
 from unvanish.command.resume import Start, resumed
 from unvanish.command.run import Keeping, Run, train
 from unvanish.command.run_folder import emptied_run, new_run, occupied
 from unvanish.command.scores import warnings_of
-from unvanish.command.splits import has_test_split, has_validation_split
 from unvanish.command.terminal import console, has_unicode, say, style_of, tensorboard
 from unvanish.command.threads import restored_threads
 from unvanish.gradients import Report
@@ -35,10 +34,18 @@ def fit(
     """Train a recipe's network in a new run folder, or resume an interrupted run in its own.
 
     Args:
-        options: Of the command line.
-        overrides: Keys of the recipe.
-        callbacks: What watches the run, beside those of its recipe.
-        columns: Of TensorBoard's HPARAMS page, those in which this run differs from others; None known where empty.
+        options: The options of the command line.
+        overrides: Words like ``--model.activation=tanh`` that change keys of the recipe.
+        callbacks: Callbacks in addition to those of the recipe.
+        columns: The columns of TensorBoard's HPARAMS page in which this run differs from others; empty if not known.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        WrongInputError: the recipe, an option or a checkpoint cannot be used.
+        FailedError: the loss or a gradient is not finite, or the disk is full.
+        StoppedError: the run was told to stop; the message has the command that resumes it.
     """
     if not options.checkpoint_minutes >= 0:
         raise WrongInputError(f"--checkpoint-minutes is {options.checkpoint_minutes}; it must not be negative")
@@ -94,7 +101,7 @@ def fit(
 
 
 def _conclude(run: Run, built: Built, folder: Path, runs: str) -> None:
-    """What has come of it, and what may be done next."""
+    """Print the result of a run, and the commands that may follow."""
     if run.skipped:
         print(f"{run.skipped} steps were skipped: their loss or gradient was not finite")
     if built.monitor.verbose:
@@ -111,7 +118,7 @@ def _conclude(run: Run, built: Built, folder: Path, runs: str) -> None:
 
 
 def _tell_best(run: Run, built: Built) -> None:
-    """What the best epoch is worth, and whether a constant prediction is worth as much."""
+    """Print the score of the best epoch, and a warning for each baseline that it does not beat."""
     if run.best.best_model_score is not None:
         print(f"best {run.best.monitor} {run.best.best_model_score:.4g}, {run.seconds:.0f} s of training")
     if (scores := run.best.scores) is not None:
@@ -125,7 +132,7 @@ def _tell_best(run: Run, built: Built) -> None:
 
 
 def _how_to_go_on(options: Namespace, folder: Path) -> str:
-    """The command that does so, where there is anything to go on from."""
+    """The end of a message with the command that resumes the run; empty if there is no checkpoint."""
     if not any(folder.glob("checkpoints/*.ckpt")):
         return ""
     words = ["unvanish", "fit", "-c", str(folder / CONFIG), "--resume"]
@@ -136,7 +143,7 @@ def _how_to_go_on(options: Namespace, folder: Path) -> str:
 
 
 def _show_bars(report: Report) -> None:
-    """|delta| by layer, in the last steps, and of the first recurrent layer |dL/dh_t| by time."""
+    """Print bars of |delta| by layer in the last steps, and of |dL/dh_t| by time for the first recurrent layer."""
     if not report.steps:
         return
     where, end = console(), report.end

@@ -1,4 +1,4 @@
-"""Remedies as changes of a recipe's keys."""
+"""The remedies of findings, as changes of a recipe's keys."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -58,19 +58,19 @@ _BYTES = 2**28
 
 
 def fitting(arguments: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Those of ``FIXES`` that a network with these arguments can take and has not."""
+    """Those of ``FIXES`` that a network with these arguments allows and does not have yet."""
     for fix, changes in FIXES.items():
         if changes.keys() <= arguments.keys() and not changes.items() <= arguments.items():
             yield fix, {f"model.{key}": value for key, value in changes.items()}
 
 
 def change_of(arguments: Mapping[str, Any], clip: float | None, steps: int) -> Callable[[str], Mapping[str, Any]]:
-    """Which of a recipe's keys a remedy that a rule names would change, and to what; none where that is not known.
+    """A function from the words of a remedy to the keys that it changes, with their new values; empty if not known.
 
     Args:
-        arguments: Of the network, its training among them.
-        clip: The norm to which gradients are clipped; None where they are not.
-        steps: Of the training.
+        arguments: The arguments of the network, ``training`` included.
+        clip: The norm to which gradients are clipped; None if they are not.
+        steps: Optimizer steps of the training.
     """
     possible = _possible(arguments, clip, steps)
     means = [(name, re.compile(_ANSWERS.get(name, re.escape(name)))) for name in possible]
@@ -84,7 +84,7 @@ def _change_of(
 
 
 def changed(arguments: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A network's arguments with a recipe's keys changed, those of its training too."""
+    """A network's arguments after changes of the recipe's keys, which may also belong to its ``training``."""
     found = dict(arguments)
     for key, value in changes.items():
         group, name, *path = key.split(".")
@@ -94,7 +94,7 @@ def changed(arguments: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
 
 
 def trials(built: Built, found: Diagnosis, steps: int, seed: int) -> Trials:
-    """Train the network for some steps without a change, and with each that may help."""
+    """Train the network for ``steps`` steps as it is, and once with each change that may help."""
     clip, how = built.trainer_options.get("gradient_clip_val"), built.trainer_options.get("gradient_clip_algorithm")
     batches = _batches(built, steps)
     plan = Plan(
@@ -129,7 +129,7 @@ def trials(built: Built, found: Diagnosis, steps: int, seed: int) -> Trials:
 
 
 def _possible(arguments: Mapping[str, Any], clip: float | None, steps: int) -> dict[str, dict[str, Any]]:
-    """By name all that this recipe can change and has not."""
+    """All changes that this recipe allows and does not have yet, by name."""
     training, recurrent = arguments["training"], "cell" in arguments
     optimizer, schedule, penalties = training.optimizer, training.schedule, training.regularization
     rate = "model.training.optimizer.learning_rate"
@@ -227,7 +227,7 @@ def _clip(bound: float | None, how: str | None) -> Callable[[Any], object] | Non
 
 
 def _batches(built: Built, steps: int) -> list[Batch]:
-    """The recipe's own, epoch after epoch, as many as there are steps and room."""
+    """The recipe's batches, epoch after epoch: one for each step, but no more than fit in 256 MiB."""
     found: list[Batch] = []
     room = _BYTES
     for batch in chain.from_iterable(repeat(built.data.train_dataloader())):

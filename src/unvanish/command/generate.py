@@ -10,7 +10,7 @@ from unvanish.networks.generation import generate as go_on
 
 
 def generate(options: Namespace, overrides: list[str]) -> int:
-    """Print a prompt and what follows, drawn by the recipe's seed, and nothing else."""
+    """Print a prompt and its continuation, drawn with the recipe's seed, and nothing else."""
     experiment, built, _ = load_trained(options, overrides)
     if (task := built.model.settings.task) != "next_token":
         raise WrongInputError(f"generate is for task next_token; that of {experiment.recipe} is {task}")

@@ -1,4 +1,4 @@
-"""What was meant by a key that no recipe has: the short words that other programs take, and misspelt ones."""
+"""Guesses what an unknown key means: the short words of other programs, and misspelt keys."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -32,11 +32,11 @@ _SHORT = {
 
 
 def hint(key: str, keys: Collection[str]) -> str:
-    """What to say behind ``unknown key``; nothing where nothing comes near.
+    """The words to append to ``unknown key``; empty if no known key is close.
 
     Args:
-        key: As it was typed, without its hyphens.
-        keys: All that there are.
+        key: The key as it was typed, without leading hyphens.
+        keys: All known keys.
     """
     word = key.replace("-", "_").lower()
     word = word.rpartition(".")[2]  # what was meant may lie in another group
@@ -54,11 +54,11 @@ def hint(key: str, keys: Collection[str]) -> str:
 
 
 def unknown_key(key: str, keys: Collection[str], overrides: Sequence[str], recipe: Recipe) -> str:
-    """What to say of a key that is not among ``keys``."""
+    """The message for a key that is not among ``keys``."""
     return located(f"unknown key {key!r}{hint(key, keys)}", key, overrides, recipe)
 
 
 def located(reason: str, key: str, overrides: Sequence[str], recipe: Recipe) -> str:
-    """What is wrong with a key, behind the file that has it where it was not typed."""
+    """The message about a key, with the recipe's files in front unless the key was typed on the command line."""
     typed = any(re.match(rf"--{re.escape(key)}(=|$)", word) for word in overrides)
     return reason if typed else f"{recipe}: {reason}"

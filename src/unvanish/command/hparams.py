@@ -22,7 +22,7 @@ BEST_SCORE, RATIO = "hparams/best_score", "hparams/first_over_last_log10"
 
 
 def row(experiment: Experiment) -> Config:
-    """What tells runs apart, short enough to read: names and numbers, no nesting."""
+    """The settings in which runs usually differ: a flat dict of names and numbers, short enough to read."""
     arguments = experiment.arguments
     optimizer = arguments.model.training.optimizer
     return {
@@ -37,7 +37,7 @@ def row(experiment: Experiment) -> Config:
 
 
 def unusual(experiment: Experiment) -> set[str]:
-    """Columns in which a run is likely to differ from others: recipe, learning rate, and what is not the default."""
+    """The columns in which a run is likely to differ: recipe, learning rate, and values other than defaults."""
     defaults = vars(experiment.parser.get_defaults().model)
     model = vars(experiment.arguments.model)
     changed = {key for key, value in model.items() if key != "training" and value != defaults.get(key)}
@@ -45,7 +45,7 @@ def unusual(experiment: Experiment) -> set[str]:
 
 
 def differing(rows: Collection[Config]) -> set[str]:
-    """The columns in which rows that are set side by side differ."""
+    """The columns in which the rows of a comparison differ."""
     keys = dict.fromkeys(key for one in rows for key in one)
     return {key for key in keys if key != "recipe" and len({str(one.get(key)) for one in rows}) > 1}
 
@@ -54,21 +54,21 @@ def differing(rows: Collection[Config]) -> set[str]:
 class HparamsRow(L.Callback):
     """Writes a run's row: how it was set up and what came of it.
 
-    TensorBoard takes the columns of all runs from the first that it finds, shows a few of them, and those first that
-    are marked as differing: so all rows have the same metrics, and each says which of its columns are worth a look.
+    TensorBoard takes the columns from the first run that it finds, and shows only a few of them, those marked as
+    differing first. So all rows have the same metrics, and each row marks the columns that are worth looking at.
 
     Args:
-        row: How the run is set up.
+        row: The settings of the run.
         first: The columns to show before the others.
-        best: Knows the metric, and its best value.
-        monitor: Knows first/last.
+        best: The callback that keeps the best value of the metric.
+        monitor: The gradient monitor, for the ratio of the first to the last layer.
     """
 
     def __init__(self, row: Config, first: Collection[str], best: ModelCheckpoint, monitor: GradientMonitor) -> None:
         self.row, self.first, self.best, self.monitor = row, first, best, monitor
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say how the run is set up; a logger would keep an empty hparams.yaml otherwise."""
+        """Log the settings of the run; otherwise a logger would write an empty hparams.yaml."""
         for logger in trainer.loggers:
             logger.log_hyperparams(self.row)
 
@@ -99,7 +99,7 @@ class HparamsRow(L.Callback):
 
 
 def _writers(trainer: L.Trainer) -> Iterator[SummaryWriter]:
-    """Of the first process alone."""
+    """The writers of TensorBoard's loggers; none in any process but the first."""
     if trainer.is_global_zero:
         loggers: list[Any] = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         yield from (logger.experiment for logger in loggers)

@@ -1,4 +1,4 @@
-"""The keys of a recipe: the arguments of its classes, as their source files have them. torch is not imported for it."""
+"""The keys of a recipe: the arguments of its classes, read from their source files without importing torch."""
 
 import ast
 import re
@@ -19,17 +19,17 @@ _LINKED = {"model.training.task", "data.loading.seed"}
 
 
 def keys(model: str, data: str) -> list[str]:
-    """All keys, in the order of the parser that reads them.
+    """All keys of a recipe, in the order of its parser.
 
     Args:
-        model: The network's ``class_path``; where the class is neither ours nor Lightning's, its keys are left out.
-        data: Likewise that of the data.
+        model: The network's ``class_path``. The keys of a class that is not in this package are left out.
+        data: The ``class_path`` of the data module, likewise.
     """
     return list(_annotations(model, data))
 
 
 def names_of(model: str, data: str) -> dict[str, list[str]]:
-    """All keys, each with the names that it takes, where these are a few."""
+    """All keys, each with the names that it allows; empty for keys with other values."""
     return {key: _names_in(annotation) for key, annotation in _annotations(model, data).items()}
 
 
@@ -42,9 +42,9 @@ def _annotations(model: str, data: str) -> dict[str, ast.expr | None]:
 
 
 def check_keys(recipe: Recipe, overrides: Sequence[str]) -> None:
-    """Refuse an unknown key in the words of the recipe's parser, which may refuse more than this does.
+    """Refuse an unknown key with the message of the recipe's parser, which may refuse more than this check.
 
-    Nothing is said of recipes with classes of other packages, and of what lies below or above a key.
+    Recipes with classes of other packages are not checked, nor are keys above or below a known key.
 
     Raises:
         WrongInputError: a key of the recipe or of the overrides is unknown.
@@ -67,7 +67,7 @@ def _is_within(key: str, group: str) -> bool:
 
 
 def _names_in(annotation: ast.expr | None) -> list[str]:
-    """The names that an annotation allows: those of a Literal, which may have a name itself, or true and false."""
+    """The names that an annotation allows: those of a Literal or of an alias for one, or true and false."""
     found: list[str] = []
     for node in ast.walk(annotation) if annotation else ():
         text = ast.unparse(node) if isinstance(node, ast.Name | ast.Subscript) else ""
@@ -80,7 +80,7 @@ def _names_in(annotation: ast.expr | None) -> list[str]:
 
 @cache
 def _literals() -> dict[str, str]:
-    """The Literals of ours that have a name, as they are written."""
+    """The source of each alias for a Literal in this package, by name."""
     texts = [*_sources("unvanish"), (_PACKAGE / "activations.py").read_text(encoding="utf-8")]
     return {
         name: found for text in texts for name, found in re.findall(r"^(\w+) = (Literal\[.+\])$", text, re.MULTILINE)
@@ -88,7 +88,7 @@ def _literals() -> dict[str, str]:
 
 
 def _arguments(path: str, prefix: str) -> dict[str, ast.expr | None]:
-    """The dotted arguments of a class, with their annotations."""
+    """The arguments of a class, each with ``prefix`` and its annotation."""
     node = _class_of(path)
     if node is None:
         return {}
@@ -111,7 +111,7 @@ def _arguments(path: str, prefix: str) -> dict[str, ast.expr | None]:
 
 @cache
 def _class_of(path: str) -> ast.ClassDef | None:
-    """A class of ours, or Lightning's Trainer, whose arguments all stand in its source; none of two with one name."""
+    """A class of this package, or Lightning's Trainer, by its path; None if its arguments are not all in its source."""
     name = path.rpartition(".")[2]
     texts = [text for text in _sources(path.partition(".")[0]) if f"class {name}" in text]
     found = [node for text in texts for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
@@ -121,7 +121,7 @@ def _class_of(path: str) -> ast.ClassDef | None:
 
 @cache
 def _sources(package: str) -> list[str]:
-    """The files with classes that a recipe may name."""
+    """The source of all files with classes that a recipe may name."""
     if package == "unvanish":
         rooms = ("networks", "training", "data", "gradients/adapters")
         files = [file for room in rooms for file in sorted((_PACKAGE / room).rglob("*.py"))]
@@ -133,7 +133,7 @@ def _sources(package: str) -> list[str]:
 
 
 def _is_plain(node: ast.ClassDef) -> bool:
-    """Whether a class has its arguments from no other: it has an ``__init__`` without ``**``, or is a dataclass."""
+    """Whether a class declares all its arguments: it has an ``__init__`` without ``**kwargs``, or is a dataclass."""
     init = _init_of(node)
     return init.args.kwarg is None if init else any("dataclass" in ast.unparse(one) for one in node.decorator_list)
 

@@ -19,18 +19,18 @@ _ASKS_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 @final
 class Lean(L.Callback):
-    """Spares a run what costs more than the step of a small network, and puts it back at the end.
+    """Switches off per-step work that takes longer than the step of a small network, and restores it at the end.
 
-    Hooks that nobody has overridden are called no more, nor is a profiler that measures nothing. Adam asks at every
-    step whether there is a CUDA device; without one, torch does not look for the driver's library each time, as
-    Lightning has told it to.
+    Lightning no longer calls hooks that are not overridden, nor a profiler that measures nothing. Adam asks at every
+    step whether there is a CUDA device; without one, torch no longer looks for the driver's library each time, which
+    Lightning makes it do.
     """
 
     def __init__(self) -> None:
         self._undo = ExitStack()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin; by now all callbacks are there."""
+        """Switch off; all callbacks exist by now."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             self._take(callback, L.Callback)
         self._take(pl_module, L.LightningModule)
@@ -53,9 +53,9 @@ class Lean(L.Callback):
                 self._undo.callback(delattr, owner, name)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Put all back."""
+        """Restore everything."""
         self._undo.close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Put all back: a run that fails is not torn down."""
+        """Restore everything; Lightning does not tear down a run that fails."""
         self._undo.close()

@@ -19,11 +19,11 @@ _LEAST, _MOST, _STEPS = 1e-7, 1.0, 100
 
 
 class Found(NamedTuple):
-    """What the test found.
+    """The result of the range test.
 
     Args:
-        rate: The learning rate, of three digits.
-        figure: The loss by the learning rate, with ``rate`` in it.
+        rate: The suggested learning rate, rounded to three digits.
+        figure: The loss against the learning rate, with ``rate`` marked.
     """
 
     rate: float
@@ -31,12 +31,12 @@ class Found(NamedTuple):
 
 
 def find_learning_rate(built: Built) -> Found:
-    """Train for a hundred steps with a rate that grows from 1e-7 to 1, and take that of the steepest fall.
+    """Train for 100 steps with a learning rate that grows from 1e-7 to 1, and find where the loss falls fastest.
 
-    The network's weights are put back; the generators of random numbers are left elsewhere.
+    The network's weights are restored afterwards; the states of the random generators are not.
 
     Raises:
-        FailedError: the loss falls nowhere.
+        FailedError: the loss is finite in too few steps to suggest a rate.
     """
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     with TemporaryDirectory() as folder, warnings.catch_warnings(), as_wrong_input():

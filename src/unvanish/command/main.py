@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb.
 
     Args:
-        argv: The words after ``unvanish``; those of the process where None.
+        argv: The words after ``unvanish``; None for those of the process.
 
     Returns:
         0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
@@ -58,11 +58,11 @@ def _main(argv: list[str]) -> int:
 
 
 def answered(verb: Callable[[], int], *, whole: bool = False) -> int:  # noqa: PLR0911 - one for each way to end
-    """Run a verb, and say what has ended it: in one line, but for a bug of the user's; the exit code.
+    """Run a verb and return its exit code. An error is printed in one line, a bug in the user's code with a traceback.
 
     Args:
         verb: What to run.
-        whole: Whether to show what nobody has foreseen with all its frames.
+        whole: Whether to print unexpected errors with their full traceback.
     """
     try:
         return verb()
@@ -86,7 +86,7 @@ def answered(verb: Callable[[], int], *, whole: bool = False) -> int:  # noqa: P
 
 
 def _ended(error: BaseException, code: int) -> int:
-    """Say why, wrapped at words on a terminal; the code."""
+    """Print an error, wrapped at words on a terminal, and return the code."""
     from unvanish.command.terminal import console, say
 
     say(f"unvanish: {error}", console(sys.stderr))
@@ -123,11 +123,11 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def quieten(stream: str, *, needs_lightning: bool = True) -> None:
-    """Let our own words through, and of Lightning's only warnings: each run brings two advertisements.
+    """Print our own log, and of Lightning's only warnings: it prints two advertisements in each run.
 
     Args:
-        stream: Where our words go, ``stdout`` or ``stderr``.
-        needs_lightning: Whether what is done next imports it.
+        stream: Where our log is printed, ``stdout`` or ``stderr``.
+        needs_lightning: Whether the verb imports Lightning.
     """
     if needs_lightning:
         import lightning.pytorch  # noqa: F401 - sets the level of its logger

@@ -1,4 +1,4 @@
-"""metrics.csv: a row is appended whole, and a run that goes on continues after the rows it had."""
+"""metrics.csv: rows are appended whole, and a resumed run continues after its earlier rows."""
 
 import csv
 from pathlib import Path
@@ -14,7 +14,7 @@ NAME = "metrics.csv"
 
 @final
 class MetricsTable(CSVLogger):
-    """Lightning's logger, but that it never rewrites the file in place, and goes on with the one that is there.
+    """Lightning's CSVLogger, except that it never rewrites the file in place and continues an existing file.
 
     Args:
         folder: The run's folder.
@@ -27,7 +27,7 @@ class MetricsTable(CSVLogger):
 
     @property
     def rows(self) -> int:
-        """How many there are on the disk, when all have been written there."""
+        """The number of rows in the file, after writing all that are waiting."""
         if self._rows is None:
             return 0
         self._rows.save()
@@ -52,7 +52,7 @@ def _replace(path: Path, header: list[list[str]], rows: list[list[str]]) -> None
 
 @final
 class _Rows(ExperimentWriter):
-    """What the logger writes with."""
+    """The writer of the logger."""
 
     def __init__(self, folder: Path) -> None:
         self.metrics: list[dict[str, Any]] = []
@@ -65,7 +65,7 @@ class _Rows(ExperimentWriter):
             self.written = len(rows)
 
     def save(self) -> None:
-        """Append the rows that wait; where one has a new column, write the file anew."""
+        """Append the waiting rows; if one of them has a new column, write a new file in place of the old one."""
         if not self.metrics:
             return
         before = self.metrics_keys

@@ -1,4 +1,4 @@
-"""What a network predicts, as a table."""
+"""A network's predictions as a table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,10 +28,10 @@ def prediction_table(
     Args:
         outputs: Probabilities (N,) or (N, C), or numbers (N, D) in their own units.
         task: binary, multiclass or regression.
-        class_names: In the order of the classes.
-        target_names: In the order of the numbers.
-        carried: Columns to set before them.
-        rows: The index; the place where empty.
+        class_names: Names of the classes, in order; None for their numbers.
+        target_names: Names of the D targets, in order; None for their numbers.
+        carried: Columns to put in front, such as ids.
+        rows: The index of the table; if empty, rows are numbered from 0.
     """
     if task == "regression":
         names = target_names or range(outputs.shape[1])
@@ -49,14 +49,14 @@ def prediction_table(
 
 
 def check_finite(outputs: Tensor, checkpoint: Path) -> None:
-    """Refuse NaN and infinity, which are no predictions: of a class NaN would be taken for the first.
+    """Refuse outputs that are NaN or infinite; argmax would turn NaN into the first class.
 
     Args:
-        outputs: An answer for each row, (N,) or (N, ...).
-        checkpoint: Whose answers they are.
+        outputs: The outputs of N rows, (N,) or (N, ...).
+        checkpoint: The checkpoint of the network, for the message.
 
     Raises:
-        FailedError: there are some.
+        FailedError: an output is NaN or infinite.
     """
     broken = (~outputs.isfinite().reshape(len(outputs), -1).all(dim=1)).nonzero()
     if len(broken):
@@ -65,7 +65,7 @@ def check_finite(outputs: Tensor, checkpoint: Path) -> None:
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """As CSV; a text that a spreadsheet would run has an apostrophe before it."""
+    """Write a table as CSV. Texts that a spreadsheet would take for formulas get an apostrophe in front."""
     safe = table.rename(columns=_quoted, index=_quoted)
     for place in range(safe.shape[1]):
         column = safe.iloc[:, place]

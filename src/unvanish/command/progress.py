@@ -1,4 +1,4 @@
-"""What ``fit`` shows while it trains: a table that grows by a row an epoch, and on a terminal a live line below it."""
+"""What ``fit`` prints while it trains: a table with a row for each epoch and, on a terminal, a live line below."""
 
 import math
 import time
@@ -32,9 +32,9 @@ def duration(seconds: float) -> str:
 
 
 def live_line(where: Console, what: str) -> Progress:
-    """A line with a bar, the share, a rate and the time left, which is gone in the end; tasks have a field ``rate``.
+    """A progress line with a bar, per cent, a rate and the time left, which disappears at the end.
 
-    It is drawn when it is told to be: a thread of its own would take its time from the training.
+    Its tasks need a field ``rate``. It is drawn on request only: a thread of its own would slow down the training.
     """
     return Progress(
         TextColumn(what),
@@ -52,15 +52,14 @@ def live_line(where: Console, what: str) -> Progress:
 
 @final
 class EpochTable(ProgressBar):
-    """A row an epoch: its mean loss, the validation, learning rate, first/last and the time it took.
+    """Prints a row for each epoch: mean loss, validation scores, learning rate, first/last and the time it took.
 
-    The loss is the mean of ``train/loss`` over the epoch's batches, penalties left out; in a run that goes on in the
-    middle of an epoch, over the rest of it. It is summed on the device and read once an epoch.
-    ``*`` marks an epoch that validates at least as well as all before it. In a pipe a row is printed a second at most,
-    and the last one always.
+    The loss is the mean of ``train/loss`` over the epoch's batches, without penalties; after a resume within an epoch,
+    over the rest of it. It is summed on the device and read once an epoch. ``*`` marks an epoch that is at least as
+    good as all before it. In a pipe, at most one row a second is printed, and always the last one.
 
     Args:
-        monitor: Knows first/last.
+        monitor: The gradient monitor, for the ratio of the first to the last layer.
         objective: The metric that epochs are compared by.
     """
 
@@ -79,7 +78,7 @@ class EpochTable(ProgressBar):
         self._printed = self._drawn = self._began = -math.inf
 
     def disable(self) -> None:
-        """Print nothing: on all devices but the first."""
+        """Print nothing; Lightning calls this in all processes but the first."""
         self._is_enabled = False
         self._progress.disable = True
 
@@ -93,7 +92,7 @@ class EpochTable(ProgressBar):
         return self._is_enabled
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print what others say, such as a verdict, between the rows."""
+        """Print a message of another callback between the rows."""
         if self._is_enabled:
             self._release()
             say(" ".join(map(str, args)), self._console)
@@ -141,11 +140,11 @@ class EpochTable(ProgressBar):
         self._progress.refresh()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Know that this epoch has a score."""
+        """Note that this epoch was validated."""
         self._has_validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print the epoch's row, or hold it back while there is no terminal and it is early."""
+        """Print the epoch's row; in a pipe, hold it back if the last one was printed less than a second ago."""
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
         validated = found if self._has_validated else {}
         loss = None if self._losses is None else trainer.strategy.reduce(self._losses, reduce_op="mean")
@@ -168,7 +167,7 @@ class EpochTable(ProgressBar):
             self._release()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print the last row, if that has not been done, and take the line away."""
+        """Print the last row if it is still held back, and remove the live line."""
         self._close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -180,7 +179,7 @@ class EpochTable(ProgressBar):
         self._progress.stop()
 
     def _release(self) -> None:
-        """Print the row that is held back, and above the first one the head."""
+        """Print the row that is held back, with the head of the table above the first one."""
         if self._held is None or not self._is_enabled:
             return
         if self._printed == -math.inf:
@@ -206,6 +205,6 @@ def _number(value: float | None) -> str:
 
 
 def _first_over_last(monitor: GradientMonitor) -> str:
-    """Of the last step that was measured and read; empty before there is one."""
+    """The ratio in the last step that was measured and read; empty if there is none yet."""
     records = monitor.report.last
     return f"{summary(records[-1])['gradient/first_over_last']:.1e}" if records else ""

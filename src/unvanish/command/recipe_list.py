@@ -1,7 +1,7 @@
-"""``unvanish recipes``: each with its one-line summary and its time, as the head of its file says them."""
+"""``unvanish recipes``: lists the recipes, each with the summary and the time that its file begins with."""
 
 import re
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ from unvanish.command.recipes import names, packaged
 
 
 class Head(NamedTuple):
-    """What the comment at the head of a recipe says.
+    """The comment at the head of a recipe.
 
     Args:
         summary: Its first sentence.
-        time: Of the training, such as 7 s; empty where it says none.
+        time: The duration of the training, such as 7 s; empty if not given.
     """
 
     summary: str
@@ -21,29 +21,22 @@ class Head(NamedTuple):
 
 
 def head_of(path: Path) -> Head:
-    """The head of a recipe: a line with its command, then what it shows, then what to expect and the time."""
-    lines: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").strip())
+    """Read the head of a recipe: a line with its command, then what it shows, what to expect, and the time."""
+    comment = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    lines = [line.removeprefix("#").strip() for line in comment]
     time = next((line.removeprefix("time:").strip() for line in lines if line.startswith("time:")), "")
-    said = " ".join(line for line in _before_figures(lines) if not line.startswith("unvanish "))
+    before = takewhile(lambda line: not line.startswith(("expect:", "time:")), lines)
+    said = " ".join(line for line in before if not line.startswith("unvanish "))
     sentence = re.split(r"(?<=[^A-Z].[.?])\s+(?=[A-Z-])", said, maxsplit=1)[0]
     measured = re.match(r"(?:about )?[\d.,]+ (?:s|seconds|min|minutes|h)\b", time)
     return Head(sentence.rstrip("."), measured[0].replace("seconds", "s").replace("minutes", "min") if measured else "")
 
 
-def _before_figures(lines: list[str]) -> list[str]:
-    end = next((k for k, line in enumerate(lines) if line.startswith(("expect:", "time:"))), len(lines))
-    return lines[:end]
-
-
 def recipe_list(width: int | None) -> str:
-    """All packaged recipes by family, a line each.
+    """The list of all packaged recipes by family, one line each.
 
     Args:
-        width: Of the terminal, to which summaries are cut; None leaves them whole.
+        width: Columns to which lines are cut; None for no limit.
     """
     known = names()
     longest = max(map(len, known))

@@ -31,11 +31,11 @@ _SHAPE = "'base', a recipe or the name of one, then 'variants' or a 'grid' or bo
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as read, overlays and variant included.
+    """A recipe as read from its files, with overlays and variant applied.
 
     Args:
-        name: What its runs are filed under, such as mlp/digits.
-        paths: The files it comes from, overlays last.
+        name: The folder of its runs below ``--runs``, such as mlp/digits.
+        paths: The files it was read from, overlays last.
         config: Its keys, nested.
     """
 
@@ -84,7 +84,7 @@ def locate(name: str) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """What the runs of a recipe are filed under: a packaged one's name, else the file's, fit to be a name."""
+    """The name of a recipe: a packaged recipe's own, else that of its file with unusual characters replaced."""
     folder = packaged().resolve()
     path = path.resolve()
     if path.is_relative_to(folder):
@@ -105,16 +105,16 @@ def read(path: Path) -> Config:
 
 
 def is_comparison(config: Config) -> bool:
-    """Whether a file sets variants of a recipe side by side."""
+    """Whether a file is a comparison, which has variants of a recipe."""
     return "base" in config or "variants" in config
 
 
 def variants(path: Path, grid: Config | None = None) -> dict[str, Recipe]:
-    """The recipes that a comparison sets side by side, by name: each of its variants with each point of its grid.
+    """The recipes of a comparison by name: each of its variants at each point of its grid.
 
     Args:
         path: The file.
-        grid: Further dotted keys, with the values that each of them takes.
+        grid: Additional dotted keys, each with a list of values.
     """
     config = read(path)
     named = config.get("variants", {"": {}} if "grid" in config else None)
@@ -135,7 +135,7 @@ def variants(path: Path, grid: Config | None = None) -> dict[str, Recipe]:
 
 
 def _base(path: Path, base: str | Config) -> Config:
-    """The recipe that a comparison names, or that stands in it."""
+    """The configuration of a comparison's base, which is named or written in the file itself."""
     if isinstance(base, dict):
         config = _with_changes({}, base)
     else:
@@ -148,11 +148,11 @@ def _base(path: Path, base: str | Config) -> Config:
 
 
 def side_by_side(names: list[str], settings: list[str]) -> dict[str, Recipe]:
-    """The recipes that a command sets side by side, by name.
+    """The recipes that a command compares, by name.
 
     Args:
         names: Recipes and comparisons.
-        settings: ``KEY=V1,V2``, each a dimension of a grid over all of them.
+        settings: Texts ``KEY=V1,V2``, each of them a dimension of a grid over all recipes.
     """
     grid = dict(map(_setting, settings))
     found: dict[str, Recipe] = {}
@@ -177,7 +177,7 @@ def side_by_side(names: list[str], settings: list[str]) -> dict[str, Recipe]:
 
 
 def target_of(names: list[str]) -> float | None:
-    """The validation metric that comparisons want to see reached; None where none says."""
+    """The target for the validation metric that the comparisons name; None if none does."""
     targets: set[float] = set()
     for name in names:
         config = read(locate(name))
@@ -191,7 +191,7 @@ def target_of(names: list[str]) -> float | None:
 
 
 def load(names: list[str], variant: str | None = None) -> Recipe:
-    """A recipe with overlays, the later over the earlier; of a comparison, one variant."""
+    """Load a recipe, or one variant of a comparison, with overlays; later overlays override earlier ones."""
     if not names:
         raise WrongInputError("which recipe? Say its name or a file; `unvanish recipes` lists the packaged ones")
     paths = [locate(name) for name in names]
@@ -217,7 +217,7 @@ def load(names: list[str], variant: str | None = None) -> Recipe:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "", whole: Collection[str] = ()) -> Config:
-    """Nested keys as dotted ones; what a key of ``whole`` holds, a dict that is itself a value, stays as it is."""
+    """Flatten nested keys to dotted ones, except below the keys in ``whole``, whose dicts are values themselves."""
     result: Config = {}
     for key, value in config.items():
         if isinstance(value, dict) and value and f"{prefix}{key}" not in whole:
@@ -228,7 +228,7 @@ def flat(config: Mapping[str, Any], prefix: str = "", whole: Collection[str] = (
 
 
 def copy(name: str, target: Path) -> Path:
-    """Copy a packaged recipe to a file, or into a folder, and what belongs to it; nothing is overwritten."""
+    """Copy a packaged recipe, with files that belong to it, to a file or into a folder. Nothing is overwritten."""
     source = locate(name)
     target = target / source.name if target.is_dir() else target
     beside = source.parent.glob(f"{source.stem}.*")
@@ -243,7 +243,7 @@ def copy(name: str, target: Path) -> Path:
 
 
 def _merged(under: Config, over: Config) -> Config:
-    """Nested keys of both, those of ``over`` first; another class brings none of the arguments of the one before."""
+    """Merge nested keys; ``over`` wins, and if it names another class, the arguments of the old one are dropped."""
     if "class_path" in over and over["class_path"] != under.get("class_path"):
         return over
     merged = under | over
@@ -254,7 +254,7 @@ def _merged(under: Config, over: Config) -> Config:
 
 
 def _with_changes(config: Config, changes: Config) -> Config:
-    """``config`` with dotted keys set."""
+    """A copy of ``config`` with dotted keys set."""
     for dotted, value in changes.items():
         *groups, last = dotted.split(".")
         change: Config = {last: value}
@@ -277,7 +277,7 @@ def _setting(text: str) -> tuple[str, list[Any]]:
 
 
 def _flat_grid(grid: Any, where: str) -> Config:
-    """The dotted keys of a comparison's grid, with lists of values."""
+    """The dotted keys of a comparison's grid, each with a list of values."""
     dotted = flat(grid) if isinstance(grid, dict) else {"grid": None}
     for key, values in dotted.items():
         if not isinstance(values, list) or not values:
@@ -286,7 +286,7 @@ def _flat_grid(grid: Any, where: str) -> Config:
 
 
 def _points(grid: Config) -> dict[str, Config]:
-    """Each point of a grid by a name like ``num_layers=5,activation=tanh``; of an empty grid one, without a name."""
+    """The points of a grid by names like ``num_layers=5,activation=tanh``; an empty grid has one point, named ""."""
     short = [key.rpartition(".")[2] for key in grid]
     labels = short if len(set(short)) == len(short) else list(grid)
     texts = [_texts(values) for values in grid.values()]
@@ -299,7 +299,7 @@ def _points(grid: Config) -> dict[str, Config]:
 
 
 def _texts(values: list[Any]) -> list[str]:
-    """Values as parts of a name; whole numbers get leading zeros, because TensorBoard sorts names as text."""
+    """Values as parts of a name. Whole numbers get leading zeros, because TensorBoard sorts names as text."""
     texts = [re.sub(r"[^\w.+-]+", "_", json.dumps(value).strip('[]"')) for value in values]
     if all(text.isdecimal() for text in texts):
         return [text.zfill(max(map(len, texts))) for text in texts]

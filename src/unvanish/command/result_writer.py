@@ -1,4 +1,4 @@
-"""Keeps a run's result.json, and the learning curve that is in it."""
+"""Writes a run's result.json, with the learning curve in it."""
 
 import math
 import time
@@ -18,14 +18,14 @@ from unvanish.gradients import GradientMonitor
 
 @final
 class ResultWriter(L.Callback):
-    """Writes what is known of a run when it begins, and what has come of it at its end, whatever that is.
+    """Writes result.json when a run begins, and again when it ends, in whichever way it ends.
 
-    A run that goes on continues the learning curve and the clock of its checkpoint.
+    A resumed run continues the learning curve and the clock of its checkpoint.
 
     Args:
         folder: The run's folder.
-        result: What is known before the first step.
-        monitor: Knows what the gradients did.
+        result: The part of the result that is known before the first step.
+        monitor: The gradient monitor, for its report.
     """
 
     def __init__(self, folder: Path, result: Result, monitor: GradientMonitor) -> None:
@@ -36,7 +36,7 @@ class ResultWriter(L.Callback):
         self._save()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Know the trainer, also where nothing is left to train."""
+        """Remember the trainer, even if nothing is left to train."""
         self._trainer = trainer
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -44,7 +44,7 @@ class ResultWriter(L.Callback):
         self._start = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add a point to the curve; the check that Lightning makes before training is none."""
+        """Add a point to the learning curve, except for Lightning's sanity check before training."""
         if not trainer.sanity_checking and not math.isnan(self._start):
             values = {name: float(value) for name, value in trainer.callback_metrics.items()}
             place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "seconds": self._seconds}
@@ -55,15 +55,15 @@ class ResultWriter(L.Callback):
         self._before, self._start = self._seconds, math.nan
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """The learning curve and the seconds of training, for a checkpoint."""
         return {"points": list(self.points), "seconds": self._seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue that of a checkpoint."""
+        """Continue the curve and the clock of a checkpoint."""
         self.points, self._before = list(state_dict["points"]), state_dict["seconds"]
 
     def finished(self, tested: Mapping[str, float]) -> Result:
-        """Write the result of a run that has come to its end, with its metrics on the test split."""
+        """Write and return the result of a run that has finished, with its metrics on the test split."""
         outcome = self._outcome()
         self.result = replace(outcome, state=FINISHED, scores={**outcome.scores, **tested})
         self._save()
@@ -102,7 +102,7 @@ class ResultWriter(L.Callback):
         )
 
     def _best(self) -> dict[str, float]:
-        """The point of the best checkpoint, see ``Best``: of equal ones the latest; empty where there is none."""
+        """The point of the curve at the best epoch, of equally good ones the latest; empty if there is none."""
         key, sign = f"val/{self.result.metric}", 1 if self.result.mode == "max" else -1
         finite = [p for p in self.points if math.isfinite(p.get(key, math.nan)) and math.isfinite(p.get("val/loss", 0))]
         return max(reversed(finite), key=lambda point: sign * point[key], default={})

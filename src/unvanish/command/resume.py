@@ -1,4 +1,4 @@
-"""Finds the run to resume."""
+"""Finds the run to resume, and the checkpoint to resume it from."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -37,12 +37,12 @@ class Start(NamedTuple):
 
 
 def resumed(experiment: Experiment, runs: Path, checkpoint: Path | None) -> Start:
-    """The newest run of a recipe with the same configuration, and its last checkpoint.
+    """The newest run of a recipe that has the same configuration, with its last checkpoint.
 
     Args:
         experiment: The recipe; if it is the config.yaml of a run, that run is resumed.
         runs: The folder of all runs.
-        checkpoint: The one to resume from, in its run's folder; None for the last.
+        checkpoint: The checkpoint to resume from, which must lie in its run's folder; None for the last one.
 
     Raises:
         WrongInputError: there is no such run, or all have another configuration.

@@ -1,4 +1,4 @@
-"""A training run, and the folder that keeps it."""
+"""Trains a network; logs, checkpoints and reports are kept in the folder of the run."""
 
 import time
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from unvanish.command.best import Best
 from unvanish.command.checkpoint_file import CheckpointFiles
 from unvanish.command.checkpoints import BEST, checkpoint_of, load_weights
 from unvanish.command.endings import ending
-from unvanish.command.experiment import Built, Experiment
+from unvanish.command.experiment import Built, Experiment, has_test_split, has_validation_split
 from unvanish.command.finite import IGNORE, STOP, FiniteSteps
 from unvanish.command.fixes import change_of
 from unvanish.command.hparams import HparamsRow, row, unusual
@@ -29,7 +29,6 @@ from unvanish.command.result_writer import ResultWriter
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs, marks_of, told_once
 from unvanish.command.scores import KeptScores
-from unvanish.command.splits import has_test_split, has_validation_split
 from unvanish.command.threads import choose_threads
 from unvanish.gradients import Report
 
@@ -38,12 +37,12 @@ class Run(NamedTuple):
     """A finished training run.
 
     Args:
-        trainer: With the network and the data still in it.
+        trainer: The trainer, which still holds the network and the data.
         best: The callback that kept the best checkpoint, by its ``monitor``.
-        report: What the gradients did; empty where they were not recorded.
-        seconds: Time that the training took.
-        skipped: Steps that were skipped as their loss or gradient was not finite.
-        stopped_early: Whether it ended because validation was no better for long.
+        report: The gradient report; empty if gradients were not recorded.
+        seconds: Duration of the training.
+        skipped: Number of steps that were skipped because their loss or gradient was not finite.
+        stopped_early: Whether early stopping ended it.
     """
 
     trainer: L.Trainer
@@ -55,12 +54,12 @@ class Run(NamedTuple):
 
 
 class Keeping(NamedTuple):
-    """How a run is kept from being lost.
+    """When checkpoints are written, and what is done about non-finite numbers.
 
     Args:
         minutes: Longest time between two checkpoints.
         on_nonfinite: stop, skip or ignore: what is done at a loss or gradient that is NaN or infinite.
-        goes_on: Whether the folder holds the run that goes on.
+        goes_on: Whether the run in the folder is resumed.
     """
 
     minutes: float = 5.0
@@ -79,20 +78,20 @@ def train(
     ckpt_path: Path | None = None,
     differing: Collection[str] = (),
 ) -> Run:
-    """Fit a network; its logs, checkpoints and reports go to ``folder``. The number of threads may change.
+    """Train a network. Logs, checkpoints and reports go to ``folder``; the number of threads may change.
 
     Args:
-        experiment: What is trained.
+        experiment: The recipe and its arguments.
         built: Its network and data.
-        folder: A run's folder: with nothing but its marker in it, or with the run that goes on.
-        gradients: Whether to record them.
-        tests: Whether to test the best checkpoint in the end, where there is a test split.
+        folder: The run's folder; it is new, or holds the run that is resumed.
+        gradients: Whether to record gradients.
+        tests: Whether to test the best checkpoint at the end, if there is a test split.
         keeping: When checkpoints are written.
         ckpt_path: A checkpoint of the same network to go on from.
-        differing: In which columns of the HPARAMS page it differs from those beside it; what is unusual where empty.
+        differing: Columns of the HPARAMS page in which the run differs from others; empty if not known.
 
     Raises:
-        WrongInputError: the trainer refuses its arguments, or the checkpoint; a new folder is gone again.
+        WrongInputError: the trainer refuses its arguments or the checkpoint; a new folder is removed again.
         FailedError: the loss or a gradient is not finite, or the disk is full.
         StoppedError: it was told to stop.
     """
@@ -163,11 +162,12 @@ def train(
             raise
         raise told from error
     writer.finished(tested)
-    return Run(trainer, best, monitor.report, seconds, finite.skipped, _has_stopped_early(trainer))
+    stopped_early = any(callback.stopped_epoch for callback in trainer.early_stopping_callbacks)
+    return Run(trainer, best, monitor.report, seconds, finite.skipped, stopped_early)
 
 
 def _fill_in(options: Config, logs: RunLogs, data: L.LightningDataModule, *, has_bar: bool) -> None:
-    """Say to the trainer what the recipe leaves open."""
+    """Fill in the trainer's options that the recipe leaves open."""
     defaults = {
         "logger": [logs.events, logs.table],
         "default_root_dir": logs.folder,
@@ -183,7 +183,7 @@ def _fill_in(options: Config, logs: RunLogs, data: L.LightningDataModule, *, has
 
 
 def _known(experiment: Experiment, built: Built, identity: str) -> Result:
-    """What is known of a run before its first step."""
+    """The part of a result that is known before the first step."""
     objective = built.model.objective
     return Result(
         experiment.recipe.name,
@@ -197,7 +197,7 @@ def _known(experiment: Experiment, built: Built, identity: str) -> Result:
 
 
 def _tested(trainer: L.Trainer, built: Built, folder: Path) -> dict[str, float]:
-    """The metrics of the best checkpoint on the test split, of the last weights where none is kept."""
+    """The metrics on the test split of the best checkpoint, or of the last weights if there is no checkpoint."""
     if not has_test_split(built.data):
         return {}
     if any(folder.glob("checkpoints/*.ckpt")):
@@ -206,12 +206,8 @@ def _tested(trainer: L.Trainer, built: Built, folder: Path) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def _has_stopped_early(trainer: L.Trainer) -> bool:
-    return any(callback.stopped_epoch for callback in trainer.early_stopping_callbacks)
-
-
 def _log_interval(options: Config, data: L.LightningDataModule) -> int:
-    """Steps between two points of a curve: Lightning's 50, which leaves that of a short epoch empty, or fewer."""
+    """Steps between two points of a curve: Lightning's 50, or fewer so that short epochs get points as well."""
     steps = _steps_of_epoch(options, data)
     if steps is None:
         return 50
@@ -229,7 +225,7 @@ def _steps_of_epoch(options: Config, data: L.LightningDataModule) -> int | None:
 
 
 def _steps(options: Config, data: L.LightningDataModule) -> int:
-    """How many the training has; Lightning's 1,000 epochs where nothing bounds them."""
+    """The number of optimizer steps of the training; without a limit, those of Lightning's default of 1,000 epochs."""
     epochs = options["max_epochs"] if options["max_epochs"] is not None else 1000
     known = [options["max_steps"], (_steps_of_epoch(options, data) or 0) * epochs]
     return min((steps for steps in known if steps > 0), default=0)

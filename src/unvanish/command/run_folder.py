@@ -1,4 +1,4 @@
-"""The folder of a run: made anew, known by a marker, and emptied or removed only where it has one."""
+"""The folder of a run. It is recognised by a marker file, and only a folder with a marker is emptied or removed."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ _NOTE = "A run of unvanish is kept here. Where this file is, `unvanish compare` 
 
 
 def numbered(parent: Path) -> list[Path]:
-    """What has a number for its name, the least first."""
+    """The files and folders whose names are numbers, in increasing order."""
     return sorted((path for path in parent.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))
 
 
 def new_folder(parent: Path) -> Path:
-    """Make ``parent/<n>``, n one more than the largest there."""
+    """Make the folder ``parent/<n>``, where n is one more than the largest number there."""
     with as_wrong_input("cannot write the run: "):
         parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -34,7 +34,7 @@ def new_folder(parent: Path) -> Path:
 
 
 def new_run(parent: Path) -> Path:
-    """The same with a run's marker; a further process of a run makes none: the first tells it later, see ``Keeper``."""
+    """Make such a folder with a marker. Only the first process does so, and ``Keeper`` tells the others its name."""
     if not is_first():
         return parent / "of the first process"
     folder = new_folder(parent)
@@ -44,7 +44,7 @@ def new_run(parent: Path) -> Path:
 
 @contextmanager
 def occupied(folder: Path) -> Iterator[None]:
-    """Have a run's folder alone; the system lets go of it when the process ends, however that is.
+    """Lock a run's folder for this process. The system releases the lock when the process ends, even if it is killed.
 
     Raises:
         WrongInputError: another process trains there.
@@ -63,10 +63,10 @@ def occupied(folder: Path) -> Iterator[None]:
 
 
 def emptied_run(folder: Path) -> None:
-    """Make ``folder`` for a run, or empty it of the run that it holds.
+    """Make ``folder`` for a run, or remove the contents of the run that it holds.
 
     Raises:
-        WrongInputError: it holds something else.
+        WrongInputError: it holds something other than a run.
     """
     check_replaceable(folder)
     with as_wrong_input("cannot write the run: "):
@@ -76,7 +76,7 @@ def emptied_run(folder: Path) -> None:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuse a folder that holds anything and no run's marker, so that no run has made it."""
+    """Refuse a folder that is not empty and has no marker, so that it was not made by a run."""
     if folder.is_symlink():
         raise WrongInputError(f"{folder} is a link; what is behind it is no run's to replace: remove the link")
     with as_wrong_input("cannot write the run: "):
@@ -85,7 +85,7 @@ def check_replaceable(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a run's folder; any other stays."""
+    """Remove a run's folder; any other folder is left alone."""
     if is_marked(folder):
         with suppress(OSError):  # another process of the same run may do so too
             _empty(folder)
@@ -94,25 +94,25 @@ def remove(folder: Path) -> None:
 
 
 def is_marked(folder: Path) -> bool:
-    """Whether a run was kept there."""
+    """Whether a folder has the marker of a run."""
     return not folder.is_symlink() and (folder / MARKER).is_file()
 
 
 def _mark(folder: Path) -> None:
-    """Before anything else is written there, so that an interrupted run is known as one."""
+    """Write the marker. It comes before everything else, so that an interrupted run is recognised as one."""
     with as_wrong_input("cannot write the run: "):
         (folder / MARKER).write_text(_NOTE, encoding="utf-8")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a text file atomically: the file is either complete or unchanged."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
 
 
 def _empty(folder: Path) -> None:
-    """The marker stays to the last: whoever is interrupted here leaves a run's folder."""
+    """Remove the contents except for the marker, so that the folder is still recognised after an interruption."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""The curves of a run: metrics.csv and TensorBoard's events, with marks up to which a checkpoint has them."""
+"""The curves of a run: metrics.csv and TensorBoard's events. A checkpoint stores how far they had been written."""
 
 import threading
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ _EVENTS = "events.out.tfevents.*"
 
 @final
 class RunLogs:
-    """The two loggers of a run; one that goes on has one curve in each, without a row lost or doubled.
+    """The two loggers of a run. After a resume no row is lost or doubled in either.
 
     Args:
         folder: The run's folder.
-        marks: Those of the checkpoint that the run goes on from; None for a run that begins.
-        step: Of that checkpoint.
+        marks: How far the files were written at the checkpoint that the run resumes from; None for a new run.
+        step: The step of that checkpoint.
     """
 
     def __init__(self, folder: Path, marks: dict[str, Any] | None = None, step: int | None = None) -> None:
@@ -37,7 +37,7 @@ class RunLogs:
         self.events = TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False, **purge)
 
     def marks(self) -> dict[str, Any]:
-        """How far the files are written, when all that waits has been."""
+        """How far the files are written, after flushing: the rows of metrics.csv and the bytes of each event file."""
         if not is_first():
             return {}
         if self.events._experiment is not None:
@@ -48,7 +48,7 @@ class RunLogs:
 
 @contextmanager
 def told_once() -> Iterator[None]:
-    """Keep TensorBoard's thread from printing that the disk is full: its next write says so, and ends the run."""
+    """Keep TensorBoard's thread from printing that the disk is full: its next write raises the error as well."""
     before = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
@@ -63,14 +63,14 @@ def told_once() -> Iterator[None]:
 
 
 def marks_of(checkpoint: Path, identity: str) -> tuple[dict[str, Any], int]:
-    """The marks of a checkpoint and its step.
+    """How far the logs were written at a checkpoint, and its step.
 
     Args:
-        checkpoint: What a run goes on from.
-        identity: What tells the data that it goes on with from others.
+        checkpoint: The checkpoint to resume from.
+        identity: The identity of the data that the resumed run uses, see ``identity_of``.
 
     Raises:
-        WrongInputError: it has no marks, or its run had other data.
+        WrongInputError: the checkpoint does not say, or its run used other data.
     """
     found = read(checkpoint)
     kept = found.get(KEPT)

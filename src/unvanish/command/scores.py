@@ -11,8 +11,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from unvanish.command.best import Best
 from unvanish.command.confusion import confusion_picture
+from unvanish.command.result import plain as plain_json
 from unvanish.command.run_folder import write_text
-from unvanish.gradients.judge.report import json_number
 from unvanish.gradients.show.values import picture_value
 from unvanish.training import Scores
 from unvanish.training.evaluation import CONSTANT
@@ -23,19 +23,19 @@ _MOST_LINES = 30  # of classes, printed
 
 @final
 class KeptScores(L.Callback):
-    """Keeps in the run's folder what the best epoch's network is worth on the validation split.
+    """Writes the validation scores of the best epoch to the run's folder.
 
     Args:
         folder: The run's folder.
-        best: Knows the scores of the best epoch.
-        class_names: Of the data.
+        best: The callback that keeps the best epoch and its scores.
+        class_names: Names of the classes, in order; None for their numbers.
     """
 
     def __init__(self, folder: Path, best: Best, class_names: Sequence[str] | None) -> None:
         self.folder, self.best, self.class_names = folder, best, class_names
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write them, and draw the confusion matrix."""
+        """Write the scores and draw the confusion matrix."""
         scores = self.best.scores
         if scores is None or not trainer.is_global_zero:
             return
@@ -55,7 +55,7 @@ def keep(
     class_names: Sequence[str] | None,
     values: Mapping[str, float] | None = None,
 ) -> None:
-    """Write them to scores.json, beside those of other splits."""
+    """Add the scores of a split to scores.json."""
     path = folder / SCORES
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -65,48 +65,54 @@ def keep(
 
 
 def plain(scores: Scores, class_names: Sequence[str] | None, values: Mapping[str, float] | None = None) -> Any:
-    """In what JSON knows: metrics, baselines, and by class."""
-    written: dict[str, Any] = {
-        "metrics": {name: json_number(value) for name, value in (values or scores.values).items()},
-        "baselines": {
-            kind: {name: json_number(value) for name, value in baseline.items()}
-            for kind, baseline in scores.baselines.items()
-        },
-    }
+    """The scores as JSON holds them: metrics, baselines, and values by class."""
+    written: dict[str, Any] = {"metrics": dict(values or scores.values), "baselines": scores.baselines}
     if scores.confusion:
-        names = class_names or [*map(str, range(len(scores.confusion)))]
-        written["classes"] = dict(zip(names, scores.by_class(), strict=True))
+        written["classes"] = dict(zip(_names(scores, class_names), scores.by_class(), strict=True))
         written["confusion"] = scores.confusion
-    return written
+    return plain_json(written)
 
 
 def lines(
     scores: Scores, task: str, stage: str, values: Mapping[str, float], class_names: Sequence[str] | None
 ) -> Iterator[str]:
-    """A table of the scores beside those of the baselines, one of the classes, and what is no better than a baseline.
+    """The lines to print: a table of scores and baselines, one of the classes, and warnings about unbeaten baselines.
 
     Args:
-        scores: What was found.
-        task: Of the network.
+        scores: The scores of a split.
+        task: The network's task.
         stage: ``val`` or ``test``.
-        values: Each metric by its name without the stage, the loss among them.
+        values: The metrics by name, without the stage, and the loss.
         class_names: Of the data.
     """
-    kinds = [*scores.baselines]
-    rows = [["", "score", *kinds]]
-    for name, value in values.items():
-        others = [scores.baselines[kind].get(name) for kind in kinds]
-        rows.append([f"{stage}/{name}", f"{value:.4f}", *("" if x is None else f"{x:.4f}" for x in others)])
-    yield from aligned(rows)
+    (_, *head), *rows = metric_rows(scores, values)
+    yield from aligned([["", *head], *([f"{stage}/{name}", *cells] for name, *cells in rows)])
     if 0 < len(scores.confusion) <= _MOST_LINES:
-        names = class_names or [*map(str, range(len(scores.confusion)))]
         yield ""
-        table = [["class", "precision", "recall", "f1", "samples"]]
-        for name, found in zip(names, scores.by_class(), strict=True):
-            cells = [f"{found[key]:.4f}" for key in ("precision", "recall", "f1")]
-            table.append([name[:30], *cells, str(int(found["samples"]))])
-        yield from aligned(table)
+        yield from aligned([[name[:30], *cells] for name, *cells in class_rows(scores, class_names)])
     yield from warnings_of(scores, task, class_names, values)
+
+
+def metric_rows(scores: Scores, values: Mapping[str, float]) -> list[list[str]]:
+    """The head of a table, and a row for each metric of ``values``: its score, and that of each baseline."""
+    rows = [["metric", "score", *scores.baselines]]
+    for name, value in values.items():
+        others = [baseline.get(name) for baseline in scores.baselines.values()]
+        rows.append([name, f"{value:.4f}", *("" if x is None else f"{x:.4f}" for x in others)])
+    return rows
+
+
+def class_rows(scores: Scores, class_names: Sequence[str] | None) -> list[list[str]]:
+    """The head of a table, and a row for each class."""
+    rows = [["class", "precision", "recall", "f1", "samples"]]
+    for name, found in zip(_names(scores, class_names), scores.by_class(), strict=True):
+        cells = [f"{found[key]:.4f}" for key in ("precision", "recall", "f1")]
+        rows.append([name, *cells, str(int(found["samples"]))])
+    return rows
+
+
+def _names(scores: Scores, class_names: Sequence[str] | None) -> Sequence[str]:
+    return class_names or [*map(str, range(len(scores.confusion)))]
 
 
 def warnings_of(
@@ -127,7 +133,7 @@ def warnings_of(
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Cells in columns, the first to the left and numbers to the right."""
+    """Align cells in columns: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
         cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]

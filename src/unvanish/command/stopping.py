@@ -1,4 +1,4 @@
-"""Lets a command that has started others end with them at Ctrl-C and SIGTERM alike."""
+"""Lets a command end together with the processes that it has started, on both Ctrl-C and SIGTERM."""
 
 import shlex
 import signal
@@ -14,7 +14,7 @@ from unvanish.command.errors import StoppedError
 
 @contextmanager
 def terminable(options: Namespace, folder: Path) -> Iterator[None]:
-    """Turn either signal into a ``StoppedError`` with the command that goes on in a folder."""
+    """Turn either signal into a ``StoppedError`` whose message has the command that continues in ``folder``."""
     words = getattr(options, "words", None)
     if words is None:
         how_to_go_on = f"go on with out={str(folder)!r}"

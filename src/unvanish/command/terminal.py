@@ -1,6 +1,6 @@
-"""Output for people: sentences that wrap at words on a terminal and stay whole in a pipe, and colour where wanted.
+"""Output for people: sentences are wrapped on a terminal and left whole in a pipe, with colour if it is wanted.
 
-rich obeys ``NO_COLOR`` and ``TERM=dumb``; what an encoding has no letters for is spelt in ASCII.
+rich obeys ``NO_COLOR`` and ``TERM=dumb``; characters that an encoding lacks are replaced by ASCII.
 """
 
 import logging
@@ -20,17 +20,17 @@ _GOOD, _BAD, _UNKNOWN = "bold green", "bold red", "bold yellow"
 
 
 def tensorboard(folder: object) -> str:
-    """The command that shows a folder's runs in a browser on this machine, and to no other."""
+    """The command that shows a folder's runs in TensorBoard, for browsers on this machine only."""
     return shlex.join(["tensorboard", "--host", "localhost", "--logdir", str(folder)])
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """A console on a stream; stdout, whatever that is by then, where None."""
+    """A console on a stream; None for the stdout at the time of printing."""
     return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
 def is_live(where: Console) -> bool:
-    """Whether a line can be drawn again and again: not in a pipe, and not on a dumb terminal."""
+    """Whether a line can be redrawn in place, which pipes and dumb terminals do not allow."""
     return where.is_terminal and not where.is_dumb_terminal
 
 
@@ -40,7 +40,7 @@ def has_unicode(where: Console) -> bool:
 
 
 def printable(text: str, encoding: str) -> str:
-    """The text in the letters of an encoding."""
+    """The text with characters that an encoding lacks replaced."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -49,7 +49,7 @@ def printable(text: str, encoding: str) -> str:
 
 
 def say(text: str, where: Console | None = None) -> None:
-    """Print a text, the names of verdicts in their colours; it wraps on a terminal alone."""
+    """Print a text with the names of verdicts in colour; it is wrapped only on a terminal."""
     where = where or console()
     words = Text(printable(text, where.encoding))
     for found in re.finditer(r"^(?:gradients after \d+ steps:|and) ([a-z ]+):", text, re.MULTILINE):
@@ -63,16 +63,16 @@ def style_of(verdict: str) -> str:
 
 
 def table_width(where: Console) -> int | None:
-    """What a table may take; no limit in a pipe."""
+    """The width available for a table; None, no limit, in a pipe."""
     return where.width if where.is_terminal else None
 
 
 @final
 class LogLines(logging.Handler):
-    """Prints the log as sentences, above a live line where there is one.
+    """Prints log records as plain sentences, above the live line if there is one.
 
     Args:
-        stream: ``stdout`` or ``stderr``, whatever that is by then.
+        stream: ``stdout`` or ``stderr``, looked up at the time of printing.
     """
 
     def __init__(self, stream: str) -> None:
@@ -80,7 +80,7 @@ class LogLines(logging.Handler):
         self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one."""
+        """Print a record."""
         stream = getattr(sys, self._stream)
         try:
             if hasattr(stream, "rich_proxied_file"):  # a live line is drawn, which another console would tear

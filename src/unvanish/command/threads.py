@@ -1,7 +1,7 @@
-"""The number of threads that train a network on the CPU: as many as its operations have work for.
+"""Chooses the number of threads that train a network on the CPU, by the size of its operations.
 
-Threads meet at the end of every operation. Where there is little to do they gain nothing by it, and where another
-program runs on their processors each meeting waits until that has had its turn.
+Threads wait for each other at the end of every operation. With small operations a second thread gains nothing, and
+if another program runs on the same processors, each wait takes until that program has had its turn.
 
 Shapes: B samples of a batch, T steps, F features of a step.
 """
@@ -25,11 +25,11 @@ WORK_OF_A_THREAD = 2.5e6
 
 
 class Work(NamedTuple):
-    """What one pass forward does.
+    """The work of one forward pass.
 
     Args:
-        flops: Floating-point operations of its matrix products and convolutions.
-        operations: Calls into torch's kernels; a fused recurrence is one at each time step.
+        flops: Floating-point operations in matrix products and convolutions.
+        operations: Number of kernel calls; a fused recurrence counts as one for each time step.
     """
 
     flops: int
@@ -38,7 +38,7 @@ class Work(NamedTuple):
 
 @contextmanager
 def restored_threads() -> Iterator[None]:
-    """Set the number of threads back at the end."""
+    """Restore the number of threads at the end."""
     before = torch.get_num_threads()
     try:
         yield
@@ -48,10 +48,11 @@ def restored_threads() -> Iterator[None]:
 
 
 def choose_threads(trainer: L.Trainer, model: nn.Module, data: L.LightningDataModule) -> str:
-    """Take fewer threads where the network has no work for all, and say so; the same network gets the same number.
+    """Set fewer threads if the network is too small for all, and return a message; "" if nothing is changed.
 
-    Nothing is changed where the user has said how many, on an accelerator, on several devices, nor where the data has
-    no ``input_shape`` and ``batch_size`` or a copy of the network cannot be called with them.
+    The same network always gets the same number. Nothing is changed if the user has set the number, on an
+    accelerator, on several devices, or if the data module has no ``input_shape`` and ``batch_size`` that a copy of
+    the network takes.
     """
     available = torch.get_num_threads()
     on_one_cpu = trainer.strategy.root_device.type == "cpu" and trainer.world_size == 1
@@ -72,18 +73,18 @@ def choose_threads(trainer: L.Trainer, model: nn.Module, data: L.LightningDataMo
 
 
 def share_of_threads(jobs: int) -> int:
-    """How many each of some processes may take, so that together they take no more than one would."""
+    """The number of threads for each of ``jobs`` processes, so that together they use no more than one would."""
     available = torch.get_num_threads()
     return available if is_number_of_threads_given() else max(1, available // jobs)
 
 
 def threads_for(work: Work, available: int) -> int:
-    """At least one, at most those there are."""
+    """The number of threads for some work: at least one, at most ``available``."""
     return max(1, min(available, int(work.flops / max(1, work.operations) / WORK_OF_A_THREAD)))
 
 
 def work_of(model: nn.Module, x: Tensor) -> Work:
-    """Count what a copy of a network does with x (B, ...)."""
+    """Count the work of a copy of a network on x (B, ...)."""
     network = copy.deepcopy(model).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as flops, _Operations() as operations:
         network(x)
@@ -92,7 +93,7 @@ def work_of(model: nn.Module, x: Tensor) -> Work:
 
 @final
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts calls into kernels, and the work of the LSTM's, which torch's counter does not know."""
+    """Counts kernel calls, and the operations of the fused LSTM, which torch's FLOP counter does not know."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

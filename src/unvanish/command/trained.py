@@ -19,12 +19,12 @@ from unvanish.training.module import DATA, NETWORK
 
 @final
 class Trained:
-    """A network with its weights, and what encodes its inputs.
+    """A trained network together with the encoding of its inputs.
 
     Args:
-        network: In eval mode, on the CPU.
-        known: What it knows of its data.
-        checkpoint: Where it comes from.
+        network: The network, in eval mode and on the CPU.
+        known: What the checkpoint stores about the data: description and encoding.
+        checkpoint: The file it was loaded from.
     """
 
     def __init__(self, network: ReferenceModule, known: Known, checkpoint: Path) -> None:
@@ -36,17 +36,17 @@ class Trained:
         return f"{type(self.network).__name__} of {self.checkpoint}, {found.task}: {inputs} to {outputs}"
 
     def predict(self, inputs: Any, batch_size: int = 1024) -> pd.DataFrame:
-        """A prediction for each input, as ``unvanish predict`` writes it.
+        """Predict for each input, as ``unvanish predict`` does.
 
         Args:
-            inputs: For a network of tables a data frame, a file, or an array (N, F) in the order of the columns; of
-                series the rows up to now, likewise; of images their paths, or an array of pixels; of texts a list of
-                them; of other data an array of x.
-            batch_size: Samples at a time.
+            inputs: For tables a data frame, a file, or an array (N, F) in the order of the columns; for series the
+                rows up to now, in the same forms; for images their paths, or an array of pixels; for texts a list of
+                strings; for other data an array of x.
+            batch_size: Number of samples in a forward pass.
 
         Returns:
-            ``prediction`` and ``probability_<class>``, or ``prediction_<target>`` in the target's own units; before
-            them the ids of a table and, where it has the target, ``truth``.
+            A table with ``prediction`` and ``probability_<class>``, or ``prediction_<target>`` in the target's own
+            units; in front of them the ids of the rows and, if the input has the target, ``truth``.
 
         Raises:
             ValueError: The inputs are of another kind, or lack something.
@@ -57,7 +57,7 @@ class Trained:
         return self.predict_encoded(encoded, batch_size)
 
     def predict_encoded(self, encoded: Encoded, batch_size: int = 1024) -> pd.DataFrame:
-        """The same of inputs that are encoded already."""
+        """Predict for inputs that are already encoded; see ``predict``."""
         found = self.known.description
         if found.task == "next_token":
             raise ValueError("it continues text and has no prediction for a row; see `unvanish generate`")
@@ -81,13 +81,13 @@ class Trained:
 def load(run: str | Path) -> Trained:
     """The trained network of a run, ready to predict.
 
-    The checkpoint is read as numbers and names alone; the class of the network, which it names, is imported.
+    The checkpoint is read with ``weights_only=True``; the class of the network, which it names, is imported.
 
     Args:
-        run: A run's folder, such as runs/mlp/csv/3, whose best checkpoint is taken, or a checkpoint.
+        run: A run's folder, such as runs/mlp/csv/3, whose best checkpoint is used; or a checkpoint.
 
     Raises:
-        ValueError: It is none, or of a version that did not keep what encodes the inputs.
+        ValueError: It is no checkpoint, or one of a version that did not store the encoding of the inputs.
     """
     path = Path(run)
     try:
@@ -105,7 +105,7 @@ def load(run: str | Path) -> Trained:
 
 
 def network_of(found: dict[str, Any], checkpoint: Path) -> ReferenceModule:
-    """The network of a checkpoint that has been read."""
+    """Build the network of a checkpoint whose content has been read."""
     try:
         kind = resolve_name(found[NETWORK])
     except (ImportError, AttributeError, ValueError) as error:

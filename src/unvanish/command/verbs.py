@@ -1,4 +1,4 @@
-"""The verbs of the command line and their options; nothing is imported that they will need."""
+"""The verbs of the command line and their options. The modules that carry them out are not imported here."""
 
 import argparse
 import re
@@ -25,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verbs with their options; keys of recipes are not among them."""
+    """The parser of all verbs and their options; the keys of recipes are not part of it."""
     parser = _Parser(
         prog="unvanish",
         description=unvanish.__doc__.partition("\n")[0],

@@ -1,4 +1,4 @@
-"""YAML as recipes have it: plain values, each key once, and no more of them than a person writes."""
+"""Reads YAML as recipes use it: plain values, no repeated keys, and limits on length, depth and number of values."""
 
 import re
 from typing import Any, final
@@ -11,7 +11,7 @@ LONGEST, DEEPEST, MOST = 1_000_000, 50, 100_000
 
 @final
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: PyYAML reads 1e-3, which has no dot, as text; dates are text; no key is there twice."""
+    """Reads numbers as YAML 1.2 does (PyYAML takes 1e-3 for text) and dates as text, and refuses repeated keys."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
         first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
@@ -49,7 +49,7 @@ def parse(text: str) -> Any:
     """The values of a YAML text.
 
     Raises:
-        yaml.YAMLError: it is none, or larger than any recipe: longer, deeper, or full of aliases of aliases.
+        yaml.YAMLError: it is not valid YAML, or longer, deeper or with more values than any recipe.
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"it has more than {LONGEST:,} characters")
@@ -63,7 +63,7 @@ def parse(text: str) -> Any:
 
 
 def _size(value: Any, known: dict[int, int], open_: set[int]) -> int:
-    """How many values there are, each alias counted as all that it stands for."""
+    """The number of values, where each alias counts as everything that it stands for."""
     if value is None or isinstance(value, str | int | float):
         return 1
     if not isinstance(value, dict | list):

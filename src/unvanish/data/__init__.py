@@ -7,20 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unvanish.data.array_folder import ArrayFolder
-    from unvanish.data.augmentation import Augmentation
-    from unvanish.data.clips import MovingDigits
-    from unvanish.data.file_rows import FileRows
-    from unvanish.data.folders import ImageFolder
-    from unvanish.data.images import Images
-    from unvanish.data.labelled_text import LabelledText
-    from unvanish.data.loader import BatchLoader
-    from unvanish.data.loading import Description, Loading, Splits
-    from unvanish.data.module import InMemoryData
-    from unvanish.data.series import Series
-    from unvanish.data.synthetic import SyntheticSequence
-    from unvanish.data.tabular import Tabular
-    from unvanish.data.text import Text
+    from unvanish.data.array_folder import ArrayFolder as ArrayFolder
+    from unvanish.data.augmentation import Augmentation as Augmentation
+    from unvanish.data.clips import MovingDigits as MovingDigits
+    from unvanish.data.file_rows import FileRows as FileRows
+    from unvanish.data.folders import ImageFolder as ImageFolder
+    from unvanish.data.images import Images as Images
+    from unvanish.data.labelled_text import LabelledText as LabelledText
+    from unvanish.data.loader import BatchLoader as BatchLoader
+    from unvanish.data.loading import Description as Description
+    from unvanish.data.loading import Loading as Loading
+    from unvanish.data.loading import Splits as Splits
+    from unvanish.data.module import InMemoryData as InMemoryData
+    from unvanish.data.series import Series as Series
+    from unvanish.data.synthetic import SyntheticSequence as SyntheticSequence
+    from unvanish.data.tabular import Tabular as Tabular
+    from unvanish.data.text import Text as Text
 
 _MODULE_OF = {
     "ArrayFolder": "array_folder",
@@ -41,28 +43,11 @@ _MODULE_OF = {
     "Text": "text",
 }
 
-__all__ = [
-    "ArrayFolder",
-    "Augmentation",
-    "BatchLoader",
-    "Description",
-    "FileRows",
-    "ImageFolder",
-    "Images",
-    "InMemoryData",
-    "LabelledText",
-    "Loading",
-    "MovingDigits",
-    "Series",
-    "Splits",
-    "SyntheticSequence",
-    "Tabular",
-    "Text",
-]
+__all__ = list(_MODULE_OF)
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

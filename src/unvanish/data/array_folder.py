@@ -59,7 +59,7 @@ class ArrayFolder(InMemoryData):
 
     @property
     def description(self) -> Description:
-        """Known from y and the header of x, which are read on first use."""
+        """Known from y and from the header of x, which are read on first use."""
         y, shape = self._y, tuple(self._x.shape[1:])
         if y.is_floating_point():
             std, mean = torch.std_mean(y[self._parts[0]], dim=0, correction=0)
@@ -71,7 +71,7 @@ class ArrayFolder(InMemoryData):
 
     @property
     def encoding(self) -> Encoding:
-        """Arrays as x.npy has them."""
+        """The encoding of arrays like those of x.npy."""
         if self._scale is None:
             return Arrays([*self.input_shape])
         return Arrays([*self.input_shape], mean=self._scale.mean.tolist(), std=self._scale.std.tolist())
@@ -91,7 +91,7 @@ class ArrayFolder(InMemoryData):
         return Splits(train, validation, test, predict)
 
     def _rows(self, path: Path) -> FileRows:
-        """Those of a file, as the network gets them."""
+        """The rows of a file, scaled as the network gets them."""
         found = FileRows.of_npy(path)
         if found.shape[1:] != self._x.shape[1:]:
             raise ValueError(f"{path}: rows of {[*found.shape[1:]]}, where those of x.npy are {[*self._x.shape[1:]]}")

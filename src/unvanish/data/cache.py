@@ -23,7 +23,7 @@ from unvanish.extras import MissingExtraError
 
 logger = logging.getLogger(__name__)
 
-#: Reads a file, or a folder that is one sample, into uint8 (C, ...).
+#: Reads a sample, which is a file or a folder, as uint8 (C, ...).
 Decoder = Callable[[Path], NDArray[np.uint8]]
 
 CACHES = ("memory", "file")
@@ -55,10 +55,10 @@ def decode(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], *, c
 
     Args:
         files: What to decode; a folder of files can be one sample.
-        decoder: Its ``repr`` tells what it does.
-        shape: What it gives.
-        cache: memory, or file (in ``folder``: the next call with the same files finds it there).
-        folder: For files.
+        decoder: Decodes a sample; its ``repr`` must identify it.
+        shape: The shape of a decoded sample.
+        cache: memory; or file, which keeps the pixels in ``folder`` for the next call with the same files.
+        folder: Where cached files are kept.
 
     Raises:
         ValueError: The data do not fit in memory, or the cache cannot be written.
@@ -97,7 +97,7 @@ def _scan(files: Sequence[Path], decoder: Decoder, keep: Callable[[int, NDArray[
 
 
 def _try(decoder: Decoder, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | str:
-    """A sample with its sums, or why there is none."""
+    """A sample with its sums, or the reason why it cannot be read."""
     try:
         sample = decoder(path)
     except MissingExtraError:
@@ -138,7 +138,7 @@ def _in_file(files: Sequence[Path], decoder: Decoder, shape: tuple[int, ...], ta
 
 
 def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) -> Decoded | None:
-    """What a cache holds; None if there is none, or if it is truncated or of something else, which is logged."""
+    """The content of a cache; None if there is none, or if it is truncated or of other files, which is logged."""
     if not (target.is_file() and bytes_file.is_file()):
         return None
     try:
@@ -159,9 +159,9 @@ def _stored(target: Path, bytes_file: Path, count: int, shape: tuple[int, ...]) 
 
 
 def _stamp(path: Path, whole: int = 0) -> str:
-    """Changes with the size of a file, and with its content: all of it, of more than ``whole`` bytes some.
+    """A hash of the size and the content of a file; of more than ``whole`` bytes only a part is read.
 
-    These are at the head, in the middle and at the tail.
+    This part is at the head, in the middle and at the end.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -175,7 +175,7 @@ def _stamp(path: Path, whole: int = 0) -> str:
 
 
 def _key(files: Sequence[Path], decoder: Decoder) -> str:
-    """Changes with the files, their order, their times, their contents as far as ``_stamp`` tells, and the decoder."""
+    """A hash of the files, their order, times and contents (see ``_stamp``), and of the decoder."""
     stamps = []
     for path in files:
         parts = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -189,7 +189,7 @@ def _processors() -> int:
 
 
 def _memory() -> int:
-    """Memory of this machine or container in bytes; 8 GiB if the system does not tell."""
+    """Memory of this machine or container in bytes; 8 GiB if that is not known."""
     sizes = []
     with suppress(AttributeError, ValueError, OSError):
         sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -65,7 +65,7 @@ class ClipDecoder:
         return self._joined(frames, count)
 
     def _decoded(self, path: Path, count: int) -> tuple[dict[int, NDArray[np.uint8]], int]:
-        """The frames to be taken of ``count``, as far as they are there; and how many are."""
+        """The wanted frames of ``count``, as far as they could be decoded, and the number of frames decoded."""
         taken, frames, decoded = set(self._taken(count)), {}, 0
         with extra("av").open(path) as container:
             for frame in container.decode(video=0):
@@ -92,7 +92,7 @@ def _end(packet: Any) -> float:
 
 
 def _seconds(container: Any) -> float:
-    """Which second the frames of a Matroska file reach, which has no count of them; 0 where it does not say."""
+    """The second up to which a Matroska file, which has no frame count, should have frames; 0 if it does not say."""
     video = container.streams.video[0]
     said = video.metadata.get("DURATION")
     if "matroska" not in container.format.name or not (said or (container.duration and len(container.streams) == 1)):

@@ -1,4 +1,4 @@
-"""What turns new rows, texts, images or a series into x, kept as plain values, so that no training file is needed.
+"""Encodes new rows, texts, images or a series as x. Encodings are stored as plain values in checkpoints.
 
 Shapes: N samples, F features, T tokens.
 """
@@ -14,18 +14,18 @@ from torch import Tensor
 
 from unvanish.data.loading import Description
 
-#: The column of what is known to be right, beside what is predicted.
+#: The column of the true value, beside the predictions.
 TRUTH = "truth"
 
 
 class Encoded(NamedTuple):
-    """New samples.
+    """Encoded samples.
 
     Args:
-        x: What the network is given, (N, *input_shape).
-        carried: Columns to set beside the predictions: ids and, where it is known, the truth.
-        base: (N, D) what is added to numbers that are predicted as a change.
-        rows: What each sample is called; its place where empty.
+        x: The input of the network, (N, *input_shape).
+        carried: Columns to put beside the predictions: ids and, if it is known, the truth.
+        base: (N, D) values to add to predictions that are changes; None if they are not.
+        rows: The name of each sample; if empty, samples are numbered from 0.
     """
 
     x: Tensor
@@ -60,8 +60,8 @@ class Arrays:
     Args:
         input_shape: Axes of one sample.
         is_whole: Whether they hold tokens, whole numbers.
-        mean: What is subtracted, if anything; its axes are the last ones of a sample.
-        std: What the rest is divided by.
+        mean: The value to subtract, which broadcasts to a sample; None for no scaling.
+        std: The value to divide by afterwards.
     """
 
     input_shape: list[int]
@@ -88,7 +88,7 @@ class Arrays:
         return cls(**plain)
 
 
-#: Where each is, so that what one of them needs is imported for no other.
+#: The module of each kind of encoding, imported only when that kind is used.
 _KINDS = {
     "Arrays": "unvanish.data.encoding",
     "Table": "unvanish.data.table_encoding",
@@ -100,11 +100,11 @@ _KINDS = {
 
 @final
 class Known:
-    """What a trained network must know of its data to predict.
+    """What a trained network must know about its data in order to predict.
 
     Args:
         description: The task, the classes, the units.
-        encoding: What turns inputs into x.
+        encoding: The encoding of its inputs.
     """
 
     def __init__(self, description: Description, encoding: Encoding) -> None:
@@ -135,7 +135,7 @@ class Known:
         return cls(description, kind.from_plain(plain["encoding"]))
 
     def in_units(self, outputs: Tensor, encoded: Encoded) -> Tensor:
-        """What a network gives for numbers, (N, D), in their own units."""
+        """Outputs of a regression network, (N, D), in the units of the targets."""
         found = self.description
         if found.target_std is not None and found.target_mean is not None:
             outputs = outputs * found.target_std + found.target_mean

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, final
 
 import numpy as np
@@ -23,7 +24,7 @@ _FAR = 1e3  # standard deviations from the training rows
 
 
 class Scale(NamedTuple):
-    """What a numeric column is imputed with and scaled by."""
+    """The median that fills the gaps of a numeric column, and the mean and standard deviation that scale it."""
 
     median: float
     mean: float
@@ -31,6 +32,7 @@ class Scale(NamedTuple):
 
 
 @final
+@dataclass(frozen=True, eq=False)
 class FeatureCoder:
     """Standardises numeric columns and one-hot encodes all others, fitted on the training rows.
 
@@ -38,31 +40,25 @@ class FeatureCoder:
     lack is all zeros. Numbers come first in x.
 
     Args:
-        columns: The features, in the order of the table.
-        scales: Of the columns of numbers.
-        categories: Of all others, in the order of x; None stands for what is missing.
-        impute: False refuses missing values.
-        source: Where the table comes from, for refusals.
+        columns: Names of the features, in the order of the table.
+        scales: The scale of each numeric column.
+        categories: The categories of each other column, in the order of x; None stands for missing values.
+        impute: Whether to fill missing values; if not, they are refused.
+        source: The origin of the table, for messages.
     """
 
-    def __init__(
-        self,
-        columns: list[str],
-        scales: Mapping[str, Scale],
-        categories: Mapping[str, list[str | None]],
-        *,
-        impute: bool,
-        source: str,
-    ) -> None:
-        self.columns, self.scales, self.categories = columns, dict(scales), dict(categories)
-        self.impute, self.source = impute, source
+    columns: list[str]
+    scales: Mapping[str, Scale]
+    categories: Mapping[str, list[str | None]]
+    impute: bool
+    source: str
 
     @classmethod
     def fit(cls, table: pd.DataFrame, rows: Any, *, impute: bool, source: str) -> Self:
-        """Learn from a table, as ``parsed`` gives it, and the training rows in it.
+        """Fit to the training rows of a table that ``parsed`` has returned.
 
         Raises:
-            ValueError: A column has too many categories, or missing values against ``impute``.
+            ValueError: A column has too many categories, or missing values although ``impute`` is false.
         """
         columns = table.columns.tolist()
         numbers = [name for name in columns if holds_numbers(table[name])]
@@ -106,30 +102,30 @@ class FeatureCoder:
         return [name for name in self.columns if name not in self.scales]
 
     def plain(self) -> dict[str, Any]:
-        """All that it knows, in what a checkpoint and JSON hold."""
+        """All fields as plain values, for checkpoints and JSON."""
         return {
             "columns": self.columns,
             "scales": {name: list(scale) for name, scale in self.scales.items()},
-            "categories": self.categories,
+            "categories": dict(self.categories),
             "impute": self.impute,
             "source": self.source,
         }
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """The other way."""
+        """Rebuild it from the values of ``plain``."""
         scales = {name: Scale(*scale) for name, scale in plain["scales"].items()}
         rest = {"impute": plain["impute"], "source": plain["source"]}
         return cls(plain["columns"], scales, plain["categories"], **rest)
 
     def __call__(self, table: pd.DataFrame, source: str) -> Tensor:
-        """Code a table with the same columns, in any order and among others.
+        """Encode a table that has these columns, in any order and among others.
 
         Returns:
             x: float32 (rows, features).
 
         Raises:
-            ValueError: A column is absent, or a number far from those of the training rows.
+            ValueError: A column is missing, or a number is very far from those of the training rows.
         """
         checked = self._checked(table[self.columns], source)
         x = np.zeros((len(checked), sum(map(self.width_of, self.columns))), dtype=np.float32)
@@ -162,7 +158,7 @@ class FeatureCoder:
         return torch.from_numpy(x)
 
     def _scaled(self, values: "pd.Series[Any]") -> NDArray[np.float64]:
-        """A column of numbers, filled and standardised."""
+        """A numeric column with gaps filled, standardised."""
         median, mean, std = self.scales[str(values.name)]
         numbers = values.to_numpy(dtype=np.float64, copy=True)
         numbers[np.isnan(numbers)] = median
@@ -171,7 +167,7 @@ class FeatureCoder:
         return numbers
 
     def _codes(self, column: "pd.Series[Any]") -> Integers:
-        """The place of each category in x, from the first of its column; -1 where the training rows lack it."""
+        """The index of each value among the categories of its column; -1 for values not in the training rows."""
         known = self.categories[str(column.name)]
         place = {value: i for i, value in enumerate(known) if value is not None}
         codes, texts = pd.factorize(column)
@@ -179,10 +175,10 @@ class FeatureCoder:
         return np.array([*places, known.index(None) if None in known else -1])[codes]
 
     def select(self, table: pd.DataFrame, source: str) -> pd.DataFrame:
-        """The columns of another table that are needed, in their order.
+        """Select the features from another table, in order.
 
         Raises:
-            ValueError: One is absent.
+            ValueError: A feature is missing.
         """
         for name in self.columns:
             if name not in table:
@@ -204,11 +200,11 @@ class FeatureCoder:
                 )
 
     def width_of(self, name: str) -> int:
-        """How many columns of x a column becomes."""
+        """The number of columns of x that a column is encoded as."""
         return 1 if name in self.scales else len(self.categories[name])
 
     def _checked(self, table: pd.DataFrame, source: str) -> pd.DataFrame:
-        """The table with numbers as float64 and all else as text; what is missing stays missing."""
+        """The table with numbers as float64 and everything else as text; missing values stay missing."""
         plain = {name: self._plain(table[name]) for name in self.columns}
         checked = pd.DataFrame(plain, index=table.index, copy=False)
         missing = None if self.impute else checked.isna()

@@ -1,4 +1,4 @@
-"""Rows that stay in their file, of which no more than a batch is in memory."""
+"""Rows of an array that stay in a file and are read batch by batch."""
 
 import mmap
 from collections.abc import Callable, Sequence
@@ -15,17 +15,17 @@ Rows = slice | NDArray[np.integer[Any]] | Tensor
 
 @final
 class FileRows:
-    """The rows of an array in a file, in the place of a tensor (N, ...), for data larger than the memory.
+    """The rows of an array in a file, used in place of a tensor (N, ...) for data larger than memory.
 
-    Choosing rows reads nothing; ``read`` and ``index_select`` read those that were chosen. What the process has of the
-    file is given back after each: pages stay in the system's cache, for as long as that has room for them.
+    Indexing reads nothing; ``read`` and ``index_select`` read the chosen rows. The process releases its pages of the
+    file after each read; the system keeps them in its cache as long as it has room.
 
     Args:
-        path: The file, which must not get shorter.
-        dtype: Of the numbers in it.
-        shape: (N, ...), the first axis first in the file.
+        path: The file, which must not be truncated while it is used.
+        dtype: The type of its numbers.
+        shape: (N, ...), in C order.
         offset: Bytes before the first number.
-        transform: What becomes of rows (B, ...) that were read.
+        transform: Applied to the rows (B, ...) after reading; None for no change.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class FileRows:
 
     @classmethod
     def of_npy(cls, path: Path) -> Self:
-        """Those of an array that NumPy has saved.
+        """The rows of an array saved by ``numpy.save``.
 
         Raises:
-            ValueError: It is no such file, or cut, or holds something other than numbers, row by row.
+            ValueError: It is not such a file, is truncated, or is not a C-contiguous array of numbers.
         """
         try:
             found = np.lib.format.open_memmap(path, mode="r")
@@ -104,5 +104,5 @@ class FileRows:
 
 
 def in_memory(rows: Tensor | FileRows) -> Tensor:
-    """A tensor as it is, and what a file has of one."""
+    """The rows as a tensor: a tensor is returned as it is, and rows of a file are read."""
     return rows.read() if isinstance(rows, FileRows) else rows

@@ -1,4 +1,4 @@
-"""Images or clips in folders, one per class: where they are, how they are split, and which cannot be read."""
+"""Images or clips in folders, one per class: finding them, splitting them, and reporting unreadable ones."""
 
 import logging
 import math
@@ -40,7 +40,7 @@ PARTS = ("train", "validation", "test")
 
 
 class Part(NamedTuple):
-    """The samples of a split, with their classes as indices; none where they are unknown."""
+    """The samples of a split with the indices of their classes; no labels if they are unknown."""
 
     paths: list[Path]
     labels: list[int]
@@ -136,14 +136,14 @@ class ImageFolder(InMemoryData):
 
     @property
     def encoding(self) -> Encoding:
-        """Files by the decoder."""
+        """The encoding of files by the decoder."""
         image = self.decoder.image if isinstance(self.decoder, ClipDecoder) else self.decoder
         assert self.splits
         assert self.pixels is not None
         return Pictures([*self.shape], self.pixels, getattr(image, "white", None), reads_files=True)
 
     def read(self) -> Splits:
-        """Decode the files, or find where they have been.
+        """Decode the files, or read them from the cache.
 
         Raises:
             ValueError: Samples cannot be read, or too few are left.
@@ -242,7 +242,7 @@ class ImageFolder(InMemoryData):
         return _take(part, np.sort(rest)), _take(part, cut)
 
     def _check(self, decoded: Decoded, paths: list[Path], predicted: int) -> None:
-        """Refuse or leave out what cannot be read; for predictions every file is needed, as each has a row."""
+        """Refuse or skip files that cannot be read; files to predict are never skipped, as each has a row."""
         needed = range(len(paths) - predicted if self.skips else 0, len(paths))
         missed = [file for file in decoded.refused if file in needed]
         text = f"{self.noun}s cannot be read: "
@@ -280,7 +280,7 @@ def _take(part: Part, rows: Integers) -> Part:
 
 
 def _scale(sums: NDArray[np.int64], shape: tuple[int, ...]) -> PixelScale:
-    """Of samples with the sums (M, 2, C); exact, so that it does not depend on where the pixels are kept."""
+    """The scale of samples with the sums (M, 2, C); exact, so that it does not depend on where the pixels are kept."""
     total, squares = sums.sum(axis=0) / (len(sums) * math.prod(shape[1:]))
     std = np.sqrt(np.maximum(squares - total**2, 0))
     axes = (shape[0], *[1] * (len(shape) - 1))

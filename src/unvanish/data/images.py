@@ -140,7 +140,7 @@ class Images(InMemoryData):
         return Pictures([*self.shape], self.pixels)
 
     def read(self) -> Splits:
-        """From the files, or from scikit-learn."""
+        """Read the files, or the digits of scikit-learn."""
         if not self.source.archive:
             (x, y), (x_test, y_test) = digits(self.loading)
         else:
@@ -154,7 +154,7 @@ class Images(InMemoryData):
         return Splits((x[training], y[training]), (x[validation], y[validation]), (x_test, y_test))
 
     def _scale(self, x: Tensor) -> PixelScale:
-        """From the training images (N, C, H, W)."""
+        """The scale of the training images (N, C, H, W)."""
         if not self.normalize:
             return PixelScale(torch.zeros(len(x[0]), 1, 1), torch.full((len(x[0]), 1, 1), float(self.source.white)))
         std, mean = torch.std_mean(x, dim=(0, 2, 3), correction=0)
@@ -194,6 +194,6 @@ def digits(loading: Loading) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tenso
 
 
 def cut(y: Tensor, share: float, loading: Loading, dataset: str, class_names: list[str]) -> list[Tensor]:
-    """The rows that are left, and a share of the rows, of every class the same."""
+    """Split off a share of the rows, stratified by class: the other rows, and those split off."""
     names = [f"{dataset}, class {name!r}" for name in class_names]
     return [torch.from_numpy(rows) for rows in split(y.numpy(), names, [share], loading.split_seed)]

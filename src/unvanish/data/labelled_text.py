@@ -34,7 +34,7 @@ _LONGEST_LABEL = 40
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where text and label stand in ``path``, counted from 0, and the names of its columns if it has a header."""
+    """The positions of text and label in ``path``, from 0, and the names of its columns if it has a header."""
 
     path: str
     text: int
@@ -42,7 +42,7 @@ class _Layout:
     names: list[str] | None
 
     def column(self, rows: pd.DataFrame, what: str, path: str) -> list[str]:
-        """The texts or the labels of a file that is laid out like this one, or holds texts alone."""
+        """The texts or the labels of a file with this layout, or of a file with texts only."""
         position, where = (self.text if what == "text" else self.label), ""
         if self.names is not None:
             position, where = _position(rows, self.names[position], path), " below the header"
@@ -58,7 +58,7 @@ class _Layout:
         return column.tolist()
 
     def swallowed(self, texts: list[str], labels: list[str]) -> int | None:
-        """The first text that has lines which end, or begin, like a row with a label."""
+        """The first text with a line that ends, or begins, like a row with a label; None if there is none."""
         after = self.label > self.text
         ends, begins = tuple(f",{label}" for label in labels), tuple(f"{label}," for label in labels)
         for row, text in enumerate(texts):
@@ -71,7 +71,7 @@ class _Layout:
 
 
 class _Loaded(NamedTuple):
-    """All that reading the files gives."""
+    """Everything that is read from the files."""
 
     description: Description
     tokenizer: Tokenizer
@@ -144,12 +144,12 @@ class LabelledText(InMemoryData):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """How a text is written in numbers; the same again whenever it is learnt from the same rows."""
+        """The tokenizer, which is always the same for the same training rows."""
         return self._loaded.tokenizer
 
     @property
     def encoding(self) -> Encoding:
-        """Texts by the tokenizer."""
+        """The encoding of texts by the tokenizer."""
         return Texts(self.tokenizer, self.max_length)
 
     def read(self) -> Splits:
@@ -179,7 +179,12 @@ class LabelledText(InMemoryData):
             shares.append(self.loading.test_share)
         parts = split(groups, names, shares, self.loading.split_seed)
 
-        tokenizer = self._learn([texts[row] for row in parts[0]])
+        known = [texts[row] for row in parts[0]]
+        tokenizer: Tokenizer
+        if self.unit is None:
+            tokenizer = BytePairTokenizer(known, self.vocabulary, padded=True)
+        else:
+            tokenizer = ListTokenizer(known, self.unit, self.vocabulary, padded=True)
         binary = len(class_names) == 2
         dtype = torch.float32 if binary else torch.int64
         x, y = self._coded(tokenizer, texts, self.path), torch.tensor(groups, dtype=dtype)
@@ -206,22 +211,12 @@ class LabelledText(InMemoryData):
         numbers = parts[2].tolist() if rest and not predict else []
         return _Loaded(description, tokenizer, Splits(train, validation, test, predict, numbers))
 
-    def _learn(self, texts: list[str]) -> Tokenizer:
-        if self.unit is None:
-            return BytePairTokenizer(texts, self.vocabulary, padded=True)
-        return ListTokenizer(texts, self.unit, self.vocabulary, padded=True)
-
     def _coded(self, tokenizer: Tokenizer, texts: list[str], path: str) -> Tensor:
         """The texts of a file as x (N, max_length)."""
-        x = np.full((len(texts), self.max_length), PADDING)
-        cut = 0
-        for row, text in zip(x, texts, strict=True):
-            ids = tokenizer.encode(text)
-            cut += len(ids) > self.max_length
-            row[: len(ids)] = ids[: self.max_length]
+        x, cut = Texts(tokenizer, self.max_length).coded(texts)
         if cut:
             logger.info("%s: %d of %d texts are cut to max_length %d", path, cut, len(texts), self.max_length)
-        return torch.from_numpy(x)
+        return x
 
 
 def _rows(path: str) -> pd.DataFrame:
@@ -237,7 +232,7 @@ def _rows(path: str) -> pd.DataFrame:
 
 
 def _position(rows: pd.DataFrame, column: int | str, path: str) -> int:
-    """Where a column stands that is given by position or by its name in the first row."""
+    """The position of a column that is given by position or by its name in the first row."""
     width = rows.shape[1]
     if isinstance(column, str):
         names = rows.iloc[0].tolist()
@@ -254,7 +249,7 @@ def _position(rows: pd.DataFrame, column: int | str, path: str) -> int:
 def _layout(
     rows: pd.DataFrame, path: str, text: int | str | None, label: int | str | None, header: bool | None
 ) -> _Layout:
-    """What was asked for, and where plain, what was left open."""
+    """The layout that was given, with the missing parts guessed if they are unambiguous."""
     width = rows.shape[1]
     if width < 2:
         raise ValueError(f"{path}: texts and labels need two columns, it has one")
@@ -281,7 +276,7 @@ def _layout(
 
 
 def _guess(rows: pd.DataFrame, path: str) -> int:
-    """Which of two columns holds labels: the one whose values are short and come three times, one for each split."""
+    """Guess which of two columns holds labels: the one with short values that occur at least three times on average."""
     below = rows.iloc[1:]
     few = [
         position
@@ -309,7 +304,7 @@ def _refuse_new(labels: list[str], class_names: list[str], path: str, known_from
 
 
 def _sorted(labels: set[str]) -> list[str]:
-    """In the order of numbers where all are."""
+    """Sort labels, as numbers if all of them are."""
     numbers = all(label.removeprefix("-").isdecimal() for label in labels)
     return sorted(labels, key=lambda label: (int(label), label) if numbers else (0, label))
 

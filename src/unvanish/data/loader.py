@@ -15,12 +15,12 @@ from unvanish.data.file_rows import FileRows, in_memory
 class BatchLoader:
     """Cuts tensors into batches, with one index operation a tensor and batch.
 
-    The training order is a permutation fixed by (seed, epoch), so the whole state is the position (epoch, batch), the
-    same on every rank. Batches lie on the device of the tensors. Of rows in a file a rank reads its own alone; a new
-    order costs 8 bytes a row, and reads from all over the file.
+    The training order is a permutation fixed by (seed, epoch), so the whole state is the position (epoch, batch), which
+    is the same on every rank. Batches are on the device of the tensors. Of rows in a file each rank reads only its own;
+    a shuffled order takes 8 bytes a row and reads from random places in the file.
 
     Args:
-        tensors: Tensors with a common first axis, one entry a sample; rows of a file stand for one.
+        tensors: Tensors, or rows of a file, with a common first axis of samples.
         batch_size: Samples in a batch, on each rank.
         shuffle: Load for training: a new order every epoch, as many samples on every rank (the permutation is padded
             by its own beginning), and a last batch of one sample joins the one before it, because BatchNorm cannot
@@ -59,7 +59,7 @@ class BatchLoader:
 
     @property
     def batch_sampler(self) -> SimpleNamespace:
-        """Where Lightning finds ``set_epoch``; a ``sampler`` of ours it would claim to replace to overfit batches."""
+        """Gives Lightning ``set_epoch``; a ``sampler`` it would claim to replace under ``overfit_batches``."""
         return SimpleNamespace(sampler=self, batch_size=self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""What every data module shares: how it is loaded, what it says of itself, and the tensors that it reads."""
+"""What all data modules share: the settings of loading, the description of the data, and the tensors of the splits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Loading:
         validation_share: Share of the training rows that is held out for validation, below 1; 0 for no validation
             split. For a series also a number of rows.
         test_share: Share of the rows to test on, below 1, if there is no official test split, folder or file.
-        device_resident: Keep the whole data set on the trainer's device.
+        device_resident: Whether to keep the whole data set on the trainer's device.
 
     Raises:
         ValueError: A number is out of its range.
@@ -54,7 +54,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class Description:
-    """What a network must know about the data; a data module has each field as a property.
+    """What a network must know about the data; a data module has every field as a property.
 
     Args:
         task: binary, multiclass, regression or next_token.

@@ -1,4 +1,4 @@
-"""What all data sets share whose rows are batched by their index, from the memory or from a file."""
+"""The base class of data sets whose rows are batched by index, from memory or from a file."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -29,13 +29,13 @@ class InMemoryData(LightningDataModule, ABC):
 
     Args:
         loading: How the data are cut into splits and batches.
-        unused: Fields of ``loading`` that mean nothing here, and are refused where they are given.
+        unused: Fields of ``loading`` that have no effect here, and are refused if they are set.
         needs_test: Whether a test split must be cut off.
-        takes_counts: Whether shares may be numbers of rows; their range is then the subclass's to check.
+        takes_counts: Whether shares may be numbers of rows; the subclass then checks their range.
         augmentation: How training images vary; needs ``pixels``.
 
     Raises:
-        ValueError: A field that means nothing is given, or a share is out of its range.
+        ValueError: A field without effect is set, or a share is out of its range.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class InMemoryData(LightningDataModule, ABC):
         self.pixels: PixelScale | None = None
 
     def __repr__(self) -> str:
-        """Which data, and once they are read how many rows each split has."""
+        """The data set and, once it is read, the number of rows in each split."""
         name = getattr(self, "dataset", None) or getattr(self, "path", None)
         words = [str(name)] if name else []
         if "splits" in self.__dict__:
@@ -71,7 +71,7 @@ class InMemoryData(LightningDataModule, ABC):
     @property
     @abstractmethod
     def description(self) -> Description:
-        """What a network must know of the data."""
+        """What a network must know about the data."""
 
     @abstractmethod
     def read(self) -> Splits:
@@ -79,7 +79,7 @@ class InMemoryData(LightningDataModule, ABC):
 
     @property
     def batch_size(self) -> int:
-        """That of ``loading``, where Lightning and its peers look for it."""
+        """The batch size of ``loading``, under the name that Lightning looks for."""
         return self.loading.batch_size
 
     @property
@@ -129,23 +129,23 @@ class InMemoryData(LightningDataModule, ABC):
 
     @property
     def encoding(self) -> Encoding:
-        """What turns new inputs into x, as a checkpoint keeps it; arrays as they are unless a subclass knows more."""
+        """The encoding of new inputs, which checkpoints store; by default arrays are taken as they are."""
         return Arrays([*self.input_shape], is_whole=self.vocabulary_size is not None)
 
     @cached_property
     def known(self) -> dict[str, Any]:
-        """What a network needs of the data to predict, as plain values for its checkpoints."""
+        """What a network must know about the data to predict, as plain values for its checkpoints."""
         return Known(self.description, self.encoding).plain()
 
     def in_units(self, outputs: Tensor) -> Tensor:
-        """What a network gives for the rows to predict, (N, D), in the targets' own units."""
+        """The network's outputs for the rows to predict, (N, D), in the units of the targets."""
         if self.target_std is None or self.target_mean is None:
             return outputs
         return outputs * self.target_std + self.target_mean
 
     @cached_property
     def splits(self) -> Splits:
-        """The tensors of every split, read once; of one without rows there are none.
+        """The tensors of every split, read once; a validation split without rows is an empty tuple.
 
         Raises:
             ValueError: The batch size is greater than the training split.
@@ -159,7 +159,7 @@ class InMemoryData(LightningDataModule, ABC):
         return splits if any(map(len, splits.validation)) else splits._replace(validation=())
 
     def cut(self, x: Tensor | FileRows, y: Tensor) -> Splits:
-        """Cut rows at random, by the shares and the ``split_seed`` of ``loading``; classes keep theirs in every split.
+        """Split rows at random, by the shares and the ``split_seed`` of ``loading``, stratified by class.
 
         Raises:
             ValueError: There are too few rows of a class.

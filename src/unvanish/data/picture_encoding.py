@@ -1,4 +1,4 @@
-"""What turns images and clips into x."""
+"""Encodes images and clips as x."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from unvanish.data.image_decoder import ImageDecoder
 @final
 @dataclass(frozen=True)
 class Pictures:
-    """Takes files of images or clips, or arrays (N, C, H, W) of pixels as the training images had them.
+    """Encodes files of images or clips, or arrays (N, C, H, W) of pixels in the range of the training images.
 
     Args:
         shape: (C, H, W), or of clips (C, T, H, W).
-        scale: What pixels are centred and divided by.
-        white: Of files with 16 bits; see ``ImageFolder``.
-        reads_files: Whether the pixels are those of files.
+        scale: The mean and standard deviation that normalise pixels.
+        white: The value of white in files with 16 bits; see ``ImageFolder``.
+        reads_files: Whether files are accepted.
     """
 
     shape: list[int]
@@ -58,13 +58,13 @@ class Pictures:
         return Encoded(self.scale(pixels), {})
 
     def plain(self) -> dict[str, Any]:
-        """All that it knows."""
+        """All fields as plain values, for checkpoints and JSON."""
         scale = {"mean": self.scale.mean.flatten().tolist(), "std": self.scale.std.flatten().tolist()}
         return {"shape": self.shape, "scale": scale, "white": self.white, "reads_files": self.reads_files}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """The other way."""
+        """Rebuild it from the values of ``plain``."""
         shape = (-1, *[1] * (len(plain["shape"]) - 1))
         mean, std = (torch.tensor(plain["scale"][name]).reshape(shape) for name in ("mean", "std"))
         return cls(plain["shape"], PixelScale(mean, std), plain["white"], plain["reads_files"])

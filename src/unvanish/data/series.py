@@ -1,4 +1,4 @@
-"""Windows over time series: a file, or one that comes with the package."""
+"""Windows over time series: a file, or a series that comes with the package."""
 
 import logging
 from functools import cached_property
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Scaled(NamedTuple):
-    """What the training rows say of the scales: of the features (F,), and of the outputs (horizon * targets,)."""
+    """Means and scales in the training rows: of the features (F,) and of the outputs (horizon * targets,)."""
 
     mean: Floats
     std: Floats
@@ -57,24 +57,24 @@ class Series(InMemoryData):
         dataset: sunspots (yearly) or co2 (weekly), which come with the package. Give this or ``path``.
         path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header, oldest row first.
         targets: The columns of ``path`` to forecast.
-        features: The columns in x; the targets join them. None for every column of numbers.
+        features: The columns of x, in addition to the targets. None for every numeric column.
         date: The column of dates, which must increase and are no feature. None finds one that is called date, datetime,
             timestamp, time or year, or that holds dates like 1958-03, 03/29/1958, 29.03.1958 or 19580329. Where it
             repeats itself, columns called month, day, hour and alike say the rest.
-        ignore: Columns that are not read.
-        delimiter: Between two fields; None: a comma, in .tsv a tab.
-        decimal: Of numbers, a point or a comma.
+        ignore: Columns to leave out.
+        delimiter: The character between two fields; None for a comma, or a tab in .tsv.
+        decimal: The decimal separator, a point or a comma.
         thousands: The thousands separator.
-        encoding: Of a text file.
-        na_values: A text or number that stands for a missing value, or several, besides an empty cell, NA, NaN, null
-            and so on.
+        encoding: The encoding of a text file.
+        na_values: One or more texts or numbers that mean a missing value, besides an empty cell, NA, NaN, null and so
+            on.
         window: Rows in x.
         horizon: Rows in y.
         relative: Forecast the change from the window's last value.
-        seasonal_period: Rows in a period; None for that of ``dataset``, and no seasonal baseline of a file.
+        seasonal_period: Rows in a period; None for that of ``dataset``, or for no seasonal baseline of a file.
         missing: interpolate or refuse missing values. What is interpolated stands in x, but never in its last row,
             which would know of the answer, nor in y: such windows are left out.
-        predict_path: A file of the same columns whose continuation is to be predicted.
+        predict_path: A file with the same columns whose continuation to predict.
         loading: How it is split and batched.
 
     Raises:
@@ -148,7 +148,7 @@ class Series(InMemoryData):
 
     @property
     def summary(self) -> str:
-        """A line for each column of x: how many values are missing and different, and what becomes of it."""
+        """A line for each column of x: its numbers of missing and of distinct values, and how it is used."""
         notes = [
             ColumnNote(str(name), column, "scaled" + ", target" * (name in self.targets) + in_words(column))
             for name, column in self._columns.items()
@@ -168,7 +168,7 @@ class Series(InMemoryData):
         }
 
     def _rmse_of_repeating(self, period: int, ends: Integers) -> float:
-        """The error of forecasting each row by the latest known one that is whole periods before it."""
+        """The RMSE of forecasting each row by the latest known row that is a whole number of periods earlier."""
         steps = np.arange(1, self.horizon + 1)
         before = steps - period * -(-steps // period)
         return float(np.sqrt(np.mean((self._answers[ends[:, np.newaxis] + before] - self._after(ends)) ** 2)))
@@ -183,7 +183,7 @@ class Series(InMemoryData):
 
     @property
     def encoding(self) -> Encoding:
-        """The last window of a series."""
+        """The encoding of the last window of a series."""
         columns = self._columns.columns.tolist()
         scaled = {"mean": self._scaled.mean.tolist(), "std": self._scaled.std.tolist()}
         return TimeTable(
@@ -207,7 +207,7 @@ class Series(InMemoryData):
         return _unfolded(scaled if self.relative else scaled.float(), self.window)
 
     def _x(self, windows: Tensor, ends: Integers) -> Tensor:
-        """The windows whose last rows are ``ends``; still a view where nothing is left out or taken off."""
+        """The windows whose last rows are ``ends``; a view if no window is left out and nothing is subtracted."""
         first, last = ends[0] - self.window + 1, ends[-1] - self.window + 1
         x = windows[first : last + 1] if last - first + 1 == len(ends) else windows[ends - self.window + 1]
         if self.relative:
@@ -220,7 +220,7 @@ class Series(InMemoryData):
         return torch.from_numpy(y).float()
 
     def _changes(self, ends: Integers) -> Floats:
-        """What there is to forecast (N, horizon * targets): values, or their changes if ``relative``."""
+        """The values to forecast (N, horizon * targets), or their changes if ``relative``."""
         base = self._answers[ends][:, np.newaxis] if self.relative else 0.0
         return (self._after(ends) - base).reshape(len(ends), -1)
 
@@ -231,7 +231,7 @@ class Series(InMemoryData):
 
     @cached_property
     def _scaled(self) -> _Scaled:
-        """Means and standard deviations of what is known in the training part; a constant is divided by one."""
+        """Means and standard deviations of the known values in the training part; constants are divided by one."""
         train, ends = self._columns.to_numpy()[: self._sizes[0]], self._ends[0]
         mean, std = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
         if self.relative:
@@ -247,7 +247,7 @@ class Series(InMemoryData):
 
     @cached_property
     def _ends(self) -> list[Integers]:
-        """Of each part, the last input row of each window that asks for nothing unknown and ends on nothing unknown."""
+        """The last input rows of the windows of each part, except where that row or a target has missing values."""
         known = self._columns.notna().to_numpy()
         steps = np.arange(1, self.horizon + 1)
         stops = np.cumsum(self._sizes)
@@ -273,7 +273,7 @@ class Series(InMemoryData):
 
     @cached_property
     def _sizes(self) -> list[int]:
-        """How many rows train, validate and test."""
+        """The numbers of training, validation and test rows."""
         rows = len(self._columns)
         shares = (self.loading.validation_share, self.loading.test_share)
         validation, test = (share if isinstance(share, int) else round(share * rows) for share in shares)
@@ -297,7 +297,7 @@ class Series(InMemoryData):
 
     @cached_property
     def _columns(self) -> pd.DataFrame:
-        """The columns of x, (N, F); what is missing is nan."""
+        """The columns of x, (N, F); missing values are NaN."""
         table = read_table(self.source, self.form) if self.is_file else DATASETS[self.source].read(self.source)
         return self._checked(table, self.source, self.features)
 
@@ -317,7 +317,7 @@ class Series(InMemoryData):
 
     @cached_property
     def _places(self) -> list[Any]:
-        """Where the targets stand among the columns."""
+        """The positions of the targets among the columns."""
         return [self._columns.columns.get_loc(name) for name in self.targets]
 
     @cached_property
@@ -332,7 +332,7 @@ class Series(InMemoryData):
 
     @cached_property
     def _to_predict(self) -> Floats:
-        """The last window there is, (window, F)."""
+        """The last window, (window, F)."""
         if self.predict_path is None:
             return self._filled[-self.window :]
         table = read_table(self.predict_path, self.form)
@@ -341,5 +341,5 @@ class Series(InMemoryData):
 
 
 def _unfolded(rows: Tensor, window: int) -> Tensor:
-    """(N, F) -> every window of it, a view (N - window + 1, window, F)."""
+    """All windows of rows (N, F), as a view (N - window + 1, window, F)."""
     return rows.unfold(0, window, 1).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""What turns the end of a series into x."""
+"""Encodes the end of a series as x."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,18 +17,18 @@ from unvanish.data.timetable import last_window, numbers_in_time
 @final
 @dataclass(frozen=True)
 class TimeTable:
-    """Takes the rows of a series, oldest first, as data frames, files or arrays (N, F): the last window is x.
+    """Encodes the last window of a series, given oldest row first as a data frame, a file or an array (N, F).
 
     Args:
-        columns: The columns in x.
-        targets: Those among them that are forecast.
-        date: The column of dates; None finds it.
-        form: How a file is written.
+        columns: Names of the F columns of x.
+        targets: The columns among them that are forecast.
+        date: The column of dates; None to detect it.
+        form: The format of a file.
         window: Rows in x.
-        horizon: Rows that are forecast.
-        relative: Whether the change from the last row is.
-        mean: (F,) what the columns are centred by.
-        std: (F,) and divided by.
+        horizon: Number of rows to forecast.
+        relative: Whether the network forecasts changes from the last row.
+        mean: (F,) means of the columns in the training rows.
+        std: (F,) the scale by which they are then divided.
     """
 
     columns: list[str]
@@ -62,10 +62,10 @@ class TimeTable:
         return Encoded(x.float()[None], {}, base)
 
     def plain(self) -> dict[str, Any]:
-        """All that it knows."""
+        """All fields as plain values, for checkpoints and JSON."""
         return asdict(self)
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """The other way."""
+        """Rebuild it from the values of ``plain``."""
         return cls(**{**plain, "form": TableFormat(**plain["form"])})

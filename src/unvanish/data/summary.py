@@ -1,4 +1,4 @@
-"""What becomes of each column of a table, in few lines."""
+"""Summarizes in a few lines how each column of a table is used."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _NAME, _BECOMES = 22, 32  # letters
 
 @dataclass(frozen=True, eq=False)
 class ColumnNote:
-    """A column, and what becomes of it in a word or two."""
+    """A column, and in a word or two how it is used."""
 
     name: str
     values: "pd.Series[Any]"
@@ -26,8 +26,8 @@ class ColumnNote:
 def column_table(title: str, notes: Sequence[ColumnNote]) -> str:
     """The title, and a line for each column with its kind and its numbers of missing and of different values.
 
-    Lines are at most 80 letters wide below the title. Of many columns only some are shown, least those that are
-    simply scaled.
+    Lines below the title are at most 80 characters wide. If there are many columns, only some are shown, and fewest of
+    those that are simply scaled.
     """
     shown = list(notes)
     if len(notes) > _LINES:

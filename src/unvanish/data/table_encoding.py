@@ -1,4 +1,4 @@
-"""What turns the rows of a new table into x."""
+"""Encodes the rows of a new table as x."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,12 +18,12 @@ from unvanish.data.table_file import TableFormat, read_table
 @final
 @dataclass(frozen=True)
 class Table:
-    """Takes data frames, files and, in the order of the columns, arrays (N, F).
+    """Encodes data frames, files, and arrays (N, F) in the order of the columns.
 
     Args:
-        coder: What it does to the columns.
-        form: How a file is written.
-        targets: What is predicted; where it is there, it is the truth.
+        coder: The encoding of the columns.
+        form: The format of a file.
+        targets: The target columns; a table that has them gives the truth.
         ids: Columns that name the rows.
     """
 
@@ -33,7 +33,7 @@ class Table:
     ids: list[str]
 
     def __call__(self, inputs: Any) -> Encoded:
-        """Encode rows, one at least."""
+        """Encode at least one row."""
         source = str(inputs) if isinstance(inputs, str | Path) else "the table"
         if isinstance(inputs, str | Path):
             table = read_table(source, self.form, self.coder.texts)
@@ -62,11 +62,11 @@ class Table:
         return Encoded(self.coder(rows, source), carried)
 
     def plain(self) -> dict[str, Any]:
-        """All that it knows."""
+        """All fields as plain values, for checkpoints and JSON."""
         return {"coder": self.coder.plain(), "form": asdict(self.form), "targets": self.targets, "ids": self.ids}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """The other way."""
+        """Rebuild it from the values of ``plain``."""
         form = TableFormat(**plain["form"])
         return cls(FeatureCoder.from_plain(plain["coder"]), form, plain["targets"], plain["ids"])

@@ -32,17 +32,17 @@ _THOUSANDS = (",", ".", " ", "'", "_", "\u2019", "\xa0", "\u202f")
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a table is written; in Parquet ``decimal`` and ``thousands`` apply to texts only.
+    """The format of a table file; in Parquet ``decimal`` and ``thousands`` apply to texts only.
 
     Args:
-        delimiter: Between two fields of a row; None: a comma, in .tsv a tab.
-        decimal: Of numbers, a point or a comma.
+        delimiter: The character between two fields; None for a comma, or a tab in .tsv.
+        decimal: The decimal separator, a point or a comma.
         thousands: The thousands separator.
-        encoding: Of the text.
-        na_values: One text or number, or more, that stand for a missing value, beside pandas' own (nothing, NA, ...).
+        encoding: The text encoding.
+        na_values: Texts or numbers that mean a missing value, besides those of pandas (empty, NA, ...).
 
     Raises:
-        ValueError: An option cannot be so.
+        ValueError: An option has a value that is not allowed.
     """
 
     delimiter: str | None = None
@@ -78,20 +78,20 @@ PLAIN = TableFormat()
 
 
 def suffix_of(path: str) -> str:
-    """What kind of file it is: ``.csv``, also of a compressed one."""
+    """The suffix of a file without that of compression, such as ``.csv``."""
     return Path(path.removesuffix(".gz")).suffix
 
 
 def read_table(path: str, form: TableFormat = PLAIN, as_text: Collection[str] = ()) -> pd.DataFrame:
-    """The rows of a file, one at least; its columns have names that differ.
+    """Read a file with at least one row and different column names.
 
     Args:
         path: A .csv, .tsv or .parquet file, also compressed by gzip.
-        form: How it is written.
-        as_text: Columns that are text, whatever they hold.
+        form: Its format.
+        as_text: Columns to read as text, whatever they contain.
 
     Raises:
-        ValueError: The file cannot be read as what its name says, has no rows, or some that are no rows of this header.
+        ValueError: The file is not of the kind its name says, has no rows, or has rows that do not match the header.
         FileNotFoundError: There is no such file.
         MissingExtraError: Parquet is read by pyarrow, which is not installed.
     """
@@ -112,7 +112,7 @@ def read_table(path: str, form: TableFormat = PLAIN, as_text: Collection[str] = 
 
 
 def column_names(path: str) -> list[str]:
-    """The names of a file's columns, by the first line alone; that of a text is cut where most delimiters are.
+    """The names of a file's columns, read from its first line only; the delimiter is the most frequent one in it.
 
     Raises:
         OSError: It cannot be read.
@@ -142,7 +142,7 @@ def _read_parquet(path: str) -> pd.DataFrame:
 
 
 def _refuse_broken_text(frame: pd.DataFrame) -> None:
-    """Refuse texts that are no UTF-8, which pyarrow reads without a look at them."""
+    """Refuse texts that are not UTF-8, which pyarrow does not check."""
     import pyarrow as pa
 
     for name in [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]:
@@ -179,18 +179,18 @@ def _read_delimited(path: str, form: TableFormat, as_text: Collection[str]) -> p
 
 
 def _parts(content: bytes, options: dict[str, Any]) -> list[pd.DataFrame]:
-    """The rows, some at a time: of all at once the parser would hold several times the file."""
+    """Read the rows in parts; reading them all at once would take several times the memory of the file."""
     with pd.read_csv(BytesIO(content), chunksize=_PART, **options) as reader:
         return [*reader] or [pd.DataFrame(columns=options["names"])]
 
 
 def _is_alike(types: set[str]) -> bool:
-    """Whether a column that was read in parts is what it would be if it were read at once."""
+    """Whether a column that was read in parts has the same values as if it had been read at once."""
     return len(types) == 1 or types == {"int64", "float64"}
 
 
 def _say_zeros(content: bytes, frame: pd.DataFrame, options: dict[str, Any], path: str) -> None:
-    """Log whole numbers that are written like ids, 00501, and are read as 501."""
+    """Log whole numbers that are written like ids, such as 00501, and are read as 501."""
     if not _ZEROS.search(content):
         return
     names = [str(name) for name in frame if is_integer_dtype(frame[name])]
@@ -245,7 +245,7 @@ def _refuse_repeated(names: list[str]) -> None:
 
 
 def _without_unnamed(frame: pd.DataFrame, path: str) -> pd.DataFrame:
-    """Without the row labels that pandas writes, and without what delimiters at the ends of all rows make."""
+    """Drop unnamed columns: the row labels of pandas, and what a delimiter at the end of every row makes."""
     dropped = []
     for name in [name for name in frame.columns.tolist() if name.startswith(_UNNAMED)]:
         labels = np.arange(len(frame))

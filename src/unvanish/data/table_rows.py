@@ -11,11 +11,11 @@ _BLOCK = 2**24  # bytes that are looked at together
 
 
 def checked(content: bytes, delimiter: str) -> tuple[list[str], int]:
-    """The header's fields and the number of rows below it, all of which have as many fields.
+    """Read the header and count the rows below it, all of which must have the same number of fields.
 
     Args:
         content: The text in UTF-8.
-        delimiter: Between two fields.
+        delimiter: The character between two fields.
 
     Raises:
         ValueError: It is empty, or a row does not fit the header.
@@ -33,7 +33,7 @@ def checked(content: bytes, delimiter: str) -> tuple[list[str], int]:
 
 
 def _plain_rows(content: bytes, delimiter: bytes, header: list[str]) -> int | None:
-    """How many rows there are, where each line is plainly one of them, and none the header again; None where not."""
+    """Count the rows if every line is a plain row without quotation marks and the header is not repeated; else None."""
     line = delimiter.join(field.encode() for field in header)
     begin = content.find(b"\n") + 1
     is_plain = len(delimiter) == 1 and b'"' not in content and content.count(b"\r") == content.count(b"\r\n")
@@ -60,7 +60,7 @@ def _plain_rows(content: bytes, delimiter: bytes, header: list[str]) -> int | No
 
 
 def _read_rows(reader: Any, delimiter: str, header: list[str]) -> int:
-    """The same, one row after the other, and in words what is wrong."""
+    """Count the rows one by one, and say what is wrong if they do not fit the header."""
     wrong: list[tuple[int, int]] = []
     rows, line = 0, reader.line_num
     for row in reader:
@@ -92,5 +92,5 @@ def _read_rows(reader: Any, delimiter: str, header: list[str]) -> int:
 
 
 def _swallows_rows(row: list[str], delimiter: str) -> bool:
-    """Whether a field has line breaks, and with each of them the delimiters of a whole row."""
+    """Whether a field contains line breaks, each with as many delimiters as a whole row has."""
     return any("\n" in field and field.count(delimiter) == field.count("\n") * (len(row) - 1) for field in row)

@@ -1,4 +1,4 @@
-"""Rows and columns: a file, or a table that scikit-learn carries."""
+"""Tables: a file, or a data set of scikit-learn."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ _FEW = 1000  # rows
 
 
 class _Read(NamedTuple):
-    """All that reading the file gives."""
+    """Everything that is read from the file."""
 
     description: Description
     splits: Splits
@@ -47,25 +47,25 @@ class Tabular(InMemoryData):
     Numeric columns are imputed with the median and standardised, all others one-hot encoded, both fitted on the
     training rows; a category that these lack is all zeros. Class names are the sorted values of the target; in a binary
     task the second one is positive. The splits are stratified by class. What becomes of each column of a file is
-    logged, and is ``summary``. A file that can be read in two ways is refused, with row and column.
+    logged, and is ``summary``. A file that can be read in two ways is refused, with the row and the column.
 
     Args:
         dataset: breast_cancer, wine, iris or diabetes, from scikit-learn. Give this or ``path``.
         path: A .csv, .tsv or .parquet file, also compressed (.csv.gz), with a header.
         target: The column of ``path`` to predict, or several of numbers.
-        columns: The features. None: all columns but those that name their rows: texts that are different in most rows,
-            and whole numbers that differ in all and are called id, index, nr, no, number or row.
-        ignore: Columns that are not read.
-        categories: Numeric columns that are one-hot encoded, as they are written.
-        delimiter: Between two fields; None: a comma, in .tsv a tab.
-        decimal: Of numbers, a point or a comma.
+        columns: The features. None: all columns except those that name the rows, which are texts that differ in most
+            rows, and whole numbers that differ in all rows and are called id, index, nr, no, number or row.
+        ignore: Columns to leave out.
+        categories: Numeric columns to one-hot encode, with their values as they are written.
+        delimiter: The character between two fields; None for a comma, or a tab in .tsv.
+        decimal: The decimal separator, a point or a comma.
         thousands: The thousands separator.
-        encoding: Of a text file.
-        na_values: A text or number that stands for a missing value, or several, besides an empty cell, NA, NaN, null
-            and so on.
+        encoding: The encoding of a text file.
+        na_values: One or more texts or numbers that mean a missing value, besides an empty cell, NA, NaN, null and so
+            on.
         task: binary, multiclass or regression. auto: two values are binary, texts and few whole numbers multiclass,
             other numbers regression.
-        missing: impute or refuse the missing values of features; one in the target is always refused.
+        missing: impute or refuse missing values of features; a missing target is always refused.
         predict_path: A file of new rows to predict, with the features of the table; other columns are ignored.
             Without it the test split is predicted.
         loading: How it is split and batched.
@@ -123,7 +123,7 @@ class Tabular(InMemoryData):
 
     @property
     def summary(self) -> str:
-        """A line for each column: its kind, how many values are missing and different, and what becomes of it."""
+        """A line for each column: its kind, its numbers of missing and of distinct values, and how it is used."""
         return self._table.summary
 
     @property
@@ -180,7 +180,7 @@ class Tabular(InMemoryData):
         return _Read(description, Splits(train, validation, test, predict, rows, carried), summary, encoding)
 
     def _columns(self) -> pd.DataFrame:
-        """All columns that may be of use, as numbers and texts."""
+        """All columns that may be used, as numbers and texts."""
         if not self.is_file:
             return _read_bundled(self.source)
         frame = read_table(self.source, self.form, self.categories)
@@ -201,7 +201,7 @@ class Tabular(InMemoryData):
         return frame
 
     def _features(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-        """The columns that become x, and why the others do not."""
+        """The columns of the features, and for each other column the reason why it is left out."""
         features, target = frame.drop(columns=self.targets), frame[self.targets[0]]
         if not len(features.columns):
             raise ValueError(f"{self.source}: no column besides the target {', '.join(map(repr, self.targets))}")
@@ -249,7 +249,7 @@ class Tabular(InMemoryData):
         return column_table(f"{self.source}: {size}", notes)
 
     def _task_of(self, targets: pd.DataFrame) -> str:
-        """The task that was asked for or is guessed, once the target allows it."""
+        """The task that was given or is guessed, after checking that the target fits it."""
         task: str = self.wanted_task
         if len(self.targets) > 1:
             if task not in ("auto", "regression"):
@@ -281,7 +281,7 @@ def _guess(target: "pd.Series[Any]") -> str:
 
 
 def _tells(column: "pd.Series[Any]", target: "pd.Series[Any]") -> bool:
-    """Whether each value of a column stands with one value of the target, and is not nearly as rare as a row's name."""
+    """Whether each value of a column goes with one value of the target, and the column does not just name the rows."""
     for rows in (_FEW, len(column)):  # a few tell most columns apart
         if not np.array_equal(pd.factorize(column.iloc[:rows])[0], pd.factorize(target.iloc[:rows])[0]):
             return False
@@ -289,7 +289,7 @@ def _tells(column: "pd.Series[Any]", target: "pd.Series[Any]") -> bool:
 
 
 def _repeats(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows repeat one above them; only those are compared that have the same hash."""
+    """Which rows repeat an earlier one; only rows with the same hash are compared."""
     hashes: Any = np.zeros(len(frame), dtype=np.uint64)
     for column in map(frame.__getitem__, frame):
         values = column + 0.0 if is_float_dtype(column) else column  # of two zeros with different signs
@@ -299,7 +299,7 @@ def _repeats(frame: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def _standardised(targets: pd.DataFrame, train: Integers) -> tuple[Tensor, Tensor, Tensor]:
-    """The targets (N, D), standardised by the training rows, and the mean (D,) and standard deviation (D,) of these."""
+    """The targets (N, D), standardised by the training rows, with the mean (D,) and the std (D,) of these."""
     columns = targets.to_numpy(dtype=float)
     scaler = StandardScaler().fit(columns[train])
     y, mean, std = scaler.transform(columns), scaler.mean_, scaler.scale_

@@ -17,7 +17,7 @@ from unvanish.names import lookup
 
 
 class _Corpus(NamedTuple):
-    """The tokens of each split, (N,) int64, and how they came about; ``test`` may be empty."""
+    """The tokenizer, and the tokens of each split, (N,) int64; ``test`` may be empty."""
 
     tokenizer: Tokenizer
     train: Tensor
@@ -81,12 +81,12 @@ class Text(InMemoryData):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """How the text is written in numbers; the same again whenever it is learnt from the same file."""
+        """The tokenizer, which is always the same for the same file."""
         return self._corpus.tokenizer
 
     @cached_property
     def _corpus(self) -> _Corpus:
-        text = _bundled() if self.path is None else read_text(self.path)
+        text = "\n".join(topics[name] for name in sorted(topics)) if self.path is None else read_text(self.path)
         tested = round(self.loading.test_share * len(text))
         share = 1 - self.loading.validation_share - self.loading.test_share
         trained = int(share * len(text))  # nanoGPT rounds down
@@ -127,10 +127,6 @@ def _windows(tokens: Tensor, length: int, stride: int) -> tuple[Tensor, Tensor]:
     """Cut x and y (windows, length), both views of the tokens (N,)."""
     both = tokens.unfold(0, length + 1, stride)
     return both[:, :-1], both[:, 1:]
-
-
-def _bundled() -> str:
-    return "\n".join(topics[name] for name in sorted(topics))
 
 
 def read_text(path: str) -> str:

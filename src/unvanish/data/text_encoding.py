@@ -1,11 +1,12 @@
-"""What turns texts into x."""
+"""Encodes texts as x."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unvanish.data.encoding import Encoded
 from unvanish.data.tokenizers import PADDING, Tokenizer, tokenizer_from_plain
@@ -14,10 +15,10 @@ from unvanish.data.tokenizers import PADDING, Tokenizer, tokenizer_from_plain
 @final
 @dataclass(frozen=True)
 class Texts:
-    """Takes texts.
+    """Encodes texts as tokens (N, T).
 
     Args:
-        tokenizer: What cuts and numbers them.
+        tokenizer: The tokenizer.
         max_length: T.
     """
 
@@ -29,17 +30,22 @@ class Texts:
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("the network takes texts")
-        x = np.full((len(texts), self.max_length), PADDING)
+        return Encoded(self.coded(texts)[0], {})
+
+    def coded(self, texts: Sequence[str]) -> tuple[Tensor, int]:
+        """The texts as x (N, T), and how many of them are cut."""
+        x, cut = np.full((len(texts), self.max_length), PADDING), 0
         for row, text in zip(x, texts, strict=True):
-            ids = self.tokenizer.encode(text)[: self.max_length]
-            row[: len(ids)] = ids
-        return Encoded(torch.from_numpy(x), {})
+            ids = self.tokenizer.encode(text)
+            cut += len(ids) > self.max_length
+            row[: len(ids)] = ids[: self.max_length]
+        return torch.from_numpy(x), cut
 
     def plain(self) -> dict[str, Any]:
-        """All that it knows."""
+        """All fields as plain values, for checkpoints and JSON."""
         return {"tokenizer": self.tokenizer.plain(), "max_length": self.max_length}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """The other way."""
+        """Rebuild it from the values of ``plain``."""
         return cls(tokenizer_from_plain(plain["tokenizer"]), plain["max_length"])

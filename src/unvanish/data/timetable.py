@@ -1,4 +1,4 @@
-"""The columns of numbers of a table whose rows are steps in time."""
+"""Reads the numeric columns of a table whose rows are steps in time."""
 
 import logging
 from collections.abc import Collection
@@ -28,7 +28,7 @@ def numbers_in_time(
     ignore: Collection[str] = (),
     form: TableFormat = PLAIN,
 ) -> pd.DataFrame:
-    """The columns of numbers in their own order, as float64; what is missing is nan.
+    """The numeric columns in their own order, as float64; missing values are NaN.
 
     The date column says the order of the rows and is no feature. Without ``date`` it is the first column, not asked for
     as a number, that is called date, datetime or timestamp; else that holds dates, as text that begins like 1958-03,
@@ -39,15 +39,15 @@ def numbers_in_time(
 
     Args:
         table: The rows, oldest first.
-        source: Where they come from, for refusals.
+        source: The origin of the rows, for messages.
         targets: Columns that must be among those returned.
-        features: The others that are; None for every column of numbers, which is one where most values are numbers.
-        date: The date column, if it is not to be found.
+        features: The other columns to return; None for every column whose values are mostly numbers.
+        date: The date column; None to detect it.
         ignore: Columns that are not read.
-        form: How the file is written.
+        form: The format of the file.
 
     Raises:
-        ValueError: A column is absent, a date is none or not after the one before it, or a number is none or infinite.
+        ValueError: A column is missing, a date is invalid or not after the one before, or a value is no finite number.
     """
     table = table.reset_index() if isinstance(table.index, pd.DatetimeIndex) else table
     table = table.rename(columns=str)
@@ -85,12 +85,12 @@ def numbers_in_time(
 
 
 def interpolated(columns: pd.DataFrame) -> Floats:
-    """Missing values on the line between their neighbours; before the first and after the last known one, that one."""
+    """Interpolate missing values linearly; before the first and after the last known value, repeat that value."""
     return columns.interpolate(limit_direction="both").to_numpy(dtype=float)
 
 
 def last_window(columns: pd.DataFrame, window: int, source: str) -> Floats:
-    """The last rows, (window, F), interpolated.
+    """The last ``window`` rows, interpolated: (window, F).
 
     Raises:
         ValueError: There are fewer.

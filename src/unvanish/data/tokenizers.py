@@ -1,4 +1,4 @@
-"""Text as whole numbers, and back."""
+"""Tokenizers: text to token numbers, and back."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ class Tokenizer(Protocol):
 
 
 class Unit(NamedTuple):
-    """What a `ListTokenizer` takes for one token, and what it puts between two of them."""
+    """The unit that a `ListTokenizer` cuts texts into, and the text it puts between two tokens when decoding."""
 
     name: str
     cut: Callable[[str], Sequence[str]]
@@ -60,7 +60,7 @@ WORDS = Unit("words", _words, " ")
 
 
 def _quoted(text: str) -> str:
-    """In quotation marks, and by its code where it could not be seen."""
+    """The text in quotation marks; characters that are not visible are escaped."""
     return repr(text) if text.isprintable() and text.strip() else ascii(text)
 
 
@@ -91,7 +91,7 @@ class ListTokenizer:
 
     @classmethod
     def of(cls, unit: Unit, tokens: list[str], *, padded: bool) -> Self:
-        """One that has learnt these tokens, the reserved ones among them."""
+        """A tokenizer with these tokens, which include the reserved ones."""
         self = cls([], unit, padded=padded)
         self._tokens = tokens
         self._ids = {token: index for index, token in enumerate(tokens) if index >= _RESERVED * padded}
@@ -129,7 +129,7 @@ class ListTokenizer:
 
 
 def _interruptible(work: Callable[[], object]) -> None:
-    """Do long work of a library that never looks for Ctrl-C, beside a thread that does."""
+    """Run long work of a library that ignores Ctrl-C in a thread, so that the main thread can be interrupted."""
     done: Future[object] = Future()
 
     def run() -> None:
@@ -176,7 +176,7 @@ class BytePairTokenizer:
 
     @classmethod
     def of(cls, library: str, *, padded: bool) -> Self:
-        """One that has learnt what the library has written down."""
+        """A tokenizer from the text that the library has saved it as."""
         self = cls.__new__(cls)
         self._reserved, self._library = _RESERVED * padded, extra("tokenizers").Tokenizer.from_str(library)
         return self
@@ -205,7 +205,7 @@ class BytePairTokenizer:
 
 
 def tokenizer_from_plain(plain: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that has written down what it knows."""
+    """Rebuild a tokenizer from the values of its ``plain``."""
     if "library" in plain:
         return BytePairTokenizer.of(plain["library"], padded=plain["padded"])
     unit = next(unit for unit in (CHARACTERS, WORDS) if unit.name == plain["unit"])

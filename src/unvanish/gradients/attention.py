@@ -1,30 +1,30 @@
-"""Finds in autograd's graph softmaxes over another axis than the one that their numbers weigh along."""
+"""Finds softmaxes in autograd's graph whose axis is not the one that is summed over afterwards."""
 
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from unvanish.gradients.graph import Node
-from unvanish.gradients.layers import VIEWS, node_name
+from unvanish.gradients.layers import VIEWS, node_name, shape_of, signed
 
-#: Nodes between a softmax and what it weighs, or what has scored it, at most.
+#: Largest number of nodes between a softmax and the product before or after it.
 _NEAR = 16
 _PRODUCTS = ("Bmm", "Mm")
 _SCORES = (*_PRODUCTS, "Baddbmm")
 _RESHAPED = ("View", "UnsafeView", "ReshapeAlias")
-#: What changes numbers one by one, and leaves them where they are.
+#: Elementwise operations, which leave every axis in its place.
 _ALONE = ("Mul", "Div", "NativeDropout", "Clone", "ToCopy", "MaskedFill", "Add", "Sub", "Where")
 
 
 @dataclass(frozen=True)
 class Astray:
-    """A softmax whose axis is not the one that its numbers are then summed over.
+    """A softmax whose axis is not the one that its result is then summed over.
 
     Args:
-        axis: That of the softmax.
-        summed: The one over which what it weighs is summed.
-        shape: Of its numbers.
-        is_attention: Whether they are dot products, as of queries and keys.
+        axis: The axis of the softmax.
+        summed: The axis of its result over which the weighted values are summed.
+        shape: Shape of its result.
+        is_attention: Whether its input is a product of two computed tensors, such as queries and keys.
     """
 
     axis: int
@@ -34,7 +34,7 @@ class Astray:
 
 
 def astray(nodes: Iterable[Node]) -> Iterator[Astray]:
-    """Those in a graph; nothing of what is mapped in ways that are not followed."""
+    """Find them in a graph. Softmaxes behind operations whose axes cannot be followed are left out."""
     for node in nodes:
         name, shape = node_name(node), shape_of(node)
         operands = [before for before, _ in node.next_functions]
@@ -52,28 +52,18 @@ def astray(nodes: Iterable[Node]) -> Iterator[Astray]:
                 yield found
 
 
-def shape_of(node: Node) -> tuple[int, ...]:
-    """Of a node's result."""
-    found = getattr(node, "_input_metadata", None)
-    return tuple(found[0].shape) if found else ()
-
-
 def _axes(node: Node) -> tuple[int, ...]:
-    return tuple(_signed(axis) for axis in getattr(node, "_saved_dim", None) or ())
-
-
-def _signed(number: int) -> int:
-    return number if number < 2**63 else number - 2**64
+    return tuple(signed(axis) for axis in getattr(node, "_saved_dim", None) or ())
 
 
 def _softmax(node: Node, axis: int | None) -> Astray | None:
-    """The softmax that a factor is made by, if its axis is another than that of the factor."""
+    """The softmax that computes a factor, if it runs over another axis than ``axis`` of the factor."""
     for _ in range(_NEAR):
         if node is None or axis is None or axis < 0:
             return None
         name, shape = node_name(node), shape_of(node)
         if name == "Softmax":
-            own = _signed(node._saved_dim) % len(shape)
+            own = signed(node._saved_dim) % len(shape)
             return Astray(own, axis, shape, _is_scored(node)) if own != axis else None
         befores = [before for before, _ in node.next_functions if before is not None]
         if len(befores) != 1:
@@ -84,7 +74,7 @@ def _softmax(node: Node, axis: int | None) -> Astray | None:
 
 
 def _before(node: Node, name: str, shape: tuple[int, ...], axis: int) -> int | None:
-    """Where an axis of a node's result was in what it was made of; None where it was none of its axes."""
+    """The axis of a node's input that becomes ``axis`` of its result; None if there is no such axis."""
     if name in _RESHAPED:
         sizes = tuple(node._saved_self_sym_sizes)
         ahead = math.prod(shape[:axis])
@@ -95,20 +85,18 @@ def _before(node: Node, name: str, shape: tuple[int, ...], axis: int) -> int | N
         before = axis - len(shape) + len(sizes)
         return before if before >= 0 and sizes[before] == shape[axis] else None
     if name == "Permute":
-        return int(_signed(node._saved_dims[axis]) % len(shape))
+        return int(signed(node._saved_dims[axis]) % len(shape))
     if name in ("Transpose", "T"):
-        pair = (
-            [_signed(node._saved_dim0) % len(shape), _signed(node._saved_dim1) % len(shape)] if name != "T" else [0, 1]
-        )
+        pair = [signed(node._saved_dim0) % len(shape), signed(node._saved_dim1) % len(shape)] if name != "T" else [0, 1]
         return pair[1 - pair.index(axis)] if axis in pair else axis
     if name == "Unsqueeze":
-        new = _signed(node._saved_dim) % len(shape)
+        new = signed(node._saved_dim) % len(shape)
         return None if axis == new else axis - (axis > new)
     return axis if name in _ALONE else None
 
 
 def _is_scored(node: Node) -> bool:
-    """Whether a softmax is of products."""
+    """Whether the input of a softmax is a product of two computed tensors."""
     for _ in range(_NEAR):
         befores = [before for before, _ in node.next_functions if before is not None]
         if not befores:
@@ -124,7 +112,7 @@ def _is_scored(node: Node) -> bool:
 
 
 def _is_made(node: Node) -> bool:
-    """Whether a factor is something that was computed, and no weight."""
+    """Whether a factor is computed, and not a weight."""
     for _ in range(_NEAR):
         if hasattr(node, "variable"):
             return False

@@ -16,14 +16,14 @@ from unvanish.gradients.missing import Missing, Untrained
 from unvanish.gradients.passes import small_batches
 from unvanish.gradients.record import Step
 
-#: Full steps by which all optimizers have stepped, if they are not declared.
+#: After this many full steps every optimizer is assumed to have stepped, if optimizers were not declared.
 _LOOKS = 10
 _GONE = "its gradient was gone before the step: an optimizer stepped in the backward pass"
 
 
 @final
 class Connections:
-    """Learns from the graphs of full steps.
+    """Learns the order of the layers, and what does not train, from the graphs of full steps.
 
     Args:
         model: The whole model.
@@ -34,23 +34,24 @@ class Connections:
         self._model = model
         self._missing = missing
         self.optimizers: tuple[Optimizer, ...] = ()
-        #: Whether these are all; otherwise those that have begun a step, with any of the model's parameters.
+        #: Whether the user declared the optimizers. If not, they are those that have begun a step and have parameters
+        #: of the model.
         self.are_declared = False
         self._looks = 0
         self._distance: dict[str, float] = {}
         self._order: dict[str, None] = {}
         self._trunks: tuple[Trunk, ...] = ()
-        #: By optimizer, the parameters that require a gradient and have had none at any step so far.
+        #: For each optimizer, the ids of its parameters that require a gradient and have never had one.
         self._without: dict[Hashable, set[int]] = {}
-        #: The parameters that have had a gradient at any step.
+        #: The ids of the parameters that have had a gradient in any step.
         self._reached: set[int] = set()
         self._outside: dict[int, str] = {}
-        #: Weights of the loss that are some other module's: to look for that takes its time.
+        #: Ids of weights in the loss that belong to other modules; kept because the search for their owner is slow.
         self._foreign: set[int] = set()
         self._parameters: list[nn.Parameter] = []
 
     def order(self, known: Iterable[str]) -> list[str]:
-        """Layers from the input to the loss, then those of ``known`` that have not run."""
+        """The layers from the input to the loss, then those of ``known`` that have not run."""
         # The sort is stable: parallel layers stay in the order of their calls.
         run = dict.fromkeys([*self._order, *self._distance])
         placed = sorted((name for name in run if name in self._distance), key=lambda name: -self._distance[name])
@@ -65,7 +66,7 @@ class Connections:
             self.optimizers += (optimizer,)
 
     def untrained(self) -> list[Untrained]:
-        """What seems to be trained and is not."""
+        """The parameters that seem to be trained but are not."""
         trained = [p for p in self._parameters or self._model.parameters() if p.requires_grad]
         without = set().union(*self._without.values()).intersection(map(id, trained))
         taken = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
@@ -82,7 +83,10 @@ class Connections:
         return [one for one in found if one.names]
 
     def joins(self, earlier: Step, watch: Watch) -> bool:
-        """Whether nothing has run since an earlier step: two optimizers share a backward pass and its trunks."""
+        """Whether no layer has run since an earlier step, as when two optimizers share a backward pass.
+
+        The earlier step then gets the trunks.
+        """
         if watch.seen or not earlier.is_full:
             return False
         earlier.trunks, earlier.part = self._trunks, ""
@@ -95,7 +99,7 @@ class Connections:
             watch: The hooks.
             layers: The model's layers.
             chosen: The ids of the optimizer's parameters; None for all.
-            recorded: Gets its trunks, its unreached and untrained parameters, and the name of its part.
+            recorded: The step to complete with its trunks, its unreached and untrained parameters, and its part's name.
         """
         self._looks += 1
         # A pass that skips layers, as stochastic depth does, says nothing about their place.
@@ -138,13 +142,13 @@ class Connections:
 
     @staticmethod
     def _of_own(watch: Watch, layers: Layers, shown: dict[int, str]) -> dict[str, int]:
-        """The distance to the loss of parameters that are layers by themselves: that of the node that uses them."""
+        """The distance to the loss of parameters that are layers by themselves, from the node that uses them."""
         found = ((shown.get(index, ""), distance) for index, (_, distance) in watch.sight.leaves.items())
         return {name: distance for name, distance in found if name and name not in layers.modules}
 
 
 def _outside(watch: Watch, layers: Layers, shown: dict[int, str]) -> Iterator[tuple[int, Tensor]]:
-    """The leaves of the loss's graph that are weights of no module of the model. Inputs can require gradients too."""
+    """The leaves of the loss's graph that look like weights but belong to no module of the model, with their ids."""
     if any(hasattr(p, "to_local") for _, p in layers.parameters):
         return  # FSDP's gathered weights are no parameters
     # A plain tensor shaped like a weight without a gradient stands in for it. Fast weights do not: through them the
@@ -157,7 +161,7 @@ def _outside(watch: Watch, layers: Layers, shown: dict[int, str]) -> Iterator[tu
 
 
 def _frozen(layers: Layers) -> list[Untrained]:
-    """The weights that want no gradient, where they are more than half of all numbers."""
+    """The weights that require no gradient, if they hold more than half of all elements; else nothing."""
     weights = [(name, p) for name, p in layers.parameters if name]
     frozen = [(name, p.numel()) for name, p in weights if not p.requires_grad]
     if 2 * sum(count for _, count in frozen) <= sum(p.numel() for _, p in weights):
@@ -166,7 +170,7 @@ def _frozen(layers: Layers) -> list[Untrained]:
 
 
 def _kept(model: nn.Module) -> set[int]:
-    """The weights that a model's modules keep in lists, dictionaries and closures, where torch does not look."""
+    """The ids of tensors that a model's modules keep in lists, dicts and closures, where torch does not look."""
     found: set[int] = set()
     queue: list[Any] = [value for module in model.modules() for value in vars(module).values()]
     seen = {id(value) for value in queue}
@@ -188,9 +192,9 @@ def _kept(model: nn.Module) -> set[int]:
 
 
 def _without_a_module(leaves: Sequence[Tensor]) -> set[int]:
-    """Those that no module holds, such as a layer's that is made anew in each forward pass.
+    """The ids of leaves that no module holds, such as the weights of a layer created in each forward pass.
 
-    What another module holds is its own affair: an adversary's weights, or a judge's, of which the loss is made.
+    Weights held by another module are trained elsewhere, such as those of a discriminator that the loss contains.
     """
     tables = (by.values() for by in gc.get_referrers(*leaves) if isinstance(by, dict))
     of_modules = (table for table in tables if all(p is None or isinstance(p, nn.Parameter) for p in table))
@@ -198,7 +202,7 @@ def _without_a_module(leaves: Sequence[Tensor]) -> set[int]:
 
 
 def _without_layers(trunk: Trunk, others: set[str]) -> Trunk | None:
-    """The trunk between the first and the last layer that is not one of ``others``."""
+    """The part of a trunk between its first and last layer that is not in ``others``; None if nothing is left."""
     if not others:
         return trunk
     left = [index for index, name in enumerate(trunk.layers) if name not in others and not name.endswith("+")]

@@ -1,4 +1,4 @@
-"""Reads autograd's graph of a loss: which layers lie on the trunk, which in branches, which call feeds which."""
+"""Reads autograd's graph of a loss: the order of the layers, the trunk that all paths share, and the residual sums."""
 
 import itertools
 from bisect import bisect_left
@@ -11,17 +11,18 @@ from torch import Tensor
 
 Node = Any  # of autograd's graph; torch gives it no public type
 
-#: Larger graphs are not read: the walk would take longer than the step.
+#: Graphs with more nodes are not read, because the walk would take longer than the step.
 LARGEST = 50_000
 
 
 class Trunk(NamedTuple):
-    """What every path from the first layer to the loss runs through.
+    """The layers that lie on every path from a first layer to the loss.
 
     Args:
-        name: Empty for the longest; of another tower what its own layers have in common.
-        layers: From the input on, layers and sums, whose names end with "+": there a branch joins the residual stream.
-        heads: Where the trunk has several ends, the last layer of each of them.
+        name: Empty for the longest trunk; for that of another tower, the common prefix of the names of its own layers.
+        layers: Names of layers and sums, from the input to the loss. The name of a sum, in which a branch joins the
+            residual stream, ends with "+".
+        heads: If the trunk has several ends, the last layer of each.
     """
 
     name: str
@@ -30,16 +31,16 @@ class Trunk(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a graph tells.
+    """What was read in a graph.
 
     Args:
-        distance: By layer how many others lie between it and the loss, on the longest way.
-        trunks: The longest first.
-        sums: The nodes in which branches join a trunk, by name.
-        times: Of calls of a layer that feed later ones of it: their number in that sequence, from 1.
-        leaves: The tensors that want a gradient, with their distance.
-        cut: The nodes of calls that do not reach the loss, nor does anything before them.
-        nodes: All, from the loss on.
+        distance: For each layer, the number of layers between it and the loss on the longest path.
+        trunks: The trunks, the longest first.
+        sums: Names and nodes of the sums in which branches join a trunk.
+        times: For calls of a layer that feed later calls of the same layer, their position in this sequence, from 1.
+        leaves: The leaf tensors that require a gradient, with their distance.
+        cut: The nodes of calls that do not reach the loss, and whose inputs do not reach it in another way either.
+        nodes: All nodes, from the loss to the leaves.
     """
 
     distance: dict[str, int]
@@ -54,14 +55,14 @@ class Look(NamedTuple):
 def look(
     roots: Iterable[Node], calls: Mapping[Node, str], over: Mapping[int, str], below: Mapping[int, int]
 ) -> Look | None:
-    """Read the graph of what is to be differentiated; None where it is too large.
+    """Read the graph behind some nodes; None if it has more than ``LARGEST`` nodes.
 
     Args:
-        roots: The nodes of the loss, or of what a model has returned.
-        calls: The nodes that have made the layers' outputs, with the layers' names, in the order of the calls.
-        over: The names of those whose node is known by its number alone.
-        below: By the numbers of nodes that are views, those of the nodes they view. A view that is changed in place
-            is not part of the graph.
+        roots: The nodes of the loss, or of a model's outputs.
+        calls: The nodes of the layers' outputs, with the layers' names, in the order of the calls.
+        over: Names of further layers, by the sequence number of their output's node.
+        below: For views, the sequence number of the node that they view, by their own. A view that is changed in
+            place is not part of the graph.
     """
     used = _from_leaves([node for node in roots if node is not None])
     if used is None:
@@ -107,11 +108,11 @@ def _is_leaf(node: Node) -> bool:
 def _structure(
     edges: Sequence[int], points: Iterable[tuple[int, str]]
 ) -> tuple[list[int], list[Trunk], list[tuple[str, int]]]:
-    """Distances, trunks and sums; of most networks they are the same at every step, and not found anew.
+    """The distances, trunks and sums of a graph; cached, since most networks have the same graph at every step.
 
     Args:
-        edges: For each node those whose results it uses, and then -1.
-        points: The layers' nodes, with their names.
+        edges: For each node, the nodes whose results it uses, followed by -1.
+        points: The nodes of layers, with the layers' names.
     """
     above: list[list[int]] = [[] for _ in range(edges.count(-1))]  # those that use a node's result
     index = 0
@@ -126,7 +127,7 @@ def _structure(
 
 
 def _from_leaves(roots: Sequence[Node]) -> dict[Node, list[Node]] | None:
-    """All nodes, each after those that it has used, with these."""
+    """All nodes in topological order, each after the nodes whose results it uses, with a list of these."""
     done: dict[Node, list[Node]] = {}
     seen: set[Node] = set()
     stack: list[tuple[Node, list[Node], Iterator[Node]]] = [(None, [], iter(roots))]
@@ -148,7 +149,7 @@ def _from_leaves(roots: Sequence[Node]) -> dict[Node, list[Node]] | None:
 
 
 def _dominators(above: Sequence[Sequence[int]]) -> list[int]:
-    """For each node the nearest one that all ways to the loss run through; -1 is the loss (Cooper et al. 2001)."""
+    """For each node, its immediate dominator: the nearest node on all paths to the loss, or -1 (Cooper et al. 2001)."""
     dominator: list[int] = []
     for users in above:
         common = users[0] if users else -1
@@ -179,11 +180,11 @@ def _trunks(
     distance: Sequence[int],
     dominator: Sequence[int],
 ) -> tuple[list[Trunk], list[tuple[str, int]]]:
-    """The trunk from each layer that no other one feeds, if it has two layers of its own, and where branches join.
+    """The trunk from each first layer, if it has at least two layers of its own, and the sums on the trunks.
 
-    Where a trunk has several ends, the way to each of them is a trunk as well, if it has three layers of its own: of a
-    low-rank adapter, whose second layer begins at zero, nothing is asked. Nor of what comes into a residual branch from
-    its side, such as the embedding of a position: the branch's own layers, behind it, are not its.
+    If a trunk has several ends, the path to each of them is a trunk as well if it has three layers of its own. This
+    excludes low-rank adapters, whose second layer is initialized with zeros. What enters a residual branch from the
+    side, such as a position embedding, begins no trunk either, since the layers behind it belong to the branch.
     """
     fed = [False] * len(above)  # by a layer
     for index in reversed(range(len(above))):
@@ -237,7 +238,7 @@ def _trunks(
 
 
 def _reached(source: int, above: Sequence[Sequence[int]], around: Container[int] = ()) -> list[int]:
-    """What a node's result comes to, itself the first, on ways that have none of ``around``."""
+    """The node and all that use its result, directly or not, on paths without the nodes of ``around``."""
     found = {source: None}
     for index in (queue := [source]):
         users = [user for user in dict.fromkeys(above[index]) if user not in found and user not in around]
@@ -248,11 +249,11 @@ def _reached(source: int, above: Sequence[Sequence[int]], around: Container[int]
 
 @final
 class _Branches:
-    """The layers below each node in the tree of dominators, each of which stands at the end of all ways from these.
+    """Finds the layers below each node in the dominator tree: those whose every path to the loss passes that node.
 
     Args:
-        dominator: Of each node.
-        points: The layers.
+        dominator: The immediate dominator of each node.
+        points: The nodes of layers.
     """
 
     def __init__(self, dominator: Sequence[int], points: Iterable[int]) -> None:
@@ -274,7 +275,7 @@ class _Branches:
         self._places = [self._place[index] for index in self._points]
 
     def beside(self, before: int, node: int) -> list[int]:
-        """The layers below a node, but not below one that is itself below it."""
+        """The layers below ``node`` that are not below ``before``, which is itself below ``node``."""
         first, last = self._span(node)
         skipped, after = self._span(before)
         return [index for index in self._points[first:skipped] + self._points[after:last] if index != node]
@@ -287,7 +288,7 @@ class _Branches:
 def _sums(
     way: Sequence[int], above: Sequence[Sequence[int]], points: Mapping[int, str], branches: _Branches
 ) -> dict[int, str]:
-    """The nodes of a trunk in which branches with layers join it, named by what those layers have in common."""
+    """The nodes of a trunk in which branches with layers join it, named by the common prefix of those layers' names."""
     joined = {}
     for before, node in itertools.pairwise(way):
         # Only where the way itself has forked: what another input brings is no branch of it.
@@ -298,7 +299,7 @@ def _sums(
 
 
 def common_path(names: Sequence[str]) -> str:
-    """What the paths of modules begin with alike; of one name, the name."""
+    """The common prefix of dotted paths of modules; for a single name, the name."""
     paths = [name.split(".") for name in dict.fromkeys(names)]
     shared = 0
     while all(len(path) > shared and path[shared] == paths[0][shared] for path in paths):
@@ -307,7 +308,7 @@ def common_path(names: Sequence[str]) -> str:
 
 
 def _times(order: Sequence[Node], position: Mapping[Node, int], points: Mapping[int, str]) -> dict[Node, int]:
-    """The place of each call in the longest sequence of calls of its layer that feed one another."""
+    """The position of each call, from 1, in the longest sequence of calls of its layer that feed one another."""
     repeated = {name for name, count in Counter(points.values()).items() if count > 2}
     if not repeated:
         return {}
@@ -326,7 +327,7 @@ def _times(order: Sequence[Node], position: Mapping[Node, int], points: Mapping[
 
 
 def _meets(start: Node, known: Mapping[Node, int]) -> bool:
-    """Whether something with layers before it, on the way to the loss, was used for this node as well."""
+    """Whether a node that does reach the loss was also used to compute this node; leaves do not count."""
     seen, queue = {start}, [start]
     for node in queue:
         for before in _before(node):

@@ -1,4 +1,4 @@
-"""Finds in autograd's graph of a loss what it compares a network's output with, and what was done to that before."""
+"""Finds in autograd's graph of a loss which outputs it compares with which targets, and the operations in between."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,23 +11,23 @@ from torch.nn.functional import softplus
 
 from unvanish.gradients import measure
 from unvanish.gradients.graph import Node
-from unvanish.gradients.layers import VIEWS, node_name
+from unvanish.gradients.layers import VIEWS, node_name, shape_of, signed
 from unvanish.gradients.margins import label_of
 from unvanish.gradients.sample import COLUMNS, Sample, columns_of
 
-#: Nodes to look at between the loss and a layer.
+#: Largest number of nodes that are searched between the loss and a layer.
 NEAR = 512
-#: What a node of autograd's graph compares a prediction with a target by.
+#: The kinds of losses, by the names of their nodes in autograd's graph.
 LOSSES = {
     **dict.fromkeys(("NllLoss", "NllLoss2D"), "cross-entropy"),
     **dict.fromkeys(("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"), "binary cross-entropy"),
     **dict.fromkeys(("L1Loss", "SmoothL1Loss", "HuberLoss"), "absolute error"),
     **{"MseLoss": "squared error", "SoftMarginLoss": "margin"},
 }
-#: What has weights, or mixes samples: the way from a loss ends there.
+#: The search stops at these nodes, which have weights or mix samples.
 _ENDS = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Cudnn", "Native", "Embedding", "Linear", "Compiled")
 _MEAN = 1  # as torch numbers the reductions
-#: What activations can return, where their node in autograd's graph does not say it.
+#: The ranges of activations whose nodes in autograd's graph do not store them.
 _RANGES = {
     **dict.fromkeys(("Sigmoid", "Softmax", "Hardsigmoid"), (0.0, 1.0)),
     **{"Tanh": (-1.0, 1.0), "Relu": (0.0, math.inf)},
@@ -38,21 +38,21 @@ _ROUNDED = 1e-5
 
 @dataclass(frozen=True)
 class Head:
-    """What compares a prediction with a target, and what lies between it and a layer.
+    """A comparison of a prediction with a target, and the operations between it and a layer.
 
     Args:
-        loss: cross-entropy, binary cross-entropy, margin, squared or absolute error; empty where none was seen.
-        is_logits: Whether the loss makes probabilities of what it is given.
-        path: What was done to the layer's output, from the loss on, as autograd's graph names it.
-        layer: The layer; empty where none was found.
-        prediction: The shape of what was compared.
-        output: The shape of what the layer has returned.
-        softmax_axis: How many numbers each softmax between the two was over.
-        is_over_batch: Whether a softmax, of torch or by hand, or its logarithm was over the first of several axes.
-        is_mean: Whether the loss is the mean over the batch, as far as that is known.
-        value: The loss for this comparison alone, mean over the rows; NaN where the graph did not tell.
-        target: The target; class labels as one-hot vectors.
-        bounds: The range of the activation that is nearest to the loss; infinite where it has none.
+        loss: cross-entropy, binary cross-entropy, margin, squared error or absolute error; empty if none was found.
+        is_logits: Whether the loss turns the prediction into probabilities itself.
+        path: The names of the nodes from the loss back to the layer's output.
+        layer: The layer; empty if none was found.
+        prediction: Shape of the prediction.
+        output: Shape of the layer's output.
+        softmax_axis: The length of the axis of each softmax between the two.
+        is_over_batch: Whether a softmax or log-softmax, from torch or written out, runs over the first of several axes.
+        is_mean: Whether the loss is the mean over the batch; None if that is not known.
+        value: The loss of this comparison alone, as a mean over the rows; NaN if the graph does not give it.
+        target: Statistics of the target, class labels as one-hot vectors; None if the graph does not give them.
+        bounds: The range of the activation nearest to the loss; (-inf, inf) if it is unbounded.
     """
 
     loss: str
@@ -70,11 +70,11 @@ class Head:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layer, where one was found."""
+        """The layer as a tuple; empty if none was found."""
         return (self.layer,) if self.layer else ()
 
     def is_scaled(self, activation: str) -> bool:
-        """Whether what an activation returns is multiplied, divided or shifted before the loss has it."""
+        """Whether an activation's output is multiplied, divided or shifted before the loss receives it."""
         after = self.path[1 : self.path.index(activation)]
         # The difference that is squared, or the loss's own softmax, is none of it.
         after = after[after.index("LogSoftmax") + 1 :] if "LogSoftmax" in after else after
@@ -85,12 +85,13 @@ class Head:
 def read_heads(
     root: Node, layer_of: Callable[[Node], str | None], last: tuple[Tensor, int] | None = None
 ) -> Iterator[tuple[Head, list[Tensor], list[int]]]:
-    """What a loss compares: each head with its numbers, on the device, and their columns.
+    """Find the comparisons of a loss: each head, its numbers on the device, and the number of columns of each.
 
     Args:
-        root: The node of the loss; what was differentiated already shows its structure, and no numbers.
-        layer_of: The layer that a node is the output of.
-        last: What the last layer has returned, and its node's number: of a difference autograd keeps neither side.
+        root: The node of the loss. After the backward pass the graph still has its structure, but no saved tensors.
+        layer_of: The layer whose output a node computes, or None.
+        last: The last layer's output, and the sequence number of its node; autograd does not save the two sides of a
+            difference.
     """
     seen: set[Node] = set()
     both: set[str] = set()
@@ -117,7 +118,7 @@ def read_heads(
 
 
 def _by_hand(node: Node, above: Sequence[Node]) -> str:
-    """What a loss that was written in operations compares by."""
+    """The kind of a loss that is written in elementary operations; empty if the node does not begin one."""
     name = node_name(node)
     before = [node_name(n) for n, _ in node.next_functions if n is not None]
     is_log = name == "Log"  # which may be of anything, a variance too
@@ -139,19 +140,19 @@ def _by_hand(node: Node, above: Sequence[Node]) -> str:
 
 
 def _weighs(above: Sequence[Node]) -> bool:
-    """Whether what was found is a factor of another term of the loss, as focal loss has (1 - p)^2."""
+    """Whether a node is only a factor of another term of the loss, as (1 - p)^2 is in the focal loss."""
     factors = above[-1].next_functions if above and node_name(above[-1]) == "Mul" else ()
     return len(factors) > 1 and all(factor is not None for factor, _ in factors)
 
 
 def _is_divergence(node: Node, above: Node) -> bool:
-    """Whether a product with a target is subtracted from a constant: the divergence of Kullback and Leibler."""
+    """Whether a product with a target is subtracted from a constant, as in the Kullback-Leibler divergence."""
     is_rest = node_name(above) == "Sub" and above.next_functions[0][0] is None
     return is_rest and _is_product(node, surely=True)
 
 
 def _is_product(node: Node, *, surely: bool = False) -> bool:
-    """Whether tensors are multiplied, and not one with a number; what was differentiated already does not tell."""
+    """Whether two tensors are multiplied, and not a tensor with a number; if that is unknown, not ``surely``."""
     if node_name(node) != "Mul" or len(node.next_functions) < 2:
         return False
     factors = [factor for factor in (_saved(node, "_saved_self"), _saved(node, "_saved_other")) if factor is not None]
@@ -172,15 +173,15 @@ def _head(
     while node is not None and len(path) < 64:
         if (found := layer_of(node)) is not None:
             layer = found
-            shapes.append(_shape(node))
+            shapes.append(shape_of(node))
             break
         name = node_name(node)
         path.append(name)
         if name.startswith((*_ENDS, "Accumulate")):
             path.pop()
-            shapes.append(_shape(node))
+            shapes.append(shape_of(node))
             break
-        shapes.append(_shape(node))
+        shapes.append(shape_of(node))
         axis = _softmax_axis(node, name)
         if axis is not None and shapes[-1]:
             is_over_batch |= len(shapes[-1]) > 1 and axis in (0, -len(shapes[-1]))
@@ -196,7 +197,7 @@ def _head(
         prediction, target = _sides(core.next_functions[0][0], prediction, last)
     shape = tuple(prediction.shape) if prediction is not None else shapes[0]
     if path[0] in ("Log", "LogSigmoid") and (product := next(filter(_is_product, reversed(above)), None)) is not None:
-        shape = _shape(product)  # with the target, to whose shape it may have been broadcast
+        shape = shape_of(product)  # with the target, to whose shape it may have been broadcast
     is_logits = path[0] in ("BinaryCrossEntropyWithLogits", "LogSigmoid") or "LogSoftmax" in path
     names = [node_name(node) for node in above]
     reduction = getattr(core, "_saved_reduction", None)
@@ -204,15 +205,15 @@ def _head(
     ends = (shape, shapes[-1], tuple(over), is_mean)
     head = Head(loss, is_logits, tuple(path), layer, *ends, is_over_batch=is_over_batch, bounds=bounds)
     if target is not None and path[0].startswith("NllLoss"):
-        target = target.where(target != _signed(core._saved_ignore_index), -1)
+        target = target.where(target != signed(core._saved_ignore_index), -1)
     parts, counts = _numbers(loss, path[0], prediction, target, weight)
     return head, parts, counts
 
 
 def _softmax_axis(node: Node, name: str) -> int | None:
-    """The axis of a softmax or its logarithm; of one that was written by hand, exp(z) / exp(z).sum(axis), too."""
+    """The axis of a softmax or log-softmax node, or of exp(z) / exp(z).sum(axis); None for other nodes."""
     if name in ("Softmax", "LogSoftmax"):
-        return _signed(node._saved_dim)
+        return signed(node._saved_dim)
     if name != "Div" or len(node.next_functions) < 2:
         return None
     share, total = node.next_functions[0][0], node.next_functions[1][0]
@@ -222,11 +223,11 @@ def _softmax_axis(node: Node, name: str) -> int | None:
         return None
     axes: Sequence[int] = getattr(total, "_saved_dim", ())
     is_of_exp = [node_name(before) for before, _ in total.next_functions if before is not None] == ["Exp"]
-    return _signed(axes[0]) if is_of_exp and len(axes) == 1 else None
+    return signed(axes[0]) if is_of_exp and len(axes) == 1 else None
 
 
 def _bounds(node: Node, name: str) -> tuple[float, float]:
-    """What an activation can return at least and at most."""
+    """The least and the greatest value that an activation can return."""
     if name not in ("Clamp", "ClampMin", "ClampMax", "Hardtanh"):
         return _RANGES.get(name, (-math.inf, math.inf))
     suffix = "_val" if name == "Hardtanh" else ""
@@ -239,7 +240,7 @@ def _bounds(node: Node, name: str) -> tuple[float, float]:
 
 
 def _is_binary(above: Sequence[Node]) -> bool:
-    """Whether 1 - y and 1 - p are part of the sum that a logarithm is part of."""
+    """Whether the sum that contains a logarithm also contains 1 - y and 1 - p."""
     sums = (node for node in above if node_name(node) in ("Add", "Sub"))
     beside = [node_name(n) for node in sums for term, _ in node.next_functions for n in _below(term, 4)]
     return "Rsub" in beside
@@ -251,16 +252,6 @@ def _below(node: Node, depth: int) -> list[Node]:
     return [node, *(below for before, _ in node.next_functions for below in _below(before, depth - 1))]
 
 
-def _shape(node: Node) -> tuple[int, ...]:
-    found = getattr(node, "_input_metadata", None)
-    return tuple(found[0].shape) if found else ()
-
-
-def _signed(number: int) -> int:
-    """What autograd gives of a negative number is unsigned."""
-    return number if number < 2**63 else number - 2**64
-
-
 def _saved(node: Node, name: str) -> Any:
     try:
         return getattr(node, name, None)
@@ -269,7 +260,7 @@ def _saved(node: Node, name: str) -> Any:
 
 
 def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The prediction, the target and what weighs classes or samples, as far as autograd keeps them."""
+    """The prediction, the target, and the weight of classes or samples; None for what autograd did not save."""
     name = node_name(core)
     if name in LOSSES:
         weights = (_saved(core, f"_saved_{of}") for of in ("weight", "pos_weight"))
@@ -291,7 +282,7 @@ def _compared(core: Node, above: Sequence[Node]) -> tuple[Tensor | None, Tensor 
 def _sides(
     difference: Node, value: Tensor | None, last: tuple[Tensor, int] | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Prediction and target of a difference, where the prediction is known; the difference alone, where it is not."""
+    """The prediction and the target of a difference; if the prediction is not known, the difference and None."""
     is_left = difference.next_functions[0][0] is not None
     node = difference.next_functions[0 if is_left else 1][0]
     while node is not None and node_name(node) in VIEWS:

@@ -58,8 +58,19 @@ _NEAR = 64
 
 
 def node_name(node: Any) -> str:
-    """What a node of autograd's graph computes: ``Relu`` for ReluBackward0."""
+    """The name of the operation of a node in autograd's graph: ``Relu`` for ReluBackward0."""
     return str(node.name()).partition("Backward")[0]
+
+
+def shape_of(node: Any) -> tuple[int, ...]:
+    """The shape of a node's result; () if the node does not know it."""
+    found = getattr(node, "_input_metadata", None)
+    return tuple(found[0].shape) if found else ()
+
+
+def signed(number: int) -> int:
+    """A number that a node has saved: negative ones are stored as unsigned 64-bit integers."""
+    return number if number < 2**63 else number - 2**64
 
 
 def activation_path(tensor: Any, origin: Any) -> list[Any] | None:
@@ -170,7 +181,7 @@ def units_of(weight: nn.Parameter, module: nn.Module) -> int:
 
 
 def units_by_layer(layers: Layers) -> dict[str, int]:
-    """How many units each layer has; 0 of what is no module."""
+    """The number of units of each layer; 0 for a parameter that is a layer by itself."""
     names = dict.fromkeys([*layers.modules, *(name for name, _ in layers.parameters if name)])
     first = {name: parameter for name, parameter in reversed(layers.parameters) if name in layers.modules}
     return {name: units_of(first[name], layers.modules[name]) if name in first else 0 for name in names}

@@ -1,4 +1,4 @@
-"""What was read in the graphs of one step."""
+"""Collects what was read in the graphs of one step."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, final

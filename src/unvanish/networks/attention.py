@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unvanish.networks.activation import build_activation
+from unvanish.activations import build_activation
 from unvanish.networks.normalization import build_normalization
 from unvanish.networks.positions import rotate
 

@@ -168,8 +168,7 @@ class CNN(ReferenceModule):
         """(B, C, *S) -> logits (B, output_size), or (B,) for a binary task."""
         a = self.activation(self.normalization(self.stem(channels_last(x))))
         a = self.last_activation(self.last_normalization(self.stages(a)))
-        logits: Tensor = self.output(self.dropout(a.flatten(start_dim=2).mean(dim=2)))
-        return logits.squeeze(-1) if self.settings.task == "binary" else logits
+        return self.logits_of(self.output(self.dropout(a.flatten(start_dim=2).mean(dim=2))))
 
 
 def _shortcut(inputs: int, outputs: int) -> nn.Module:

@@ -111,5 +111,4 @@ class CompactCNN(ReferenceModule):
         """(B, C, *S) -> logits (B, output_size), or (B,) for a binary task."""
         # flatten would copy these maps itself, but torch 2.14 compiles it to a view where GroupNorm made them.
         a = self.stages(channels_last(x)).clone(memory_format=torch.contiguous_format)
-        logits: Tensor = self.output(self.dropout(a.flatten(start_dim=1)))
-        return logits.squeeze(-1) if self.settings.task == "binary" else logits
+        return self.logits_of(self.output(self.dropout(a.flatten(start_dim=1))))

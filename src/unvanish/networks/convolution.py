@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from unvanish.networks.activation import build_activation
+from unvanish.activations import build_activation
 from unvanish.networks.normalization import build_normalization
 
 _KINDS = {3: "images", 4: "clips"}

@@ -3,11 +3,12 @@
 Shapes: B texts, T tokens, V tokens in the vocabulary.
 """
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from unvanish.bounds import NonNegativeFloat, PositiveInt, check_bounds
 
 
 @torch.no_grad()
@@ -16,8 +17,8 @@ def generate(
     tokens: Tensor,
     count: int,
     *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
+    temperature: NonNegativeFloat = 1.0,
+    top_k: PositiveInt | None = None,
     use_cache: bool = True,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -41,7 +42,8 @@ def generate(
     extend: Any = getattr(model, "extend", None)
     if extend is None:
         raise ValueError(f"{type(model).__name__} has no method extend, which continues from token to token")
-    _check(tokens, count, temperature, top_k)
+    check_bounds(generate, locals())
+    _check(tokens, count)
     context: int | None = getattr(model, "context", None)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -62,17 +64,13 @@ def generate(
     return text
 
 
-def _check(tokens: Tensor, count: int, temperature: float, top_k: int | None) -> None:
+def _check(tokens: Tensor, count: int) -> None:
     if tokens.dtype != torch.int64 or tokens.dim() != 2:
         raise ValueError(f"tokens are int64 (B, T), not {tokens.dtype} {tuple(tokens.shape)}")
     if not tokens.shape[1]:
         raise ValueError("there is no token to continue from; give at least one")
     if count < 0:
         raise ValueError(f"the number of tokens to add is {count}; it must not be negative")
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}; it must be finite and not negative")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}; it must be at least 1")
 
 
 def _draw(logits: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None) -> Tensor:

@@ -9,9 +9,8 @@ from typing import final
 
 from torch import Tensor, nn
 
-from unvanish.activations import ActivationName
+from unvanish.activations import ActivationName, build_activation
 from unvanish.bounds import PositiveInt
-from unvanish.networks.activation import build_activation
 from unvanish.networks.initialization import initialize
 from unvanish.networks.normalization import NormalizationName, build_normalization
 from unvanish.training import ReferenceModule, Training
@@ -95,8 +94,7 @@ class MLP(ReferenceModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *input_shape) -> logits (B, output_size), or (B,) for a binary task."""
-        logits: Tensor = self.output(self.hidden(x.flatten(start_dim=1)))
-        return logits.squeeze(-1) if self.settings.task == "binary" else logits
+        return self.logits_of(self.output(self.hidden(x.flatten(start_dim=1))))
 
 
 def _sizes(hidden_sizes: list[int] | int, num_layers: int | None) -> list[int]:

@@ -175,8 +175,7 @@ class Recurrent(ReferenceModule):
             return self.extend(x)[0]
         lengths = self._lengths(x)
         h = self._last(self._run(x, None, lengths)[0], lengths)
-        logits: Tensor = self.output(h)
-        return logits.squeeze(-1) if self.settings.task == "binary" else logits
+        return self.logits_of(self.output(h))
 
     def extend(self, x: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
         """Logits (B, T, V) of tokens (B, T) that follow those in ``cache``, and the cache that includes them.

@@ -157,8 +157,7 @@ class Transformer(ReferenceModule):
             seen[:, 0] = True
             h, _ = self._run(x, mask=seen[:, None, None])
             h = (h * seen.unsqueeze(-1)).sum(dim=1) / seen.sum(dim=1, keepdim=True)
-        logits: Tensor = self.output(self.normalization(h))
-        return logits.squeeze(-1) if self.settings.task == "binary" else logits
+        return self.logits_of(self.output(self.normalization(h)))
 
     def extend(self, x: Tensor, cache: list[KeysValues] | None = None) -> tuple[Tensor, list[KeysValues]]:
         """Logits (B, T, V) of tokens (B, T) that follow those in ``cache``, and the cache that includes them.

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from unvanish.bounds import PositiveInt
 from unvanish.networks.pretrained import pretrained
 from unvanish.training import ReferenceModule, Training
 from unvanish.trust import build_module, first_line
@@ -48,7 +49,7 @@ class Wrap(ReferenceModule):
     def __init__(
         self,
         input_shape: tuple[int, ...],
-        output_size: int,
+        output_size: PositiveInt,
         module: str,
         arguments: dict[str, Any] | None = None,
         weights: str | None = None,
@@ -56,8 +57,6 @@ class Wrap(ReferenceModule):
         training: Training = Training(),
     ) -> None:
         super().__init__(training)
-        if output_size < 1:
-            raise ValueError(f"output_size is {output_size}; it must be at least 1")
         self.module = build_module(module, pretrained(module, arguments or {}, weights))
         first = next((m for m in self.module.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
         self.channels = first.in_channels if first and len(input_shape) == first.weight.dim() - 1 else None
@@ -81,8 +80,7 @@ class Wrap(ReferenceModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *input_shape) -> logits (B, C), (B,) for a binary task, (B, T, V) for next_token."""
-        logits: Tensor = self._call(self.module, x)
-        return logits.squeeze(-1) if self.settings.task == "binary" and logits.dim() > 1 else logits
+        return self.logits_of(self._call(self.module, x))
 
     def _call(self, module: nn.Module, x: Tensor) -> Any:
         return module(x.expand(-1, 3, *x.shape[2:]) if self.repeats else x)

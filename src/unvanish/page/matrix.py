@@ -39,7 +39,6 @@ def packed(
     rows: Mapping[str, Mapping[int, float]],
     *,
     log: bool,
-    steps: Sequence[int] | None = None,
     is_log_already: bool = False,
 ) -> Packed:
     """Pack numbers by layer and step.
@@ -48,10 +47,9 @@ def packed(
         title: Of the quantity.
         rows: By layer, from the input, the number at each step; what was not measured is left out.
         log: Whether logarithms are drawn.
-        steps: Of the columns; all that occur, if None.
         is_log_already: Whether the numbers are logarithms, of which that of 0 is -inf.
     """
-    columns = sorted({step for row in rows.values() for step in row}) if steps is None else list(steps)
+    columns = sorted({step for row in rows.values() for step in row})
     place = {step: index for index, step in enumerate(columns)}
     values, codes = np.zeros((len(rows), len(columns))), np.full((len(rows), len(columns)), MISSING, "<u2")
     for index, row in enumerate(rows.values()):
@@ -69,7 +67,7 @@ def packed(
     codes[there & np.isinf(logs)] = INFINITE
     if log:
         codes[there & (logs == -np.inf)] = ZERO
-    data = base64.b64encode(codes.tobytes()).decode("ascii")
+    data = _encoded(codes)
     return Packed(title=title, log=log, layers=list(rows), steps=columns, low=low, high=high, data=data)
 
 
@@ -104,7 +102,7 @@ def joined(parts: Sequence[Packed]) -> Packed:
         pieces.append(piece)
     steps = [step for part in parts for step in part["steps"]]
     order = np.argsort(steps, kind="stable")
-    data = base64.b64encode(np.ascontiguousarray(np.hstack(pieces)[:, order]).tobytes()).decode("ascii")
+    data = _encoded(np.hstack(pieces)[:, order])
     found = {"layers": layers, "steps": [steps[index] for index in order], "low": low, "high": high, "data": data}
     return Packed(**{**parts[0], **found})  # type: ignore[typeddict-item]
 
@@ -112,7 +110,11 @@ def joined(parts: Sequence[Packed]) -> Packed:
 def row_of(matrix: Packed, layer: str) -> Packed:
     """Of a matrix one layer."""
     row = _codes(matrix)[matrix["layers"].index(layer)]
-    return {**matrix, "layers": [layer], "data": base64.b64encode(row.tobytes()).decode("ascii")}
+    return {**matrix, "layers": [layer], "data": _encoded(row)}
+
+
+def _encoded(codes: Any) -> str:
+    return base64.b64encode(np.ascontiguousarray(codes).tobytes()).decode("ascii")
 
 
 def _codes(matrix: Mapping[str, Any]) -> Any:
@@ -130,5 +132,5 @@ def thinned(matrix: Packed, columns: int) -> Packed:
     """The same with at most so many steps, evenly spaced."""
     codes = _codes(matrix)
     kept = evenly(range(len(matrix["steps"])), columns)
-    data = base64.b64encode(np.ascontiguousarray(codes[:, kept]).tobytes()).decode("ascii")
+    data = _encoded(codes[:, kept])
     return {**matrix, "steps": [matrix["steps"][index] for index in kept], "data": data}

@@ -31,6 +31,7 @@ _SCORES = {
     "val/{}": "validation",
 }
 _METRICS = ("accuracy", "auroc", "perplexity", "rmse", "r2", "loss")
+_SCORE_TAGS = [kind.format(metric) for kind in _SCORES for metric in _METRICS]
 _OLD_VERDICT = re.compile(
     r"\*\*(?P<name>[^*]+)\*\* after (?P<steps>\d+) steps: (?P<evidence>.*?)\.\n\n\*\*Why:\*\* (?P<cause>[^\n]*)"
     r"(?:\n\n\*\*Try\*\* (?P<remedies>[^\n]*)\.)?",
@@ -83,7 +84,7 @@ class Reader:
             return []
         summaries = self._texts(TAB, _SUMMARY, list(tags))
         verdicts = self._texts("text", _VERDICT, [run for run in tags if run not in summaries])
-        sums = self._last(list(tags), ["gradient/first_over_last", *_score_tags()])
+        sums = self._last(list(tags), ["gradient/first_over_last", *_SCORE_TAGS])
         states = self._states(list(tags))
         found = []
         for run in sorted(tags, key=_natural):
@@ -114,7 +115,8 @@ class Reader:
         chosen = {run: name for run in runs if (name := next((n for n in names if n in tags[run]), None))}
         if not chosen:
             raise errors.NotFoundError(f"no {quantity} in {', '.join(runs)}")
-        orders, deep = self._orders(runs), self._all_layers(runs)
+        orders = {run: json.loads(text)["layers"] for run, text in self._texts(TAB, _SUMMARY, runs).items()}
+        deep = self._all_layers(runs)
         wanted = {f"{name}/{layer}" for run, name in chosen.items() for layer in tags[run][name]}
         curves = self._curves(list(chosen), wanted, points)
         looks = shown(quantity)
@@ -182,9 +184,6 @@ class Reader:
                 raise errors.NotFoundError(f"no run {run} with gradients")
         return tags
 
-    def _orders(self, runs: Sequence[str]) -> dict[str, list[str]]:
-        return {run: json.loads(text)["layers"] for run, text in self._texts(TAB, _SUMMARY, runs).items()}
-
     def _states(self, runs: Collection[str]) -> dict[str, dict[str, dict[int, str]]]:
         """By run, recurrent layer and t the tags of |dL/dh_t|."""
         found: dict[str, dict[str, dict[int, str]]] = {}
@@ -218,40 +217,29 @@ class Reader:
 
     def _texts(self, plugin: str, tag: str, runs: Collection[str]) -> dict[str, str]:
         """The last text under a tag, by run."""
-        if not runs:
-            return {}
-        read = self._data.read_tensors(
-            **self._asked,
-            plugin_name=plugin,
-            downsample=POINTS,
-            run_tag_filter=provider.RunTagFilter(runs=runs, tags=[tag]),
-        )
         return {
             run: bytes(series[tag][-1].numpy.flat[0]).decode("utf-8", "replace")
-            for run, series in read.items()
+            for run, series in self._tensors(plugin, runs, [tag]).items()
             if series.get(tag)
         }
 
+    def _tensors(self, plugin: str, runs: Collection[str], tags: Collection[str] | None = None) -> Any:
+        """What a plugin has of some runs, by run and tag."""
+        chosen = provider.RunTagFilter(runs=runs, tags=tags)
+        asked = {"plugin_name": plugin, "downsample": POINTS, "run_tag_filter": chosen}
+        return self._data.read_tensors(**self._asked, **asked) if runs else {}
+
     def _all_layers(self, runs: Collection[str]) -> dict[str, AllLayers]:
         """Of the runs those that have more layers than TensorBoard's own pages show."""
-        read = self._data.read_tensors(
-            **self._asked, plugin_name=TAB, downsample=POINTS, run_tag_filter=provider.RunTagFilter(runs=runs)
-        )
         blocks = {
             run: [series[tag][-1].numpy.flat[0] for tag in sorted(series) if tag.startswith(f"{LAYERS}/")]
-            for run, series in read.items()
+            for run, series in self._tensors(TAB, runs).items()
         }
         return {run: AllLayers(found) for run, found in blocks.items() if found}
 
     def _histogram(self, run: str, tag: str) -> dict[str, Any] | None:
         """The last one: log10 of the edges, and the counts between."""
-        read = self._data.read_tensors(
-            **self._asked,
-            plugin_name="histograms",
-            downsample=POINTS,
-            run_tag_filter=provider.RunTagFilter(runs=[run], tags=[tag]),
-        )
-        points = read.get(run, {}).get(tag, ())
+        points = self._tensors("histograms", [run], [tag]).get(run, {}).get(tag, ())
         if not points:
             return None
         buckets = [(float(low), float(high), float(count)) for low, high, count in points[-1].numpy if count > 0]
@@ -277,10 +265,6 @@ def _natural(name: str) -> list[Any]:
 def _ordered(order: Sequence[str], layers: Collection[str]) -> list[str]:
     known = [layer for layer in order if layer in layers]
     return known + sorted(set(layers) - {*known}, key=_natural)
-
-
-def _score_tags() -> list[str]:
-    return [kind.format(metric) for kind in _SCORES for metric in _METRICS]
 
 
 def _score(sums: Mapping[str, float]) -> dict[str, Any] | None:

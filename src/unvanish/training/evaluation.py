@@ -5,7 +5,7 @@ Shapes: B samples, N samples of the split, C classes, D targets, T tokens, V wor
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self, final
+from typing import final
 
 import torch
 import torchmetrics.functional as M
@@ -63,15 +63,6 @@ class Scores:
                 if not (value > other if objective(task, name).mode == "max" else value < other)
             ]
         return {kind: names for kind, names in worse.items() if names}
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON and checkpoints."""
-        return {"values": self.values, "baselines": self.baselines, "confusion": self.confusion}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The other way."""
-        return cls(**values)
 
 
 @final

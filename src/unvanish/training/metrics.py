@@ -96,18 +96,6 @@ def _share(found: Answers) -> Tensor:
     return share[1] if found.classes == 2 else share[counts > 0].mean()
 
 
-def _has_two_classes(found: Answers) -> bool:
-    return bool(found.truth.min() < found.truth.max())
-
-
-def _has_positives(found: Answers) -> bool:
-    return found.classes > 2 or bool(found.truth.any())
-
-
-def _half(_: Answers) -> Tensor:
-    return torch.tensor(0.5)
-
-
 def _classification(name: str, **options: object) -> Metric:
     value = _of_classes(getattr(M, name if name != "f1" else "f1_score"), **options)  # type: ignore[arg-type]
     return Metric("max", value, lambda found: value(found.constant), is_usual=name == "accuracy")
@@ -122,8 +110,20 @@ _CLASSES = {
     "precision": _classification("precision"),
     "recall": _classification("recall"),
     "f1": _classification("f1"),
-    "auroc": Metric("max", _of_scores(M.auroc), _half, _has_two_classes, needs_scores=True),
-    "average_precision": Metric("max", _of_scores(M.average_precision), _share, _has_positives, needs_scores=True),
+    "auroc": Metric(
+        "max",
+        _of_scores(M.auroc),
+        lambda found: torch.tensor(0.5),
+        lambda found: bool(found.truth.min() < found.truth.max()),
+        needs_scores=True,
+    ),
+    "average_precision": Metric(
+        "max",
+        _of_scores(M.average_precision),
+        _share,
+        lambda found: found.classes > 2 or bool(found.truth.any()),
+        needs_scores=True,
+    ),
 }
 METRICS: dict[str, dict[str, Metric]] = {
     "binary": _CLASSES | {"auroc": _CLASSES["auroc"]._replace(is_usual=True)},

@@ -51,6 +51,10 @@ class ReferenceModule(L.LightningModule):
         self._evaluation: Evaluation | None = None
         self.total_steps = 1  # of the optimizer; known when training starts, and the schedules' first factor needs none
 
+    def logits_of(self, outputs: Tensor) -> Tensor:
+        """Outputs (B, C) as the task's logits: (B,) for a binary task, and unchanged for the others."""
+        return outputs.squeeze(-1) if self.settings.task == "binary" and outputs.dim() > 1 else outputs
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """The loss of a batch (x, y), penalties included."""
         x, y = batch

@@ -1,20 +1,13 @@
 """Learning-rate schedules as one function of the step, so that a run's length may become known late."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from unvanish.bounds import ClosedUnitInterval, NonNegativeInt, check_bounds
 from unvanish.names import lookup
 from unvanish.training.brief import brief
-
-
-def _constant(_: float) -> float:
-    return 1.0
-
-
-def _linear(progress: float) -> float:
-    return 1 - progress
 
 
 def _cosine(progress: float) -> float:
@@ -29,7 +22,12 @@ def _one_cycle(progress: float, rise: float = 0.3, start: float = 1 / 25, end: f
     return end + (1 - end) * _cosine((progress - rise) / (1 - rise))
 
 
-_SHAPES = {"constant": _constant, "linear": _linear, "cosine": _cosine, "one_cycle": _one_cycle}
+_SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1 - progress,
+    "cosine": _cosine,
+    "one_cycle": _one_cycle,
+}
 
 
 @dataclass(frozen=True, repr=False)

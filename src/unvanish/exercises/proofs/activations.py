@@ -13,93 +13,47 @@ from unvanish.exercises.proofs.compare import Function, autograd, drawn, few, sa
 _cases: Any = given(seed=seeds, shape=st.lists(sizes, min_size=1, max_size=3), scale=st.sampled_from([1.0, 10.0]))
 
 
-_EDGES = [torch.tensor([z], dtype=torch.float64) for z in (-1e4, -40.0, 0.0, 40.0, 1e4)]
+#: By what is said of them, z where an activation saturates or has a kink.
+_EDGES = {f" at z = {z:g}": torch.tensor([z], dtype=torch.float64) for z in (-1e4, -40.0, 0.0, 40.0, 1e4)}
 
 
 def _z(seed: int, shape: list[int], scale: float) -> Tensor:
     return scale * drawn(seed, shape)[0]
 
 
-def _value(f: Function, torchs: Function, z: Tensor) -> None:
-    same(f(z), torchs(z), "a")
-    for edge in _EDGES:
-        same(f(edge), torchs(edge), f"a at z = {edge.item():g}")
+def _value(torchs: Function, *options: tuple[float, ...]) -> Function:
+    """The proof of an activation: torch's, also where it saturates; with each of ``options``, where there are any."""
+
+    @few
+    @_cases
+    def proof(f: Function, seed: int, shape: list[int], scale: float) -> None:
+        for own in options or ((),):
+            for at, z in {"": _z(seed, shape, scale), **_EDGES}.items():
+                same(f(z, *own), torchs(z, *own), f"a{at}")
+
+    return proof  # type: ignore[no-any-return]
 
 
-def _derivative(f: Function, torchs: Function, z: Tensor) -> None:
-    (expected,) = autograd(torchs, torch.ones_like(z), z)
-    same(f(z), expected, "the derivative", "autograd")
-    for edge in _EDGES:
-        (expected,) = autograd(torchs, torch.ones_like(edge), edge)
-        same(f(edge), expected, f"the derivative at z = {edge.item():g}", "autograd")
+def _derivative(torchs: Function, *options: tuple[float, ...]) -> Function:
+    """The proof of its derivative: autograd's, also where it saturates and at a kink."""
+
+    @few
+    @_cases
+    def proof(f: Function, seed: int, shape: list[int], scale: float) -> None:
+        for own in options or ((),):
+            for at, z in {"": _z(seed, shape, scale), **_EDGES}.items():
+                (expected,) = autograd(lambda z, own=own: torchs(z, *own), torch.ones_like(z), z)
+                same(f(z, *own), expected, f"the derivative{at}", "autograd")
+
+    return proof  # type: ignore[no-any-return]
 
 
-@few
-@_cases
-def sigmoid(f: Function, seed: int, shape: list[int], scale: float) -> None:
-    """torch's."""
-    _value(f, torch.sigmoid, _z(seed, shape, scale))
-
-
-@few
-@_cases
-def sigmoid_derivative(f: Function, seed: int, shape: list[int], scale: float) -> None:
-    """Autograd's."""
-    _derivative(f, torch.sigmoid, _z(seed, shape, scale))
-
-
-@few
-@_cases
-def log_sigmoid(f: Function, seed: int, shape: list[int], scale: float) -> None:
-    """torch's."""
-    _value(f, F.logsigmoid, _z(seed, shape, scale))
-
-
-@few
-@_cases
-def tanh(f: Function, seed: int, shape: list[int], scale: float) -> None:
-    """torch's."""
-    _value(f, torch.tanh, _z(seed, shape, scale))
-
-
-@few
-@_cases
-def tanh_derivative(f: Function, seed: int, shape: list[int], scale: float) -> None:
-    """Autograd's."""
-    _derivative(f, torch.tanh, _z(seed, shape, scale))
-
-
-@few
-@_cases
-def relu(f: Function, seed: int, shape: list[int], scale: float) -> None:
-    """torch's."""
-    _value(f, torch.relu, _z(seed, shape, scale))
-
-
-@few
-@_cases
-def relu_derivative(f: Function, seed: int, shape: list[int], scale: float) -> None:
-    """Autograd's, at the kink as well."""
-    _derivative(f, torch.relu, _z(seed, shape, scale))
-
-
-@few
-@_cases
-def leaky_relu(f: Function, seed: int, shape: list[int], scale: float) -> None:
-    """torch's, of any slope."""
-    for slope in (0.01, 0.3):
-        _value(
-            lambda z, slope=slope: f(z, slope), lambda z, slope=slope: F.leaky_relu(z, slope), _z(seed, shape, scale)
-        )
-
-
-@few
-@_cases
-def leaky_relu_derivative(f: Function, seed: int, shape: list[int], scale: float) -> None:
-    """Autograd's, of any slope, at the kink as well."""
-    for slope in (0.01, 0.3):
-        z = _z(seed, shape, scale)
-        _derivative(lambda z, slope=slope: f(z, slope), lambda z, slope=slope: F.leaky_relu(z, slope), z)
+_SLOPES = (0.01,), (0.3,)
+sigmoid, sigmoid_derivative = _value(torch.sigmoid), _derivative(torch.sigmoid)
+tanh, tanh_derivative = _value(torch.tanh), _derivative(torch.tanh)
+relu, relu_derivative = _value(torch.relu), _derivative(torch.relu)
+leaky_relu, leaky_relu_derivative = _value(F.leaky_relu, *_SLOPES), _derivative(F.leaky_relu, *_SLOPES)
+log_sigmoid = _value(F.logsigmoid)
 
 
 @few

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -59,40 +58,30 @@ def convolution_backward(f: Function, case: tuple[Tensor, Tensor, Tensor, int, i
     same(f(delta, x, W, stride, padding), expected, "(dL/dx, dL/dW, dL/db)", "autograd")
 
 
-def _pool(f: Function, torchs: Function, case: tuple[Tensor, int]) -> None:
-    same(f(*case), torchs(*case), "y")
+def _pool(torchs: Function) -> Function:
+    """The proof of a pooling: torch's."""
+
+    @few
+    @given(case=_pools())
+    def proof(f: Function, case: tuple[Tensor, int]) -> None:
+        same(f(*case), torchs(*case), "y")
+
+    return proof
 
 
-def _pool_backward(f: Function, torchs: Function, case: tuple[Tensor, int]) -> None:
-    x, size = case
-    (delta,) = drawn(7, torchs(x, size).shape)
-    (expected,) = autograd(lambda x: torchs(x, size), delta, x)
-    same(f(delta, x, size), expected, "dL/dx", "autograd")
+def _pool_backward(torchs: Function) -> Function:
+    """The proof of its gradient: autograd's, also where several pixels of a window are equally large."""
+
+    @few
+    @given(case=_pools())
+    def proof(f: Function, case: tuple[Tensor, int]) -> None:
+        x, size = case
+        (delta,) = drawn(7, torchs(x, size).shape)
+        (expected,) = autograd(lambda x: torchs(x, size), delta, x)
+        same(f(delta, x, size), expected, "dL/dx", "autograd")
+
+    return proof
 
 
-@few
-@given(case=_pools())
-def max_pool(f: Function, case: tuple[Tensor, int]) -> None:
-    """torch's max_pool2d."""
-    _pool(f, F.max_pool2d, case)
-
-
-@few
-@given(case=_pools())
-def max_pool_backward(f: Function, case: tuple[Tensor, int]) -> None:
-    """Autograd's, where several pixels are equally large as well."""
-    _pool_backward(f, F.max_pool2d, case)
-
-
-@few
-@given(case=_pools())
-def average_pool(f: Function, case: tuple[Tensor, int]) -> None:
-    """torch's avg_pool2d."""
-    _pool(f, F.avg_pool2d, case)
-
-
-@few
-@given(case=_pools())
-def average_pool_backward(f: Function, case: tuple[Tensor, int]) -> None:
-    """Autograd's."""
-    _pool_backward(f, torch.nn.functional.avg_pool2d, case)
+max_pool, max_pool_backward = _pool(F.max_pool2d), _pool_backward(F.max_pool2d)
+average_pool, average_pool_backward = _pool(F.avg_pool2d), _pool_backward(F.avg_pool2d)

@@ -32,8 +32,14 @@ def _parameter(seed: int) -> nn.Parameter:
     return nn.Parameter(theta)
 
 
-def _adam_state(theta: Tensor) -> AdamState:
-    return optimizers.adam_start(theta)
+def _follows_adam(f: Function, twin: torch.optim.Optimizer, seed: int, *decay: float) -> None:
+    """The same for ``f(theta, g, state, eta, *decay, beta1, beta2, epsilon)``, with the numbers of its twin."""
+    own = twin.param_groups[0]
+
+    def update(theta: Tensor, g: Tensor, state: Any) -> Any:
+        return f(theta, g, AdamState(*state), own["lr"], *decay, *own["betas"], own["eps"])
+
+    _follows(twin, update, optimizers.adam_start(own["params"][0].detach()), seed)
 
 
 @few
@@ -75,13 +81,7 @@ def adam_start(f: Function, seed: int) -> None:
 @given(seed=seeds, eta=_etas, beta1=_shares, beta2=_shares, epsilon=_epsilons)
 def adam(f: Function, seed: int, eta: float, beta1: float, beta2: float, epsilon: float) -> None:
     """torch.optim.Adam."""
-    theta = _parameter(seed)
-    twin = torch.optim.Adam([theta], lr=eta, betas=(beta1, beta2), eps=epsilon)
-
-    def update(theta: Tensor, g: Tensor, state: Any) -> Any:
-        return f(theta, g, AdamState(*state), eta, beta1, beta2, epsilon)
-
-    _follows(twin, update, _adam_state(theta.detach()), seed)
+    _follows_adam(f, torch.optim.Adam([_parameter(seed)], eta, (beta1, beta2), epsilon), seed)
 
 
 @few
@@ -90,23 +90,11 @@ def adam_with_l2(
     f: Function, seed: int, eta: float, beta1: float, beta2: float, epsilon: float, lambda_: float
 ) -> None:
     """torch.optim.Adam, whose weight_decay is twice lambda."""
-    theta = _parameter(seed)
-    twin = torch.optim.Adam([theta], lr=eta, betas=(beta1, beta2), eps=epsilon, weight_decay=2 * lambda_)
-
-    def update(theta: Tensor, g: Tensor, state: Any) -> Any:
-        return f(theta, g, AdamState(*state), eta, lambda_, beta1, beta2, epsilon)
-
-    _follows(twin, update, _adam_state(theta.detach()), seed)
+    _follows_adam(f, torch.optim.Adam([_parameter(seed)], eta, (beta1, beta2), epsilon, 2 * lambda_), seed, lambda_)
 
 
 @few
 @given(seed=seeds, eta=_etas, beta1=_shares, beta2=_shares, epsilon=_epsilons, decay=_decays)
 def adamw(f: Function, seed: int, eta: float, beta1: float, beta2: float, epsilon: float, decay: float) -> None:
     """torch.optim.AdamW."""
-    theta = _parameter(seed)
-    twin = torch.optim.AdamW([theta], lr=eta, betas=(beta1, beta2), eps=epsilon, weight_decay=decay)
-
-    def update(theta: Tensor, g: Tensor, state: Any) -> Any:
-        return f(theta, g, AdamState(*state), eta, decay, beta1, beta2, epsilon)
-
-    _follows(twin, update, _adam_state(theta.detach()), seed)
+    _follows_adam(f, torch.optim.AdamW([_parameter(seed)], eta, (beta1, beta2), epsilon, decay), seed, decay)

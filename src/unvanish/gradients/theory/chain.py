@@ -1,4 +1,4 @@
-"""Recognises the networks that mean-field theory covers, while they run, and what it expects of them."""
+"""Recognises networks that mean-field theory covers while they run, and predicts their gradients."""
 
 import math
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from unvanish.gradients.theory.mean_field import batchnorm_explosion, expected_f
 
 @dataclass(frozen=True)
 class Chain:
-    """Linear layers with one activation between each and the next, and nothing beside it.
+    """A chain of linear layers with one activation, and perhaps a batch normalization, between each and the next.
 
     Args:
-        layers: Their names, in the order of the forward pass.
-        activations: Those between them.
-        sigma_w2: fan_in times the mean square of each layer's weights.
-        sigma_b2: The mean square of each layer's biases.
+        layers: Names of the L linear layers, in the order of the forward pass.
+        activations: The names of the L-1 activations between them.
+        sigma_w2: fan_in times the mean square of the weights, for each layer.
+        sigma_b2: The mean square of the biases, for each layer.
         q0: The mean of x^2 over the batch and its features.
-        batch_size: Samples in the batch, where batch normalization stands before each activation, a ReLU; else None.
+        batch_size: Samples in the batch if there is a batch normalization before each activation, a ReLU; else None.
     """
 
     layers: list[str]
@@ -35,10 +35,10 @@ class Chain:
     batch_size: int | None
 
     def expected(self, deltas: Mapping[str, float]) -> dict[str, float]:
-        """|delta| by layer as theory expects it, from what is measured at the last layer that it speaks of.
+        """Predict |delta| by layer, starting from the measured value of the last layer that the theory covers.
 
-        With batch normalization these are the layers between the first and the last, since Yang's factor holds from one
-        normalized layer to another.
+        With batch normalization only the layers between the first and the last are covered, since Yang's factor holds
+        from one normalized layer to another.
         """
         layers = self.layers if self.batch_size is None else self.layers[1:-1]
         if layers[-1] not in deltas:
@@ -50,7 +50,7 @@ class Chain:
 
     @property
     def factor_per_layer(self) -> float:
-        """The geometric mean of the expected factors of |delta|."""
+        """The geometric mean of the predicted factors of |delta| per layer."""
         return float(math.prod(self._factors) ** (1 / len(self._factors)))
 
     @cached_property
@@ -62,12 +62,12 @@ class Chain:
 
 @final
 class ChainProbe:
-    """Watches the first training pass of a model, whose wiring autograd's graph tells, and then lets go of it.
+    """Watches the first training pass of a model, reads its structure in autograd's graph, and removes its hooks.
 
-    No error in it ends a training, and copies of the model are not watched.
+    Its errors never end the training, and copies of the model are not watched.
 
     Args:
-        model: Any module, with the weights that theory is to speak of.
+        model: Any module, with the weights that the predictions are made for.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -88,7 +88,7 @@ class ChainProbe:
         return ChainProbe, (nn.Module(),)
 
     def close(self) -> None:
-        """Let go of the model, if that has not been done."""
+        """Remove the hooks from the model, if that was not done yet."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -127,7 +127,7 @@ class ChainProbe:
         self._nodes[node] = name
 
     def _path(self, x: Tensor, previous: str | None) -> list[str] | None:
-        """What lies between the layer before and ``x``, nearest first; None where that layer is not found there."""
+        """The nodes between the previous layer and ``x``, nearest to x first; None if that layer is not found."""
         node, path = x.grad_fn, []
         while node is not None and node not in self._nodes:
             if node_name(node) not in VIEWS:
@@ -137,7 +137,7 @@ class ChainProbe:
         return path if found == previous else None
 
     def chain(self) -> Chain | None:
-        """The chain; None where the model is no chain, or has not run."""
+        """The chain; None if the model is not one that the theory covers, or has not run."""
         self.close()
         names = [name for name, _ in self._calls]
         if not self._is_chain or sorted(names) != sorted(self._scales) or self._input_square is None:

@@ -1,4 +1,4 @@
-"""What mean-field theory expects of a wide network at initialization, to stand beside what is measured.
+"""Predictions of mean-field theory for a wide network at initialization, to compare with measurements.
 
 Weights are N(0, sigma_w2 / fan_in), biases N(0, sigma_b2), so that a layer's z = hW + b is N(0, q), and delta = dL/dz.
 Averages over N(0, 1) are Gauss-Legendre sums on panels that shrink towards 0 and the activation's kinks: Gauss-Hermite
@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unvanish.activations import ACTIVATIONS
-from unvanish.names import lookup
+from unvanish.activations import build_activation
 
 Activation = str | Callable[[Tensor], Tensor]
 _Array = NDArray[np.float64]
@@ -30,7 +29,7 @@ _SMALLEST, _LARGEST = 1e-12, 1e12  # a fixed point q* outside of them is 0 or in
 
 @dataclass(frozen=True)
 class MeanField:
-    """Where the layers of a deep network settle (Poole et al. 2016; Schoenholz et al. 2017).
+    """The fixed point of a deep network: what its layers converge to (Poole et al. 2016; Schoenholz et al. 2017).
 
     Args:
         q: The variance q* of z that layers reach from q = 1. ReLU, leaky ReLU and the identity have no scale: without
@@ -53,7 +52,7 @@ class MeanField:
 
 
 def mean_field(activation: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> MeanField:
-    """The fixed point of q' = sigma_b2 + sigma_w2 E[phi(sqrt(q) z)^2], and what the gradient does there.
+    """The fixed point of q' = sigma_b2 + sigma_w2 E[phi(sqrt(q) z)^2], and the factor of the gradient there.
 
     Args:
         activation: A name, as in a recipe, or any elementwise function of a tensor.
@@ -76,7 +75,7 @@ def mean_field(activation: Activation, sigma_w2: float, sigma_b2: float = 0.0) -
 def expected_factors(
     activations: Sequence[Activation], sigma_w2: Sequence[float], sigma_b2: Sequence[float], q0: float
 ) -> list[float]:
-    """|delta_l| / |delta_(l+1)| for l = 1 ... L-1, at the variances that this input has, and not at their fixed point.
+    """Predict |delta_l| / |delta_(l+1)| for l = 1 ... L-1, at the variances for this input, not at their fixed point.
 
     E|delta_l|^2 = |delta_(l+1)|^2 sigma_w2_(l+1) E[phi'(sqrt(q_l) z)^2], whatever the widths (Schoenholz et al. 2017).
 
@@ -103,7 +102,7 @@ def expected_factors(
 
 
 def gain(activation: Activation) -> float:
-    """The sigma_w that keeps z at variance 1 where there are no biases: 1 / sqrt(E[phi(z)^2])."""
+    """The sigma_w that keeps the variance of z at 1 without biases: 1 / sqrt(E[phi(z)^2])."""
     return 1 / math.sqrt(_averages(_elementwise(activation), 1.0)[0])
 
 
@@ -125,7 +124,7 @@ def batchnorm_explosion(batch_size: float) -> float:
 
 @dataclass(frozen=True)
 class _Elementwise:
-    """u -> phi(u), phi'(u), and where averages over them are split: at 0, and where phi' jumps."""
+    """An activation u -> (phi(u), phi'(u)), with the points at which averages are split: 0, and where phi' jumps."""
 
     phi: Callable[[Tensor], Tensor]
     kinks: _Array
@@ -141,7 +140,7 @@ class _Elementwise:
 @torch.inference_mode(False)
 def _elementwise(activation: Activation) -> _Elementwise:
     if isinstance(activation, str):
-        activation = lookup("activation", activation, ACTIVATIONS).build()
+        activation = build_activation(activation)
     if isinstance(activation, nn.Module):
         activation = copy.deepcopy(activation).to("cpu", torch.float64)  # it may have parameters, as PReLU has
     phi = _Elementwise(activation, np.zeros(1))
@@ -170,7 +169,7 @@ def _check_variances(**variances: Sequence[float]) -> None:
 
 
 def _normal_rule(kinks: _Array) -> tuple[_Array, _Array]:
-    """Nodes and weights (..., n) of averages over N(0, 1), of functions that are split at ``kinks`` (..., k)."""
+    """Nodes and weights (..., n) of averages over N(0, 1), for functions that are smooth between ``kinks`` (..., k)."""
     edges = np.clip(np.clip(kinks, -_REACH, _REACH)[..., None] + _EDGES, -_REACH, _REACH)
     edges = np.sort(edges.reshape(*kinks.shape[:-1], -1))
     middle, half = (edges[..., 1:] + edges[..., :-1]) / 2, np.diff(edges) / 2
@@ -197,7 +196,7 @@ def _correlated_averages(phi: _Elementwise, q: float, c: float) -> tuple[float, 
 
 
 def _fixed_variance(phi: _Elementwise, sigma_w2: float, sigma_b2: float) -> float:
-    """q*, by bisection: iteration would take as many steps as the depth scale has layers."""
+    """Find q* by bisection; iterating the map would take as many steps as the depth scale has layers."""
 
     def growth(q: float) -> float:
         return sigma_b2 + sigma_w2 * _averages(phi, q)[0] - q
