@@ -8,6 +8,7 @@ same trials, and it is seen what those that are stopped would have come to.
 
 import argparse
 import contextlib
+import itertools
 import math
 import os
 from datetime import date
@@ -28,6 +29,8 @@ from unvanish.gradients import GradientMonitor
 from unvanish.gradients.judge.pruning import MOMENTS, hopeless
 
 PAGE = Path(__file__).with_name("SEARCH.md")
+#: The pruners' settings were chosen on the searches before this one.
+FIRST = 10
 RATE = "model.training.optimizer.learning_rate"
 HEADS = (
     *("recipe and what is searched", "pruner", "best score", "reached by", "steps", "share of the steps", "seconds"),
@@ -143,6 +146,40 @@ def by_median(trials: list[Trial], startup: int = 5, warmup: float = 0.0, *, see
     return steps
 
 
+def in_hindsight(searches: list[list[Trial]]) -> list[list[float]]:
+    """The step at which each is stopped by the best rule that goes by ranks and loses no winner, which none can know.
+
+    All trials of a search are trained side by side. At each validation as many of the best are kept as are needed where
+    the later winner is furthest behind, in any of the searches.
+    """
+    all_ranks = []
+    for trials in searches:
+        metric, sign = trials[0].result.metric, 1 if trials[0].result.mode == "max" else -1
+        last = max(len(trial.result.curve) for trial in trials)
+        bests = []
+        for trial in trials:
+            scores = [sign * point[f"val/{metric}"] for point in trial.result.curve]
+            best = [*itertools.accumulate((-math.inf if math.isnan(score) else score for score in scores), max)]
+            bests.append([*best, *[-math.inf] * (last - len(best))])  # one that has failed is last
+        moments = [*zip(*bests, strict=True)]
+        all_ranks.append([[1 + sum(other > one for other in moment) for one in moment] for moment in moments])
+    behind: list[int] = []
+    for trials, ranks in zip(searches, all_ranks, strict=True):
+        sign = 1 if trials[0].result.mode == "max" else -1
+        scores = [sign * trial.result.validation for trial in trials]
+        winner = max(range(len(trials)), key=lambda i: -math.inf if math.isnan(scores[i]) else scores[i])
+        places = [moment[winner] for moment in ranks]
+        behind = [max(pair) for pair in itertools.zip_longest(behind, places, fillvalue=1)]
+    kept = [max(behind[i:]) for i in range(len(behind))]
+    return [
+        [
+            min((p["step"] for i, p in enumerate(trial.result.curve) if ranks[i][n] > kept[i]), default=math.inf)
+            for n, trial in enumerate(trials)
+        ]
+        for trials, ranks in zip(searches, all_ranks, strict=True)
+    ]
+
+
 def searched(case: Case, count: int, seed: int, folder: Path) -> list[Trial]:
     """The trials of a search, drawn at random."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
@@ -158,6 +195,7 @@ def rows(name: str, searches: list[list[Trial]]) -> list[str]:
         "median": [by_median(trials) for trials in searches],
         "verdict alone": [[trial.verdict for trial in trials] for trials in searches],
         "verdict": [by_median(trials, STARTUP, WARMUP, sees_verdict=True) for trials in searches],
+        "ranks, in hindsight": in_hindsight(searches),
     }
     lines = []
     for pruner, ends in stops.items():
@@ -201,8 +239,10 @@ validation split, the median over the searches: accuracy, and for the adding pro
 Optuna's with its defaults, asked after every validation. "Verdict alone" stops trials that show a fault; "verdict",
 the default of `unvanish search`, also stops those below the median of the finished trials, of which there must be
 {STARTUP} or more, after {WARMUP:.0%} of its steps. Both numbers, and the share of the gradient at which vanishing
-stops a trial, were chosen on these searches, so the verdict may do worse on others. Seconds are training time; a
-stopped trial counts with its share of the steps. The machine did other work at the same time.
+stops a trial, were chosen on other searches of these recipes, before these were drawn. "Ranks, in hindsight" is no
+pruner but a limit: all trials side by side, and at each validation as few of the best kept as lose no winner in any
+of the searches. Seconds are training time; a stopped trial counts with its share of the steps. The machine did other
+work at the same time.
 
 `python -m benchmarks.search --trials {count} --searches {searches}`, {date.today()}
 
@@ -216,11 +256,12 @@ def run(arguments: argparse.Namespace) -> int:
     quieten("stdout")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     found: dict[str, list[list[Trial]]] = {name: [] for name in CASES}
-    for seed in range(arguments.searches):
+    for number in range(arguments.searches):
+        seed = FIRST + number
         for name, case in CASES.items():
             found[name].append(searched(case, arguments.trials, seed, arguments.out / case.recipe / str(seed)))
         lines = [line for name, searches in found.items() for line in rows(name, searches)]
-        PAGE.write_text(page(lines, arguments.trials, seed + 1), encoding="utf-8")
+        PAGE.write_text(page(lines, arguments.trials, number + 1), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
     return 0
 
