@@ -56,6 +56,19 @@ def test_what_is_no_space_is_one_line(setting, answer):
         space_of(None, [setting])
 
 
+@pytest.mark.parametrize(
+    ("setting", "answer"),
+    [
+        ("model.activation=relu,tahn", "unknown activation 'tahn'; did you mean 'tanh'?"),
+        ("model.num_layer=1..2", "unknown key 'model.num_layer'; did you mean 'model.num_layers'?"),
+    ],
+)
+def test_a_value_that_no_trial_could_have_is_refused_before_the_first(workplace, capsys, setting, answer):
+    assert main(["search", "mlp/wine", f"--set={setting}", "--trials=1"]) == 2
+    assert answer in capsys.readouterr().err
+    assert not (workplace / "runs").exists()
+
+
 @pytest.mark.slow
 def test_a_search_keeps_table_picture_and_the_best_as_a_recipe_and_prunes_what_does_not_learn(workplace, capsys):
     words = ["search", "mlp/wine", *SMALL, f"--set={RATE}=1e-3..1e-1,log", "--set=model.num_layers=1,40"]

@@ -54,6 +54,10 @@ def compared(options: Namespace, overrides: list[str]) -> Comparison:
     for name, value in (("--seeds", options.seeds), ("--jobs", options.jobs)):
         if value is not None and value < 1:
             raise WrongInputError(f"{name} is {value}; it must be at least 1")
+    if options.launcher == "ray":
+        on_ray.installed()  # before anything is made
+    elif options.address:
+        raise WrongInputError(f"--address {options.address} is of a Ray cluster: say --launcher ray as well")
     folders = [name for name in options.recipes if Path(name).is_dir()]
     names = [name for name in options.recipes if name not in folders]
     if folders and not names and (overrides or options.set or options.seeds > 1):

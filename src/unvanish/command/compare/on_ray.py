@@ -25,10 +25,7 @@ def launch(
         address: Of a cluster; None starts Ray on this machine, unless RAY_ADDRESS names one.
         takes_gpu: Whether a run takes a GPU where there is any.
     """
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise WrongInputError("--launcher ray needs Ray: pip install 'unvanish[ray]'") from error
+    ray = installed()
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray's own are of many kinds, and some of none
@@ -58,6 +55,15 @@ def launch(
         if running:
             ray.wait([*running], num_returns=len(running), timeout=60)
         ray.shutdown()
+
+
+def installed() -> Any:
+    """Ray, or a WrongInputError that says how to install it."""
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise WrongInputError("--launcher ray needs Ray: pip install 'unvanish[ray]'") from error
+    return ray
 
 
 def _code(ray: Any, reference: Any, task: Task) -> int:

@@ -68,6 +68,9 @@ def search(options: Namespace, overrides: list[str]) -> int:
     space = space_of(options.space, options.set)
     first = {key: choice[0] if isinstance(choice, list) else choice.low for key, choice in space.items()}
     experiment = _experiment(recipe, overrides, first)
+    for key, choice in space.items():
+        for value in choice[1:] if isinstance(choice, list) else (choice.high,):
+            _experiment(recipe, overrides, first | {key: value})  # one that is refused ends no search half way
     objective = experiment.build().model.objective
     folder = _folder(options, recipe.name)
     direction = "maximize" if objective.mode == "max" else "minimize"
