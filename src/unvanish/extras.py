@@ -1,10 +1,10 @@
-"""Libraries that only some data need: the extras of ``pip install 'unvanish[...]'``."""
+"""Libraries that only some data or devices need: the extras of ``pip install 'unvanish[...]'``."""
 
 from importlib import import_module
 from typing import Any
 
 #: By library, the extra that brings it.
-EXTRAS = {"av": "video", "pyarrow": "parquet", "tokenizers": "text"}
+EXTRAS = {"av": "video", "pyarrow": "parquet", "safetensors": "sharded", "tokenizers": "text"}
 
 
 class MissingExtraError(ModuleNotFoundError):

@@ -15,6 +15,7 @@ import pytest
 from sklearn.datasets import load_wine
 
 from unvanish import load
+from unvanish.command.checkpoint_file import read
 from unvanish.command.main import main
 from unvanish.command.processes import is_first, started_already
 
@@ -141,19 +142,32 @@ def train_as_one(start, count, alone):
 
 
 @pytest.mark.slow
-def test_two_that_share_the_weights_do_so_too_and_one_goes_on_and_tests(workplace, alone, capsys):
-    (shown,) = ended(
-        by_lightning(2, [*WORDS, "--data.loading.batch_size=8"], "fsdp2", stdout=subprocess.PIPE, text=True)
-    )
+@pytest.mark.timeout(600)  # five trainings, one after the other
+def test_two_that_share_the_weights_do_so_too_and_one_four_and_one_without_shards_go_on(workplace, alone, capsys):
+    run = Path("runs/mlp/wine/1")
+
+    def train(count, epochs, batch_size, *words, strategy="fsdp2"):
+        words = [*WORDS, f"--trainer.max_epochs={epochs}", f"--data.loading.batch_size={batch_size}", *words]
+        (shown,) = ended(by_lightning(count, words, strategy, stdout=subprocess.PIPE, text=True))
+        assert f"gradients after {6 * epochs} steps: healthy" in shown
+        return shown, sorted(len([*path.iterdir()]) for path in run.glob("checkpoints/*.shards*"))
+
+    shown, files = train(2, 3, 8)
     assert "sharded weights do not show the gradient of one micro-batch" in shown
-    assert curve(Path("runs/mlp/wine/1")) == pytest.approx(curve(alone), rel=1e-4)
-    words = [*WORDS, "--trainer.max_epochs=4", "--data.loading.batch_size=16"]
-    (shown,) = ended(by_lightning(1, [*words, "--resume"], "fsdp2", stdout=subprocess.PIPE, text=True))
-    assert "gradients after 24 steps: healthy" in shown
-    assert main([*words, "--runs=longer"]) == 0
-    assert curve(Path("runs/mlp/wine/1")) == pytest.approx(curve(workplace / "longer/mlp/wine/1"), rel=1e-4)
-    assert main(["test", "runs/mlp/wine/1/config.yaml"]) == 0
-    assert load("runs/mlp/wine/1").predict(load_wine(as_frame=True).frame[:3]).shape[0] == 3
+    assert files == [2, 2]  # of best and last, a file each process
+    assert all(weight.is_meta for weight in read(run / "checkpoints/last.ckpt")["state_dict"].values())
+    assert curve(run) == pytest.approx(curve(alone), rel=1e-4)
+    for verb in ("test", "predict"):
+        assert main([verb, f"{run}/config.yaml"]) == 0
+    assert main(["export", str(run), "--format=safetensors"]) == 0
+    assert load(run).predict(load_wine(as_frame=True).frame[:3]).shape[0] == 3
+    assert train(4, 4, 4, "--resume")[1][-1] == 4
+    assert 1 in train(1, 5, 16, "--resume")[1]
+    train(1, 6, 16, "--resume", strategy="auto")  # without shards
+    assert not [*run.glob("checkpoints/last.shards*")]
+    train(2, 7, 8, "--resume")
+    assert main([*WORDS, "--trainer.max_epochs=7", "--data.loading.batch_size=16", "--runs=longer"]) == 0
+    assert curve(run) == pytest.approx(curve(workplace / "longer/mlp/wine/1"), rel=1e-4)
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, final
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from unvanish.command.errors import WrongInputError, one_line
+from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
+from unvanish.training.shards import damage, gathered, tidy
 
 _MARK = b"unvanish sha256 "
 _COMMENT = len(_MARK) + 64
@@ -117,8 +118,8 @@ def has_checksum(path: Path) -> bool | None:
 def newest_good(folder: Path, but: Path) -> Path | None:
     """Of the checkpoints in a folder the newest that is whole, other than one."""
     for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
-        with suppress(OSError, zipfile.BadZipFile):
-            if path != but and has_checksum(path):
+        with suppress(OSError, zipfile.BadZipFile, WrongInputError):
+            if path != but and has_checksum(path) and not damage(read(path), path):
                 return path
     return None
 
@@ -128,16 +129,18 @@ class CheckpointFiles(TorchCheckpointIO):
     """How a trainer writes its checkpoints and reads them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """See ``write``."""
+        """See ``write``; the shards of the one before are no longer needed."""
         target = Path(path)
         target.parent.mkdir(exist_ok=True)  # not the run's folder: one that is gone is to be noticed
         write(checkpoint, target)
+        tidy(checkpoint, target)
 
     def load_checkpoint(
         self, path: Any, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """See ``read``."""
-        return read(Path(path))
+        """See ``read``; of a sharded network, its shards put together."""
+        with as_wrong_input():
+            return gathered(read(Path(path)), Path(path))
 
 
 @final

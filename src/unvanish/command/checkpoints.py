@@ -8,9 +8,10 @@ from lightning import LightningModule
 from torch import Tensor
 
 from unvanish.command.checkpoint_file import has_checksum, newest_good, read
-from unvanish.command.errors import WrongInputError, one_line
+from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.command.place import BATCH, EPOCH, VALIDATION
 from unvanish.command.run_folder import numbered
+from unvanish.training.shards import SHARDS, damage, gathered
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 #: The key under which a checkpoint holds what Lightning does not save.
@@ -70,9 +71,14 @@ def checkpoint_of(run: Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a network's checkpoint. If it is damaged, the error names the newest good one beside it."""
+    """The content of a network's checkpoint, where shards are not read: their tensors are empty.
+
+    If it is damaged, the error names the newest good one beside it.
+    """
     try:
         checkpoint = read(path)
+        if odd := damage(checkpoint, path):
+            raise WrongInputError(f"{path} cannot be loaded: {odd}")
     except WrongInputError as error:
         other = newest_good(path.parent, path) if path.is_file() else None
         if other is None:
@@ -87,8 +93,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_weights(path: Path, model: LightningModule) -> dict[str, Any]:
-    """Load a checkpoint's weights into a network, after checking that they are its own; returns the whole content."""
+def with_weights(path: Path) -> dict[str, Any]:
+    """The same with its weights, also where they are sharded; the optimizer's state stays where it is."""
+    checkpoint = load_checkpoint(path)
+    with as_wrong_input():
+        return gathered(checkpoint, path, ("state_dict",))
+
+
+def load_weights(path: Path, model: LightningModule, *, shards: bool = True) -> dict[str, Any]:
+    """Load a checkpoint's weights into a network, after checking that they are its own; returns the whole content.
+
+    Args:
+        path: Of the checkpoint.
+        model: The network.
+        shards: Whether sharded weights are put together; each process that goes on training reads its own.
+    """
     checkpoint = load_checkpoint(path)
     saved, arguments = checkpoint["state_dict"], checkpoint["hyper_parameters"]
     # Two networks of the same shapes may still compute different things.
@@ -101,8 +120,11 @@ def load_weights(path: Path, model: LightningModule) -> dict[str, Any]:
     for name, theirs, ours in pairs:
         if theirs != ours:
             raise WrongInputError(f"{path} is of another architecture: {name} is {theirs} there and {ours} here")
+    if SHARDS in checkpoint and not shards:
+        return checkpoint
     try:
-        model.load_state_dict(saved)
+        with as_wrong_input():
+            model.load_state_dict(gathered(checkpoint, path, ("state_dict",))["state_dict"])
     except RuntimeError as error:  # sparse, without a device, ...
         raise WrongInputError(f"{path} is not a checkpoint of a network: {one_line(error)}") from error
     return checkpoint

@@ -65,7 +65,7 @@ def fit(
         built = experiment.build()
     built.trainer_options["callbacks"] += callbacks
     if start.checkpoint:
-        checkpoint = load_weights(start.checkpoint, built.model)
+        checkpoint = load_weights(start.checkpoint, built.model, shards=False)
         check_resumable(start.checkpoint, checkpoint)
         start = start._replace(step=checkpoint["global_step"])
     folder = start.folder or new_run(Path(options.runs) / recipe.name)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from unvanish.command.checkpoints import checkpoint_of, load_checkpoint
+from unvanish.command.checkpoints import checkpoint_of, with_weights
 from unvanish.command.errors import WrongInputError
 from unvanish.command.predictions import check_finite, prediction_table
 from unvanish.data.encoding import Encoded, Known
@@ -92,7 +92,7 @@ def load(run: str | Path) -> Trained:
     path = Path(run)
     try:
         checkpoint = checkpoint_of(path) if path.is_dir() else path
-        found = load_checkpoint(checkpoint)
+        found = with_weights(checkpoint)
     except WrongInputError as error:
         raise ValueError(str(error)) from error
     for key in (NETWORK, DATA):
