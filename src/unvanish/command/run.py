@@ -104,9 +104,8 @@ def train(
     shows_table = not has_own_bar and options["enable_progress_bar"] is not False
     identity, config = identity_of(data), experiment.resolved()
     logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
-    if is_first():
-        if not logs.goes_on:
-            write_text(folder / CONFIG, config)
+    if is_first() and not logs.goes_on:
+        write_text(folder / CONFIG, config)
         data_files.keep(experiment.arguments.get("data.path"), data, folder)
     writer = ResultWriter(folder, _known(experiment, built, identity), monitor)
     _fill_in(options, logs, data, has_bar=shows_table or has_own_bar)
