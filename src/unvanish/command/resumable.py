@@ -87,6 +87,8 @@ def check_fits(trainer: L.Trainer, checkpoint: Mapping[str, Any], random: Mappin
         "loops": {"fit_loop": trainer.fit_loop.state_dict()},
         "lr_schedulers": _schedulers(trainer, checkpoint["lr_schedulers"]),
     }
+    if isinstance(getattr(trainer.datamodule, "loading", None), Loading):  # type: ignore[attr-defined]
+        like["loops"]["fit_loop"]["state_dict"] = {"combined_loader": [{"epoch": 0, "batch": 0}]}
     if KEPT in checkpoint:
         like |= {"callbacks": _callbacks(trainer, checkpoint["callbacks"]), KEPT: {"random": _Each(random)}}
     if odd := unlike(checkpoint, like) or _optimizers(trainer, checkpoint["optimizer_states"]):

@@ -95,7 +95,7 @@ def train(
         FailedError: the loss or a gradient is not finite, or the disk is full.
         StoppedError: it was told to stop.
     """
-    model, data, options, monitor = built
+    model, data, options, monitor, said = built
     keeping = keeping or Keeping()
     monitor.change_of = change_of(model.hparams, options["gradient_clip_val"], _steps(options, data))
     objective = model.objective
@@ -106,7 +106,7 @@ def train(
     logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
     if is_first() and not logs.goes_on:
         write_text(folder / CONFIG, config)
-        data_files.keep(experiment.arguments.get("data.path"), data, folder)
+        data_files.keep(experiment.arguments.get("data.path"), data, said, folder)
     writer = ResultWriter(folder, _known(experiment, built, identity), monitor)
     _fill_in(options, logs, data, has_bar=shows_table or has_own_bar)
     keeps = options["enable_checkpointing"] is not False
