@@ -216,7 +216,7 @@ def _unlike_one(value: Any, like: Any, name: str) -> str:
             return f"{name} has the shape {tuple(value.shape)}, and needs {tuple(like.shape)}"
         if value.is_floating_point() != like.is_floating_point():
             return f"{name} is of {value.dtype}, and needs {like.dtype}"
-        if like.dim() or like.is_meta:
+        if like.dim() or like.is_meta or value.is_meta:
             return ""
         value, like = value.item(), like.item()
     kinds = [like if isinstance(like, type) else type(like)]
