@@ -170,7 +170,7 @@ ODD = {
     ),
     "a bare loop": (
         put(loops={"fit_loop": {"state_dict": {}}}),
-        "loops.fit_loop.state_dict.combined_loader is missing",
+        "combined_loader is missing",
     ),
     "a negative step": (put(global_step=-7), "cannot be resumed: global_step is -7"),
     "a step that is no number": (put(global_step=True), "cannot be resumed: global_step is of type bool"),

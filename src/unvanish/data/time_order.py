@@ -115,7 +115,7 @@ def refuse_disorder(table: pd.DataFrame, asked: Collection[str], source: str) ->
         rows = table.loc[:, parts].astype(int).astype(str).agg(" ".join, axis=1)
         raise ValueError(
             f"{source}: columns {', '.join(map(repr, parts))} look like a time and do not increase: row 2 below the "
-            f"header has {rows.iloc[1]}, the row before it {rows.iloc[0]}; rows must be oldest first; if they are not a "
+            f"header has {rows.iloc[1]}, the row before it {rows.iloc[0]}; rows must be oldest first; if they are no "
             "time, list them among features or ignore them"
         )
     _say_several(table, [name for name in free if not _are_years(table[name])], source)
