@@ -17,7 +17,8 @@ from PIL import Image
 
 from unvanish.command import recipes
 from unvanish.command.checkpoint_file import write
-from unvanish.command.checkpoints import KEPT, check_resumable, load_checkpoint
+from unvanish.command.checkpoints import KEPT, load_checkpoint
+from unvanish.command.resumable import check_resumable
 from unvanish.data import ImageFolder, LabelledText, Loading, Series, Tabular, Text
 from unvanish.data.file_rows import in_memory
 

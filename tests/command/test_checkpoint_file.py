@@ -168,7 +168,10 @@ ODD = {
         put(optimizer_states=[{"state": {}, "param_groups": [{"params": 3}]}]),
         "cannot be resumed: optimizer_states[0].param_groups[0].params is of type int",
     ),
-    "a bare loop": (put(loops={"fit_loop": {"state_dict": {}}}), "loops.fit_loop.epoch_progress is missing"),
+    "a bare loop": (
+        put(loops={"fit_loop": {"state_dict": {}}}),
+        "combined_loader is missing",
+    ),
     "a negative step": (put(global_step=-7), "cannot be resumed: global_step is -7"),
     "a step that is no number": (put(global_step=True), "cannot be resumed: global_step is of type bool"),
 }

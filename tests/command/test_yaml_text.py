@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import yaml
 
@@ -40,3 +42,38 @@ def test_a_merge_key_may_be_overridden():
 def test_what_is_no_yaml_stays_so():
     with pytest.raises(yaml.YAMLError):
         parse("a: [1")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[
+            ("10", 10),
+            ("-7", -7),
+            ("0", 0),
+            ("1_000", 1000),
+            ("0x1f", 31),
+            ("1e-3", 1e-3),
+            ("2.5E3", 2500.0),
+            (".5", 0.5),
+        ],
+        *[
+            ("-.inf", -math.inf),
+            ("1.", 1.0),
+            ("3e5", 3e5),
+            ("010", "010"),
+            ("1:30", "1:30"),
+            ("12:00:00:00", "12:00:00:00"),
+        ],
+        ("1:30.5", "1:30.5"),
+    ],
+)
+def test_a_number_is_what_is_written(text, value):
+    found = parse(f"a: {text}")["a"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_number_of_thousands_of_digits_is_refused():
+    with pytest.raises(yaml.YAMLError, match="a number has too many digits"):
+        parse("a: " + "9" * 5000)

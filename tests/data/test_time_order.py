@@ -184,3 +184,22 @@ def test_several_series_in_a_file_are_refused_by_their_dates(columns, words):
 def test_several_series_without_dates_are_said(columns, words, caplog):
     read(table(**columns))
     assert pd.Series(caplog.messages).str.contains(words).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        ({"Y": DAYS.year, "M": DAYS.month, "D": DAYS.day}, "'M', 'D'"),
+        ({"jour": DAYS.day, "mois": DAYS.month}, "'mois', 'jour'"),
+        ({"M": HOURS.month, "D": HOURS.day, "H": HOURS.hour}, "'D', 'H'"),
+    ],
+    ids=["one year", "another language", "hours"],
+)
+def test_parts_of_a_date_by_any_name_that_fall_from_row_to_row_are_refused(columns, names):
+    frame = table(**columns)
+    with pytest.raises(
+        ValueError, match=f"rows.csv: columns {names} look like a time and do not increase: row 2 below"
+    ):
+        read(frame[::-1].reset_index(drop=True))
+    read(frame)
+    read(frame[::-1].reset_index(drop=True), features=list(columns))

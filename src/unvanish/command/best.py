@@ -34,6 +34,11 @@ class Best(ModelCheckpoint):
     def on_train_batch_end(self, *_: Any) -> None:
         """Do nothing: the best epoch is determined at the end of each epoch, and Lightning would check every batch."""
 
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look for it where there was a validation: ``max_steps`` may end an epoch before, of which Lightning warns."""
+        if self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
+
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether an epoch of this metric is kept."""
         loss = trainer.callback_metrics.get("val/loss")

@@ -9,42 +9,12 @@ from torch import Tensor
 
 from unvanish.command.checkpoint_file import has_checksum, newest_good, read
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
-from unvanish.command.place import BATCH, EPOCH, VALIDATION
 from unvanish.command.run_folder import numbered
 from unvanish.training.shards import SHARDS, damage, gathered
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 #: The key under which a checkpoint holds what Lightning does not save.
 KEPT = "unvanish"
-
-_COUNTS = {which: {"ready": int, "completed": int} for which in ("current", "total")}
-#: The types of what a run is resumed from, including entries that Lightning silently skips if they are missing.
-_RESUMABLE: dict[str, Any] = {
-    "optimizer_states": [{"state": dict, "param_groups": [{"params": list}]}],
-    "lr_schedulers": list,
-    "pytorch-lightning_version": str,
-    "global_step": int,
-    "epoch": int,
-    "loops": {
-        "fit_loop": {
-            "state_dict": dict,
-            "epoch_progress": _COUNTS,
-            "epoch_loop.state_dict": dict,
-            "epoch_loop.batch_progress": _COUNTS,
-            "epoch_loop.automatic_optimization.optim_progress": {"optimizer": {"step": _COUNTS}},
-        }
-    },
-}
-_RESUMABLE_BY_US: dict[str, Any] = {
-    "callbacks": {"ResultWriter": {"points": list, "seconds": float}},
-    KEPT: {
-        "place": str,
-        "batches_that_stepped": int,
-        "random": [{"torch": Tensor}],
-        "identity": str,
-        "logs": {"rows": int, "events": dict},
-    },
-}
 
 
 def newest_run(parent: Path) -> Path:
@@ -128,31 +98,6 @@ def load_weights(path: Path, model: LightningModule, *, shards: bool = True) -> 
     except RuntimeError as error:  # sparse, without a device, ...
         raise WrongInputError(f"{path} is not a checkpoint of a network: {one_line(error)}") from error
     return checkpoint
-
-
-def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that lacks what a resumed run needs, such as one with weights only."""
-    if odd := _odd(checkpoint, _RESUMABLE | (_RESUMABLE_BY_US if KEPT in checkpoint else {})):
-        raise WrongInputError(f"{path} cannot be resumed: {odd}")
-    if KEPT in checkpoint and checkpoint[KEPT]["place"] not in (BATCH, VALIDATION, EPOCH):
-        raise WrongInputError(f"{path} cannot be resumed: {KEPT}.place is {checkpoint[KEPT]['place'][:40]!r}")
-
-
-def _odd(value: Any, shape: Any, name: str = "") -> str:
-    """Says which entry is missing or of the wrong type, the first one; empty if all are right."""
-    if isinstance(shape, type):
-        if not isinstance(value, shape) or isinstance(value, bool):
-            return f"{name} is of type {type(value).__name__}"
-        return f"{name} is {value}" if isinstance(value, int) and not 0 <= value < 2**63 else ""
-    if not isinstance(value, Mapping if isinstance(shape, dict) else list):
-        return f"{name} is of type {type(value).__name__}"
-    if isinstance(shape, list):
-        return next(filter(None, (_odd(one, shape[0], f"{name}[{i}]") for i, one in enumerate(value))), "")
-    for key, inner in shape.items():
-        where = f"{name}.{key}" if name else key
-        if odd := _odd(value[key], inner, where) if key in value else f"{where} is missing":
-            return odd
-    return ""
 
 
 def _is_table(value: Any, kind: type) -> bool:

@@ -3,17 +3,22 @@
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
 from unvanish.command.errors import WrongInputError, one_line
+from unvanish.command.recipes import flat
 from unvanish.command.run_folder import write_text
 
 logger = logging.getLogger(__name__)
 
 DATA_FILE = "data.json"
+#: By what numbers are scaled, and what data may have of their own: where they come from, and how the file is written.
+_SCALES, _OWN = {"mean", "std", "target_mean", "target_std"}, {"source"}
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -34,15 +39,30 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"path": str(path.absolute()), "size": size, "time": found.st_mtime, "sha256": sha256.hexdigest()}
 
 
-def keep(path: str | None, data: L.LightningDataModule, folder: Path) -> None:
-    """Write down in a run's folder which file it is trained on, and which columns that has."""
+@contextmanager
+def said() -> Iterator[list[str]]:
+    """What the data say of themselves while they are read: how a file was understood, what was left out or changed."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.extend(record.getMessage().splitlines())  # type: ignore[method-assign]
+    speaker = logging.getLogger("unvanish.data")
+    speaker.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        speaker.removeHandler(handler)
+
+
+def keep(path: str | None, data: L.LightningDataModule, said: list[str], folder: Path) -> None:
+    """Write down in a run's folder which file it is trained on, which columns that has, and what was said of it."""
     if path is None:
         return
     try:
         found = fingerprint(Path(path))
     except OSError:  # what has read it a moment ago knows better
         return
-    write_text(folder / DATA_FILE, json.dumps(found | {"columns": columns_of(getattr(data, "known", None))}, indent=2))
+    found |= {"columns": columns_of(getattr(data, "known", None)), "said": said}
+    write_text(folder / DATA_FILE, json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def columns_of(known: Any) -> list[str]:
@@ -106,6 +126,37 @@ def check(run: Path, path: Path) -> None:
         "%s was trained on %s, %s: rows that it was trained on may be among those of the test split",
         *(run, there["path"], _difference(there, path)),
     )
+
+
+def check_encoding(checkpoint: Path, there: Any, data: L.LightningDataModule) -> None:
+    """Refuse data that name their classes, categories or tokens otherwise than those a network was trained on.
+
+    Args:
+        checkpoint: The network's.
+        there: What it holds of its data; None of an earlier version.
+        data: Those that it is given now.
+
+    Raises:
+        WrongInputError: the same number would mean something else.
+    """
+    here = getattr(data, "known", None)
+    if there is None or here is None:
+        return
+    before, now = (flat({"data": known}) for known in (there, here))
+    differing = [key for key in before if key in now and before[key] != now[key] and ".form." not in key]
+    scaled = [key for key in differing if ".scales." in key or key.rpartition(".")[2] in _SCALES]
+    for key in differing:
+        name = key.rpartition(".")[2]
+        if key not in scaled and (name not in _OWN or ".categories." in key):
+            raise WrongInputError(
+                f"{checkpoint} was trained on other data: {name} is {str(before[key])[:80]} there and "
+                f"{str(now[key])[:80]} here"
+            )
+    if scaled:
+        logger.warning(
+            "numbers are scaled by the rows of this file, not by those that %s was trained on: %s",
+            *(checkpoint, ", ".join(dict.fromkeys(key.rpartition(".")[2] for key in scaled))[:200]),
+        )
 
 
 def _difference(there: dict[str, Any], path: Path) -> str:

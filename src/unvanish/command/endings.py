@@ -36,6 +36,7 @@ def ending(
     folder = keeper.folder
     has_steps = trainer is not None and keeper.has_started and trainer.global_step > 0
     is_gone = keeper.has_started and not folder.is_dir()
+    keeper.logs.take_back()
     if not (has_steps or keeper.logs.goes_on):
         remove(folder)  # nothing was trained
     if isinstance(error, Stopped | SIGTERMException | KeyboardInterrupt | SystemExit):

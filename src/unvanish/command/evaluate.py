@@ -68,7 +68,7 @@ def predict(options: Namespace, overrides: list[str]) -> int:
     if table is None:
         with without_pretrained():
             built = experiment.build()
-        load_weights(checkpoint, built.model)
+        _load(checkpoint, built)
         if built.model.settings.task == "next_token":
             raise WrongInputError("predict is for tasks with one answer a row; of next_token, see `unvanish generate`")
         with as_wrong_input():
@@ -95,8 +95,13 @@ def load_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, 
     experiment, checkpoint = find_trained(options, overrides)
     with without_pretrained():
         built = experiment.build()
-    load_weights(checkpoint, built.model)
+    _load(checkpoint, built)
     return experiment, built, checkpoint
+
+
+def _load(checkpoint: Path, built: Built) -> None:
+    found = load_weights(checkpoint, built.model)
+    data_files.check_encoding(checkpoint, found.get(DATA), built.data)
 
 
 def find_trained(options: Namespace, overrides: list[str]) -> tuple[Experiment, Path]:

@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from unvanish import trust
 from unvanish.bounds import Bounded
+from unvanish.command import data_files
 from unvanish.command.allowed import check_recipe, check_values, where
 from unvanish.command.errors import WrongInputError, as_wrong_input, one_line
 from unvanish.command.hints import located, unknown_key
@@ -55,12 +56,13 @@ _let_in: set[str] = set()
 
 
 class Built(NamedTuple):
-    """What an experiment is made of: the network, its data, and what the trainer is called with."""
+    """What an experiment is made of: the network, its data, what the trainer is called with, and what the data said."""
 
     model: ReferenceModule
     data: L.LightningDataModule
     trainer_options: Config
     monitor: GradientMonitor
+    said: list[str]
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Experiment:
 
     def build(self) -> Built:
         """Read the data and draw the network's weights; whatever is wrong shows here, before anything is written."""
-        with _located(self.recipe):
+        with _located(self.recipe), data_files.said() as said:
             L.seed_everything(self.arguments.seed, workers=True, verbose=False)
             objects = self._instantiate()
             objects.data.prepare_data()
@@ -131,7 +133,7 @@ class Experiment:
             if objects.model.settings.early_stopping is not None and not has_validation_split(objects.data):
                 raise ValueError("early_stopping needs a validation split, and the data has none")
             L.Trainer(**options | {"logger": False, "callbacks": list(options["callbacks"])})  # it adds its own
-        return Built(objects.model, objects.data, options, objects.gradients)
+        return Built(objects.model, objects.data, options, objects.gradients, said)
 
     def _instantiate(self) -> Any:
         try:

@@ -11,11 +11,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.text import Text
 
 from unvanish import trust
-from unvanish.command.checkpoints import check_resumable, load_weights
+from unvanish.command.checkpoints import load_weights
 from unvanish.command.errors import StoppedError, WrongInputError
 from unvanish.command.experiment import Built, Experiment, has_test_split, has_validation_split
 from unvanish.command.learning_rate import KEY, PICTURE, find_learning_rate
 from unvanish.command.recipes import CONFIG, load
+from unvanish.command.resumable import check_resumable
 from unvanish.command.resume import Start, resumed
 from unvanish.command.run import Keeping, Run, train
 from unvanish.command.run_folder import emptied_run, new_run, occupied

@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from unvanish.command import place, random_states
 from unvanish.command.checkpoints import KEPT, LAST
 from unvanish.command.environment import is_number_of_threads_given
-from unvanish.command.errors import WrongInputError
 from unvanish.command.finite import NonFinite
 from unvanish.command.processes import is_first
-from unvanish.command.recipes import BATCH_SIZE, CONFIG, flat, read
+from unvanish.command.recipes import CONFIG
+from unvanish.command.resumable import check_fits, check_samples
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs
-from unvanish.data import Loading
 
 #: An epoch's end is kept too, where that takes no more than this share of the time since the last checkpoint.
 _SHARE = 0.02
@@ -87,6 +86,7 @@ class Keeper(L.Callback):
         self._loaders: list[Any] = []
         self._buffers: list[list[Tensor]] = []
         self._copies: list[list[Tensor]] = []
+        self._loaded: dict[str, Any] | None = None
         self._resumed: dict[str, Any] | None = None
         self._last_time, self._took = time.monotonic(), 0.0
         self._is_writing = self.listens = False
@@ -136,6 +136,7 @@ class Keeper(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin where the checkpoint says."""
+        self.logs.go_on()
         if self.logs.goes_on and is_first():
             write_text(self.folder / CONFIG, self.config)
         self.on_sanity_check_start(trainer, pl_module)
@@ -205,6 +206,10 @@ class Keeper(L.Callback):
         self._boundary, self.is_done = None, True
         if trainer.global_step:
             self._keep(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Where nothing was left to train, what is written about the end follows the checkpoint as well."""
+        self.logs.go_on()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Keep the moment before the step that has failed, unless the weights may be half changed.
@@ -307,24 +312,21 @@ class Keeper(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take what our checkpoint holds; one of another program is resumed as Lightning does it."""
-        self._resumed = checkpoint.get(KEPT)
-        if self.logs.goes_on and self._resumed is not None:
-            self._check_samples(trainer, len(self._resumed["random"]))
-        self.kept_step = checkpoint.get("global_step") if self._resumed and self.logs.goes_on else None
-        if self._resumed is not None and not is_number_of_threads_given():
-            torch.set_num_threads(self._resumed["threads"])  # sums are rounded by them
+        self._loaded, self._resumed = checkpoint, checkpoint.get(KEPT)
 
-    def _check_samples(self, trainer: L.Trainer, processes: int) -> None:
-        """Refuse to go on with batches of another number of samples over all processes."""
-        loading = getattr(trainer.datamodule, "loading", None)  # type: ignore[attr-defined]
-        size = flat(read(self.folder / CONFIG)).get(BATCH_SIZE)
-        if isinstance(loading, Loading) and size is not None:
-            before, now = size * processes, loading.batch_size * trainer.world_size
-            if before != now:
-                raise WrongInputError(
-                    f"the run was trained with {before} samples a batch, over all processes, and would resume with "
-                    f"{now}: set {BATCH_SIZE} so that it stays the same"
-                )
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """See whether the checkpoint fits: Lightning has made the optimizers, and restores them after this."""
+        checkpoint, self._loaded = self._loaded, None
+        if checkpoint is None:
+            return
+        check_fits(trainer, checkpoint, random_states.torch_states() | random_states.other_states())
+        if self._resumed is None:
+            return
+        if self.logs.goes_on:
+            check_samples(trainer, self.folder, len(self._resumed["random"]))
+            self.kept_step = checkpoint["global_step"]
+        if not is_number_of_threads_given():
+            torch.set_num_threads(self._resumed["threads"])  # sums are rounded by them
 
     def _go_back(self, trainer: L.Trainer) -> None:
         """Set the generators, after all that was drawn from them while the run was built up again."""

@@ -22,6 +22,7 @@ class MetricsTable(CSVLogger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder.parent, "", folder.name)
+        self._folder = folder
         self._rows = _Rows(folder) if is_first() else None
         self._experiment = self._rows
 
@@ -33,14 +34,14 @@ class MetricsTable(CSVLogger):
         self._rows.save()
         return self._rows.written
 
-
-def keep_rows(folder: Path, count: int) -> None:
-    """Drop all but the first rows: a killed run had written further than its checkpoint is."""
-    path = folder / NAME
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
-        _replace(path, rows[:1], rows[1 : count + 1])
+    def keep(self, count: int) -> None:
+        """Drop all but the first rows: a killed run had written further than its checkpoint is."""
+        path = self._folder / NAME
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+            _replace(path, rows[:1], rows[1 : count + 1])
+            self._rows = self._experiment = _Rows(self._folder)
 
 
 def _replace(path: Path, header: list[list[str]], rows: list[list[str]]) -> None:

@@ -33,7 +33,7 @@ class ResultWriter(L.Callback):
         self.points: list[dict[str, float]] = []
         self._trainer: L.Trainer | None = None
         self._before, self._start = 0.0, math.nan
-        self._save()
+        self._has_begun = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember the trainer, even if nothing is left to train."""
@@ -42,6 +42,8 @@ class ResultWriter(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
+        self._has_begun = True
+        self._save()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add a point to the learning curve, except for Lightning's sanity check before training."""
@@ -70,12 +72,12 @@ class ResultWriter(L.Callback):
         return self.result
 
     def ended_by(self, error: BaseException) -> None:
-        """Write what is known of a run that was stopped or has failed, where its folder is still there."""
+        """Write what is known of a run that had begun and was stopped or has failed, if its folder is still there."""
         is_ours = isinstance(error, FailedError | StoppedError | WrongInputError)
         what = one_line(error) if is_ours else f"{type(error).__name__}: {one_line(error)}"
         state = STOPPED if isinstance(error, StoppedError) else PRUNED if isinstance(error, PrunedError) else FAILED
         self.result = replace(self._outcome(), state=state, error=what)
-        if self.folder.is_dir():
+        if self._has_begun and self.folder.is_dir():
             with suppress(OSError):  # a full disk may be why it has failed
                 self._save()
 

@@ -95,7 +95,7 @@ def train(
         FailedError: the loss or a gradient is not finite, or the disk is full.
         StoppedError: it was told to stop.
     """
-    model, data, options, monitor = built
+    model, data, options, monitor, said = built
     keeping = keeping or Keeping()
     monitor.change_of = change_of(model.hparams, options["gradient_clip_val"], _steps(options, data))
     objective = model.objective
@@ -104,10 +104,9 @@ def train(
     shows_table = not has_own_bar and options["enable_progress_bar"] is not False
     identity, config = identity_of(data), experiment.resolved()
     logs = RunLogs(folder, *(marks_of(ckpt_path, identity) if keeping.goes_on and ckpt_path else ()))
-    if is_first():
-        if not logs.goes_on:
-            write_text(folder / CONFIG, config)
-        data_files.keep(experiment.arguments.get("data.path"), data, folder)
+    if is_first() and not logs.goes_on:
+        write_text(folder / CONFIG, config)
+        data_files.keep(experiment.arguments.get("data.path"), data, said, folder)
     writer = ResultWriter(folder, _known(experiment, built, identity), monitor)
     _fill_in(options, logs, data, has_bar=shows_table or has_own_bar)
     keeps = options["enable_checkpointing"] is not False

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from unvanish.command.checkpoint_file import read
 from unvanish.command.checkpoints import KEPT
 from unvanish.command.errors import WrongInputError
-from unvanish.command.metrics_table import MetricsTable, keep_rows
+from unvanish.command.metrics_table import MetricsTable
 from unvanish.command.processes import is_first
 
 _EVENTS = "events.out.tfevents.*"
@@ -29,12 +29,32 @@ class RunLogs:
 
     def __init__(self, folder: Path, marks: dict[str, Any] | None = None, step: int | None = None) -> None:
         self.folder, self.goes_on = folder, marks is not None
-        if marks is not None and is_first():
-            _cut(folder, marks)
+        self._marks, self._before = marks, [*folder.glob(_EVENTS)]
         self.table = MetricsTable(folder)
         # What another TensorBoard has read meanwhile it forgets from this step on.
         purge: dict[str, Any] = {} if marks is None else {"purge_step": step}
         self.events = TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False, **purge)
+
+    def go_on(self) -> None:
+        """Drop what was written after the checkpoint, once."""
+        marks, self._marks = self._marks, None
+        if marks is None or not is_first():
+            return
+        self.table.keep(marks["rows"])
+        for path in self._before:
+            size = marks["events"].get(path.name)
+            if size is None:
+                path.unlink()
+            elif path.stat().st_size > size:
+                with path.open("r+b") as file:
+                    file.truncate(size)
+
+    def take_back(self) -> None:
+        """Leave a run that does not go on as it was: Lightning opens a file of events before anything is checked."""
+        if self._marks is not None and self.events._experiment is not None:
+            self.events.experiment.close()
+            for path in {*self.folder.glob(_EVENTS)}.difference(self._before):
+                path.unlink()
 
     def marks(self) -> dict[str, Any]:
         """How far the files are written, after flushing: the rows of metrics.csv and the bytes of each event file."""
@@ -79,15 +99,3 @@ def marks_of(checkpoint: Path, identity: str) -> tuple[dict[str, Any], int]:
     if kept["identity"] != identity:
         raise WrongInputError(f"{checkpoint} is of other data: those of the recipe have changed since")
     return kept["logs"], found["global_step"]
-
-
-def _cut(folder: Path, marks: dict[str, Any]) -> None:
-    """Drop what was written after the checkpoint."""
-    keep_rows(folder, marks["rows"])
-    for path in folder.glob(_EVENTS):
-        size = marks["events"].get(path.name)
-        if size is None:
-            path.unlink()
-        elif path.stat().st_size > size:
-            with path.open("r+b") as file:
-                file.truncate(size)

@@ -188,7 +188,17 @@ class FeatureCoder:
         return table[self.columns]
 
     def say_what_is_unknown(self, table: pd.DataFrame, source: str) -> None:
-        """Log which categories of another table the training rows lack."""
+        """Log what of another table is filled, and which categories the training rows lack."""
+        for name in self.columns:
+            missing, known = table[name].isna(), self.categories.get(name, [])
+            if missing.any() and None not in known:
+                becomes = (
+                    "become all zeros" if name in self.categories else f"are taken as {self.scales[name].median:g}"
+                )
+                logger.warning(
+                    "%s: column %r has %d missing values, which %s, the first in row %d below the header",
+                    *(source, name, missing.sum(), becomes, row_of(missing)),
+                )
         for name, known in self.categories.items():
             texts = self._plain(table[name])
             if (unknown := ~texts.isin(known) & texts.notna()).any():

@@ -111,6 +111,13 @@ def refuse_disorder(table: pd.DataFrame, asked: Collection[str], source: str) ->
                 f"{column.iloc[row + 1]}, the row before it {column.iloc[row]}; rows must be oldest first, one series "
                 "per file; if it is not a time, list it among features or ignore it"
             )
+    if (parts := _falling_parts(table, free)) and len(parts) > 1:
+        rows = table.loc[:, parts].astype(int).astype(str).agg(" ".join, axis=1)
+        raise ValueError(
+            f"{source}: columns {', '.join(map(repr, parts))} look like a time and do not increase: row 2 below the "
+            f"header has {rows.iloc[1]}, the row before it {rows.iloc[0]}; rows must be oldest first; if they are no "
+            "time, list them among features or ignore them"
+        )
     _say_several(table, [name for name in free if not _are_years(table[name])], source)
 
 
@@ -194,6 +201,29 @@ def _backwards(column: "pd.Series[Any]") -> int | None:
     if (is_even and len(sorted_steps) >= 0.95 * len(steps)) or ((steps < 0).all() and (values % 1 == 0).all()):
         return row_of(steps <= 0) - 1
     return row_of(steps < 0) - 1 if (steps < 0).any() and _are_years(column) else None
+
+
+def _falling_parts(table: pd.DataFrame, free: Sequence[str]) -> list[str]:
+    """Columns of years, months, days, hours or alike that together fall from each row to the next, the coarsest first.
+
+    Whatever they are called: not by chance do whole numbers fall so.
+    """
+    parts: dict[str, Any] = {}
+    for name in free:
+        if holds_numbers(table[name]):
+            values = table[name].to_numpy(dtype=float)
+            is_part = ((values >= 0) & (values < 100)).all() or (abs(values - 1850) < 350).all()
+            if is_part and (values % 1 == 0).all():
+                parts[name] = np.diff(values)
+    steps: Any = np.zeros(len(table) - 1)
+    found: list[str] = []
+    while (tied := steps == 0).any():
+        coarsest = next((n for n, fall in parts.items() if (fall[tied] <= 0).all() and (fall[tied] < 0).any()), None)
+        if coarsest is None:
+            return []
+        steps = np.where(tied, parts.pop(coarsest), steps)
+        found.append(coarsest)
+    return found
 
 
 def _are_years(column: "pd.Series[Any]") -> bool:
