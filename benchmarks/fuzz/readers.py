@@ -139,6 +139,7 @@ def _checkpoint(path: Path) -> None:
         "random": [],
         "identity": "",
         "logs": {"rows": 3, "events": {}},
+        "threads": 1,
     }
     callbacks = {"ResultWriter": {"points": [], "seconds": 0.0}}
     rest = {

@@ -64,7 +64,8 @@ def _softmax(node: Node, axis: int | None) -> Astray | None:
         name, shape = node_name(node), shape_of(node)
         if name == "Softmax":
             own = signed(node._saved_dim) % len(shape)
-            return Astray(own, axis, shape, _is_scored(node)) if own != axis else None
+            is_sum = shape[axis] > 1  # of axes with one entry each it is not known which is which, nor does it matter
+            return Astray(own, axis, shape, _is_scored(node)) if own != axis and is_sum else None
         befores = [before for before, _ in node.next_functions if before is not None]
         if len(befores) != 1:
             return None  # of two that are combined nobody knows which it is
