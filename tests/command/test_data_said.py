@@ -29,7 +29,10 @@ def test_data_that_mean_something_else_are_refused_and_what_is_filled_is_said(wo
     run = "runs/mlp/csv/1/config.yaml"
     for name, expected in (
         ("classes", "was trained on other data: class_names is ['no', 'yes'] there and ['no', 'si'] here"),
-        ("cities", "was trained on other data: city is ['oslo', 'rome'] there and ['bern', 'rome'] here"),
+        (
+            "cities",
+            "other data: the categories of column 'city' are ['oslo', 'rome'] there and ['bern', 'rome'] here",
+        ),
     ):
         assert main(["test", run, f"--data.path={name}.csv"]) == 2
         answer = capsys.readouterr().err

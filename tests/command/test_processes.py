@@ -157,6 +157,10 @@ def test_two_that_share_the_weights_do_so_too_and_one_four_and_one_without_shard
     assert files == [2, 2]  # of best and last, a file each process
     assert all(weight.is_meta for weight in read(run / "checkpoints/last.ckpt")["state_dict"].values())
     assert curve(run) == pytest.approx(curve(alone), rel=1e-4)
+    smaller = [*WORDS, "--trainer.max_epochs=4", "--data.loading.batch_size=4", "--resume"]
+    (refused,) = by_lightning(2, smaller, "fsdp2", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert "with 16 samples a batch, over all processes, and would resume with 8: set" in ended([refused])[0]
+    assert refused.returncode == 2
     for verb in ("test", "predict"):
         assert main([verb, f"{run}/config.yaml"]) == 0
     assert main(["export", str(run), "--format=safetensors"]) == 0

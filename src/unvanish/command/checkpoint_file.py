@@ -135,6 +135,11 @@ class CheckpointFiles(TorchCheckpointIO):
         write(checkpoint, target)
         tidy(checkpoint, target)
 
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint, and then its shards."""
+        super().remove_checkpoint(path)
+        tidy({}, Path(path))
+
     def load_checkpoint(
         self, path: Any, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from unvanish.command.run_folder import write_text
 logger = logging.getLogger(__name__)
 
 DATA_FILE = "data.json"
-#: By what numbers are scaled, and what data may have of their own: where they come from, and how the file is written.
-_SCALES, _OWN = {"mean", "std", "target_mean", "target_std"}, {"source"}
+#: By what numbers are scaled.
+_SCALES = {"mean", "std", "target_mean", "target_std"}
+#: What data may have of their own: where they come from, what is only carried along, what is done about gaps.
+_OWN = {"source", "ids", "impute"}
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -144,12 +146,14 @@ def check_encoding(checkpoint: Path, there: Any, data: L.LightningDataModule) ->
         return
     before, now = (flat({"data": known}) for known in (there, here))
     differing = [key for key in before if key in now and before[key] != now[key] and ".form." not in key]
-    scaled = [key for key in differing if ".scales." in key or key.rpartition(".")[2] in _SCALES]
-    for key in differing:
-        name = key.rpartition(".")[2]
-        if key not in scaled and (name not in _OWN or ".categories." in key):
+    named = {key: key.partition(".categories.")[2] or key.rpartition(".")[2] for key in differing}
+    scaled = [key for key in differing if ".categories." not in key and (".scales." in key or named[key] in _SCALES)]
+    for key, name in named.items():
+        is_column = ".categories." in key
+        if key not in scaled and (is_column or name not in _OWN):
+            what = f"the categories of column {name!r} are" if is_column else f"{name} is"
             raise WrongInputError(
-                f"{checkpoint} was trained on other data: {name} is {str(before[key])[:80]} there and "
+                f"{checkpoint} was trained on other data: {what} {str(before[key])[:80]} there and "
                 f"{str(now[key])[:80]} here"
             )
     if scaled:

@@ -21,7 +21,6 @@ from unvanish.command.environment import is_number_of_threads_given
 from unvanish.command.finite import NonFinite
 from unvanish.command.processes import is_first
 from unvanish.command.recipes import CONFIG
-from unvanish.command.resumable import check_fits, check_samples
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs
 
@@ -86,7 +85,6 @@ class Keeper(L.Callback):
         self._loaders: list[Any] = []
         self._buffers: list[list[Tensor]] = []
         self._copies: list[list[Tensor]] = []
-        self._loaded: dict[str, Any] | None = None
         self._resumed: dict[str, Any] | None = None
         self._last_time, self._took = time.monotonic(), 0.0
         self._is_writing = self.listens = False
@@ -312,18 +310,10 @@ class Keeper(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take what our checkpoint holds; one of another program is resumed as Lightning does it."""
-        self._loaded, self._resumed = checkpoint, checkpoint.get(KEPT)
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """See whether the checkpoint fits: Lightning has made the optimizers, and restores them after this."""
-        checkpoint, self._loaded = self._loaded, None
-        if checkpoint is None:
-            return
-        check_fits(trainer, checkpoint, random_states.torch_states() | random_states.other_states())
+        self._resumed = checkpoint.get(KEPT)
         if self._resumed is None:
             return
         if self.logs.goes_on:
-            check_samples(trainer, self.folder, len(self._resumed["random"]))
             self.kept_step = checkpoint["global_step"]
         if not is_number_of_threads_given():
             torch.set_num_threads(self._resumed["threads"])  # sums are rounded by them

@@ -5,15 +5,17 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
+from unvanish.command import random_states
 from unvanish.command.checkpoints import KEPT
 from unvanish.command.errors import WrongInputError, one_line
+from unvanish.command.finite import FiniteSteps
 from unvanish.command.place import BATCH, EPOCH, VALIDATION
 from unvanish.command.recipes import BATCH_SIZE, CONFIG, flat, read
 from unvanish.data import Loading
@@ -72,13 +74,45 @@ def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
         raise WrongInputError(f"{path} cannot be resumed: {KEPT}.place is {checkpoint[KEPT]['place'][:40]!r}")
 
 
-def check_fits(trainer: L.Trainer, checkpoint: Mapping[str, Any], random: Mapping[str, Any]) -> None:
+@final
+class ResumeCheck(L.Callback):
+    """Refuses a checkpoint that does not fit, once all other callbacks have prepared what is trained: it is the last.
+
+    Args:
+        folder: Of the run that goes on; None if a new run begins with the checkpoint of another.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._checkpoint: Mapping[str, Any] | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Learn from the first process where the run's folder is."""
+        self.folder = trainer.strategy.broadcast(self.folder)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the checkpoint; if Lightning reads it after ``on_fit_start``, as under FSDP2, check it now."""
+        self._checkpoint = checkpoint
+        if trainer.strategy.restore_checkpoint_after_setup:
+            self.on_fit_start(trainer, pl_module)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check it: Lightning has made the optimizers, and restores them after this."""
+        checkpoint, self._checkpoint = self._checkpoint, None
+        if checkpoint is None:
+            return
+        check_fits(trainer, checkpoint, goes_on=self.folder is not None)
+        if self.folder is not None and KEPT in checkpoint:
+            check_samples(trainer, self.folder, len(checkpoint[KEPT]["random"]))
+
+
+def check_fits(trainer: L.Trainer, checkpoint: Mapping[str, Any], *, goes_on: bool) -> None:
     """Refuse a checkpoint that does not fit the trainer, whose optimizers are there and not yet restored.
 
     Args:
         trainer: Of the run that is resumed.
         checkpoint: What ``check_resumable`` has let pass.
-        random: The states of all generators, as they are kept.
+        goes_on: Whether the run itself is resumed, and not a new one begun.
 
     Raises:
         WrongInputError: Something is missing, or is not like what the run itself would keep.
@@ -87,10 +121,11 @@ def check_fits(trainer: L.Trainer, checkpoint: Mapping[str, Any], random: Mappin
         "loops": {"fit_loop": trainer.fit_loop.state_dict()},
         "lr_schedulers": _schedulers(trainer, checkpoint["lr_schedulers"]),
     }
-    if isinstance(getattr(trainer.datamodule, "loading", None), Loading):  # type: ignore[attr-defined]
-        like["loops"]["fit_loop"]["state_dict"] = {"combined_loader": [{"epoch": 0, "batch": 0}]}
     if KEPT in checkpoint:
-        like |= {"callbacks": _callbacks(trainer, checkpoint["callbacks"]), KEPT: {"random": _Each(random)}}
+        if isinstance(getattr(trainer.datamodule, "loading", None), Loading):  # type: ignore[attr-defined]
+            like["loops"]["fit_loop"]["state_dict"] = {"combined_loader": [{"epoch": 0, "batch": 0}]}
+        callbacks = _callbacks(trainer, checkpoint["callbacks"], goes_on=goes_on)
+        like |= {"callbacks": callbacks, KEPT: {"random": _Each(_generators())}}
     if odd := unlike(checkpoint, like) or _optimizers(trainer, checkpoint["optimizer_states"]):
         raise WrongInputError(f"{trainer.ckpt_path} cannot be resumed: {odd}")
 
@@ -114,18 +149,29 @@ def check_samples(trainer: L.Trainer, folder: Path, processes: int) -> None:
             )
 
 
-def _callbacks(trainer: L.Trainer, states: Mapping[str, Any]) -> dict[str, Any]:
-    """What callbacks of ours and of Lightning keep; a gradient report may begin with this run."""
+def _generators() -> dict[str, Any]:
+    """The generators' states now: of any number of CUDA devices, and with or without a normal number in stock."""
+    live = random_states.torch_states() | random_states.other_states()
+    version, numbers, _ = live["python"]
+    cuda, numpy = _Each(Tensor), (*live["numpy"][:4], None)
+    return {"torch": live["torch"], "cuda": cuda, "python": (version, numbers, None), "numpy": numpy}
+
+
+def _callbacks(trainer: L.Trainer, states: Mapping[str, Any], *, goes_on: bool) -> dict[str, Any]:
+    """What callbacks of ours and of Lightning keep; what is new may begin with this run, as may a gradient report."""
     like: dict[str, Any] = {}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        key, state = callback.state_key, callback.state_dict()
+        key = callback.state_key
         if isinstance(callback, GradientMonitor):
             if states.get(key, {}) == {}:
                 log.warning("the gradient report begins here: the checkpoint has none of the steps before")
             else:
                 like[key] = _MONITOR
-        elif state and type(callback).__module__.partition(".")[0] in ("unvanish", "lightning"):
-            like[key] = {name: None if isinstance(callback, Checkpoint) else value for name, value in state.items()}
+        elif type(callback).__module__.partition(".")[0] in ("unvanish", "lightning"):
+            is_new = key not in states and (not goes_on or isinstance(callback, FiniteSteps))
+            if not is_new and (state := callback.state_dict()):
+                is_open = isinstance(callback, Checkpoint)
+                like[key] = {name: None if is_open else value for name, value in state.items()}
     return like
 
 
@@ -144,7 +190,7 @@ def _optimizers(trainer: L.Trainer, states: Sequence[Any]) -> str:
         return ""
     optimizers = trainer.optimizers
     if len(states) != len(optimizers):
-        return f"optimizer_states has {len(states)} entries, and needs {len(optimizers)}"
+        return f"optimizer_states has {len(states)} entries instead of {len(optimizers)}"
     pairs = enumerate(zip(states, optimizers, strict=True))
     return next(filter(None, (_optimizer(one, which, f"optimizer_states[{i}]") for i, (one, which) in pairs)), "")
 
@@ -162,9 +208,10 @@ def _optimizer(state: Any, optimizer: torch.optim.Optimizer, name: str) -> str:
     try:
         loaded.load_state_dict(state)
     except Exception as error:  # whatever a class makes of what is not its own
-        return f"{name}: {one_line(error)}"
+        # One that wraps another optimizer has more than its twin; it is loaded itself later.
+        return "" if isinstance(error, AttributeError) else f"{name}: {one_line(error)}"
     if astray := [key for key in loaded.state if not isinstance(key, Tensor)]:
-        return f"{name}.state[{astray[0]!r}] is of no parameter"
+        return f"{name}.state[{astray[0]!r}] belongs to no parameter"
     for shape in shapes.values():
         shape.grad = torch.zeros_like(shape)
     try:
@@ -204,7 +251,7 @@ def unlike(value: Any, like: Any, name: str = "") -> str:
     else:
         each = [like.like] * len(value) if isinstance(like, _Each) else like or [None] * len(value)
         if len(value) != len(each):
-            return f"{name} has {len(value)} entries, and needs {len(each)}"
+            return f"{name} has {len(value)} entries instead of {len(each)}"
         found = (unlike(one, of, f"{name}[{i}]") for i, (one, of) in enumerate(zip(value, each, strict=True)))
     return next(filter(None, found), "")
 
@@ -224,7 +271,7 @@ def _unlike_one(value: Any, like: Any, name: str) -> str:
         kinds += [int, float]
     if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds):
         return f"{name} is of type {type(value).__name__}"
-    if isinstance(value, int | float) and isinstance(like, int | float):
+    if isinstance(value, int | float) and isinstance(like, int | float) and not math.isinf(like):
         is_odd = not (math.isnan(value) or abs(value) < 2**63) or (math.isnan(value) and not math.isnan(like))
         return f"{name} is {value}" if is_odd or value < 0 <= like else ""
     return ""

@@ -26,6 +26,7 @@ from unvanish.command.progress import EpochTable
 from unvanish.command.recipes import CONFIG, Config
 from unvanish.command.result import Result, versions
 from unvanish.command.result_writer import ResultWriter
+from unvanish.command.resumable import ResumeCheck
 from unvanish.command.run_folder import write_text
 from unvanish.command.run_logs import RunLogs, marks_of, told_once
 from unvanish.command.scores import KeptScores
@@ -136,6 +137,7 @@ def train(
         *([best] if has_best else []),
         Lean(),
         *options["callbacks"],
+        ResumeCheck(folder if logs.goes_on else None),
     ]
     trainer: L.Trainer | None = None
     start = time.perf_counter()
