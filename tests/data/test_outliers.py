@@ -13,7 +13,7 @@ WHOLE, DEGREES = RNG.integers(0, 40, ROWS), RNG.normal(10, 8, ROWS)
 
 
 def with_values(values, **rows):
-    column = pd.Series(values, dtype=float)
+    column = pd.Series(np.array(values, dtype=float))  # a copy, for a pandas that writes through
     for row, value in rows.items():
         column[int(row[1:])] = value
     return column
