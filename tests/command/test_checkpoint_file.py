@@ -170,7 +170,7 @@ ODD = {
     ),
     "a bare loop": (
         put(loops={"fit_loop": {"state_dict": {}}}),
-        "combined_loader is missing",
+        "cannot be resumed: loops.fit_loop.",
     ),
     "a negative step": (put(global_step=-7), "cannot be resumed: global_step is -7"),
     "a step that is no number": (put(global_step=True), "cannot be resumed: global_step is of type bool"),
