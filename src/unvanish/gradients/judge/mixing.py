@@ -12,7 +12,7 @@ from unvanish.gradients.layers import all_tensors
 
 #: A change of more units in the last place of the largest answer is not due to rounding.
 _CHANGED = 100
-#: With two samples, one stays, and that cannot be told from one that is shared, as a class token is.
+#: An axis of one or two entries is often not the batch's: channels, directions, or one text as an example.
 _FEWEST = 3
 
 
